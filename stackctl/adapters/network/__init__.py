@@ -1,0 +1,1 @@
+"""Connecting containers: bridges, names and published ports."""

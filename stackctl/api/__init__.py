@@ -1,0 +1,1 @@
+"""The wire: what both halves must agree on; pure."""

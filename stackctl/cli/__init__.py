@@ -1,0 +1,1 @@
+"""What you type: commands in, words and exit codes out."""

@@ -1,0 +1,1 @@
+"""Serves the Docker Engine API."""

@@ -1,0 +1,80 @@
+"""Every kind of failure, on one page.
+
+The kind tells a program what to do; the text tells a person what happened, where, and what to try.
+Only ``cli.main`` and ``daemon.errors`` turn a kind into an exit code or an HTTP status. A foreign exception is
+mapped at the door it comes through, with ``raise ... from``.
+"""
+
+
+class StackctlError(Exception):
+    """The root of every failure we name.
+
+    ``hint`` is one sentence saying what to try, shown after the message; empty when there is nothing to add.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InvalidInputError(StackctlError):
+    """The request or file is wrong and repeating it cannot help (HTTP 400)."""
+
+
+class UnauthorizedError(StackctlError):
+    """Credentials are missing or refused (HTTP 401)."""
+
+
+class ForbiddenError(StackctlError):
+    """The caller may not do this (HTTP 403)."""
+
+
+class NotFoundError(StackctlError):
+    """The thing named does not exist (HTTP 404)."""
+
+
+class ConflictError(StackctlError):
+    """The thing exists, but its state forbids the request (HTTP 409)."""
+
+
+class NotModifiedError(StackctlError):
+    """It already is as asked for (HTTP 304)."""
+
+
+class UnsupportedError(StackctlError):
+    """Valid, but not offered here (HTTP 501)."""
+
+
+class UnavailableError(StackctlError):
+    """The other side cannot be reached or is not ready; later it may be (HTTP 503)."""
+
+
+class DeadlineError(StackctlError):
+    """It did not happen in the time allowed."""
+
+
+class HostError(StackctlError):
+    """The kernel or a program of the host refused.
+
+    ``errno`` is the kernel's error number where there was one, else 0; ``exit_code`` the program's, else -1.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", errno: int = 0, exit_code: int = -1
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.errno = errno
+        self.exit_code = exit_code
+
+
+class StartError(StackctlError):
+    """The container's program could not be started; ``exit_code`` is 126, 127 or 128 as Docker reports them."""
+
+    def __init__(self, message: str, *, exit_code: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+
+
+class InterruptedByUserError(StackctlError):
+    """The user asked to stop (Ctrl-C or SIGTERM)."""

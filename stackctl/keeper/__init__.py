@@ -1,0 +1,1 @@
+"""What outlives the daemon: resolver, reserved ports, ::1 listeners; no asyncio."""

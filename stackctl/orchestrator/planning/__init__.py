@@ -1,0 +1,1 @@
+"""Desired and observed in, plan out; no I/O."""

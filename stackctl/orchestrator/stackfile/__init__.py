@@ -1,0 +1,1 @@
+"""Text to Stack, one module per phase."""

@@ -1,0 +1,1 @@
+"""Files change, services follow."""
