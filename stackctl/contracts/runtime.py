@@ -1,0 +1,199 @@
+"""Runtime: processes in containers, and what holds them.
+
+``create`` makes the container with its first process waiting, its streams held by a monitor (conmon) that outlives
+the daemon; ``start`` lets it go. Every call that undoes may be repeated.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from stackctl.contracts.container import LogConfig
+from stackctl.oci.runtime import RuntimeSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What the runtime needs to create a container: its runtime specification and how its streams are held."""
+
+    id: str
+    spec: RuntimeSpec
+    log_path: Path
+    log_config: LogConfig = LogConfig()
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    runtime: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The processes of a created container; start times are field 22 of /proc/PID/stat."""
+
+    pid: int
+    pid_start: int
+    monitor_pid: int
+    monitor_start: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a container ended: code 0-255 (128+signal for a signal), ``at`` in wall-clock seconds."""
+
+    code: int
+    at: float
+    oom_killed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecProcess:
+    """A further process: resolved as the container's own process is (OCI runtime specification, process)."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    uid: int
+    gid: int
+    additional_gids: tuple[int, ...] = ()
+    tty: bool = False
+    open_stdin: bool = False
+    privileged: bool = False
+    capabilities: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    console_size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Resource use of a running container; bytes, nanoseconds, counts. ``raw`` is free for cgroup details."""
+
+    cpu_total: int = 0
+    cpu_user: int = 0
+    cpu_system: int = 0
+    cpu_per_cpu: tuple[int, ...] = ()
+    cpu_periods: int = 0
+    cpu_throttled_periods: int = 0
+    cpu_throttled_time: int = 0
+    memory_usage: int = 0
+    memory_max_usage: int = 0
+    memory_limit: int = 0
+    memory_failcnt: int = 0
+    memory_stats: Mapping[str, int] = field(default_factory=dict)
+    pids: int = 0
+    pids_limit: int = 0
+    block_bytes: Sequence[tuple[int, int, str, int]] = ()
+
+
+class Streams(Protocol):
+    """The standard streams of a container or exec, joined. Output: (1 stdout | 2 stderr, bytes); tty output is 1."""
+
+    def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield output until every writer closed it. One iterator at a time."""
+
+    async def write(self, data: bytes) -> None:
+        """Write to standard input; writing after the process ended is success."""
+
+    async def close_input(self) -> None:
+        """Let the process see end of file on standard input; may be repeated."""
+
+    async def close(self) -> None:
+        """Leave: the process goes on. May be repeated."""
+
+
+class ExecSession(Streams, Protocol):
+    """A running exec."""
+
+    pid: int
+
+    async def wait(self) -> int:
+        """Return the exit code (128+signal for a signal; 126/127 when it could not be started)."""
+
+    async def kill(self, signal: int) -> None:
+        """Send a signal to the exec's process; success when it is gone."""
+
+    async def resize(self, height: int, width: int) -> None:
+        """Set the size of its terminal, in characters."""
+
+
+class Runtime(Protocol):
+    """Containers as processes. ``id`` is the container's 64-digit ID everywhere."""
+
+    async def create(self, launch: Launch) -> Running:
+        """Make the container, its first process waiting for ``start``.
+
+        Raises StartError (126, 127, 128 as Docker reports them) with the runtime's own words when the program is
+        missing or may not be run; then nothing of it stays.
+        """
+
+    async def start(self, container_id: str) -> None:
+        """Let the first process run; raises StartError as ``create`` does (runc reports a missing program here)."""
+
+    async def wait(self, container_id: str, running: Running) -> Exit:
+        """Return when the container has ended, also for one that a former daemon created.
+
+        Never polls: a pidfd of the monitor. A monitor that was killed gives code 255 unless the runtime knows better;
+        the container's processes are killed then.
+        """
+
+    async def is_alive(self, container_id: str, running: Running) -> bool:
+        """Tell whether that very process still is (pid and start time match)."""
+
+    async def exit_of(self, container_id: str) -> Exit | None:
+        """Return the recorded end of a container whose monitor is gone; None when none was recorded."""
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        """Send a signal to the first process; raises ConflictError when it does not run."""
+
+    async def pause(self, container_id: str) -> None:
+        """Freeze every process of it."""
+
+    async def resume(self, container_id: str) -> None:
+        """Thaw it; success when it is not frozen."""
+
+    async def delete(self, container_id: str) -> None:
+        """Kill what is left and remove cgroup, bundle, sockets; success when it is gone. The log stays."""
+
+    async def attach(self, container_id: str) -> Streams:
+        """Join the streams of a created or running container (before ``start`` to lose nothing)."""
+
+    async def resize(self, container_id: str, height: int, width: int) -> None:
+        """Set the size of the container's terminal, in characters."""
+
+    async def execute(self, container_id: str, process: ExecProcess) -> ExecSession:
+        """Start a further process; raises StartError (126/127) when it cannot be, ConflictError when not running."""
+
+    async def update(self, container_id: str, resources: Mapping[str, object]) -> None:
+        """Change cgroup limits of a running container; ``resources`` is OCI linux.resources."""
+
+    async def usage(self, container_id: str) -> Usage:
+        """Return resource use now."""
+
+    async def processes(self, container_id: str) -> Sequence[int]:
+        """Return the host pids of all its processes."""
+
+    async def known(self) -> Sequence[str]:
+        """Return the IDs of every container the runtime holds anything of (for recovery)."""
+
+    def read_log(
+        self, log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
+    ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
+        """Yield (1|2, seconds, bytes, complete) entries of a log, rotated parts included; a line keeps its newline."""
+
+    def follow_log(
+        self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: "Ended"
+    ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
+        """As ``read_log``, then go on as lines come until ``ended`` says so and the rest is read; loses no line."""
+
+    async def reopen_log(self, container_id: str, log_path: Path) -> None:
+        """Rotate: move the file aside as LOG.1 and let the monitor write a new one."""
+
+
+class Ended(Protocol):
+    """Tells a follower that no more output can come."""
+
+    def is_set(self) -> bool:
+        """Tell whether the container has ended."""
+
+    async def wait(self) -> object:
+        """Return when it has."""

@@ -1,0 +1,168 @@
+"""ContentStore, LayerStore, VolumeStore and RootTree: bytes at rest.
+
+A *blob* is bytes named by their digest. A *layer* is a blob unpacked once into a directory named by its chain ID. A
+*snapshot* is a writable overlay on layers, named by a key (a container's ID, a build step).
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stackctl.oci.descriptor import Descriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedLayer:
+    """A layer made from a snapshot: the tar's digest is both diff ID and blob digest (kept uncompressed)."""
+
+    chain_id: str
+    diff_id: str
+    blob: Descriptor
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One difference between a snapshot and its layers: kind 0 modified, 1 added, 2 deleted (Docker's numbers)."""
+
+    path: str
+    kind: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathStat:
+    """What is at a path inside a root: ``mode`` is st_mode, ``mtime`` seconds, ``link_target`` "" unless a symlink."""
+
+    name: str
+    size: int
+    mode: int
+    mtime: float
+    link_target: str = ""
+
+
+class ContentStore(Protocol):
+    """Blobs by digest, in an OCI image layout. Nothing unverified is ever visible."""
+
+    async def ingest(
+        self, chunks: AsyncIterator[bytes], expected: Descriptor | None = None
+    ) -> Descriptor:
+        """Store a stream; verified against ``expected`` (digest, size) while streaming, visible only when whole.
+
+        Raises InvalidInputError when it does not match. Storing what is there already is success.
+        """
+
+    async def put(self, data: bytes, media_type: str) -> Descriptor:
+        """Store bytes."""
+
+    async def read(self, digest: str) -> bytes:
+        """Return a small blob whole; raises NotFoundError."""
+
+    def path(self, digest: str) -> Path:
+        """Return where the blob is; raises NotFoundError when it is not."""
+
+    def has(self, digest: str) -> bool:
+        """Tell whether the blob is there."""
+
+    async def delete(self, digest: str) -> None:
+        """Remove it; success when it is not there."""
+
+    async def digests(self) -> Sequence[str]:
+        """Return every blob's digest."""
+
+
+class LayerStore(Protocol):
+    """Layers by chain ID and snapshots by key."""
+
+    def has(self, chain_id: str) -> bool:
+        """Tell whether the layer is unpacked."""
+
+    async def unpack(self, chain_id: str, blob: Path, media_type: str, diff_id: str) -> int:
+        """Unpack a blob (tar, gzip, zstd) as the layer, verifying its diff ID; return its size in bytes.
+
+        Atomic; idempotent; one at a time per chain ID. Never leaves its root. Raises InvalidInputError for a layer
+        that tries, or whose diff ID differs.
+        """
+
+    async def size(self, chain_id: str) -> int:
+        """Return the unpacked size in bytes."""
+
+    async def remove(self, chain_id: str) -> None:
+        """Remove a layer; success when it is gone. The caller knows that nothing uses it."""
+
+    async def layers(self) -> Sequence[str]:
+        """Return every chain ID."""
+
+    async def prepare(self, key: str, layers: Sequence[str]) -> None:
+        """Make a snapshot on layers (lowest first; none for an empty root); success when it is there already."""
+
+    async def mount(self, key: str) -> Path:
+        """Mount the snapshot and return its root; success when it is mounted."""
+
+    async def unmount(self, key: str) -> None:
+        """Unmount it; success when it is not mounted or not there."""
+
+    async def discard(self, key: str) -> None:
+        """Unmount and remove the snapshot; success when it is gone."""
+
+    async def snapshots(self) -> Sequence[str]:
+        """Return every key."""
+
+    async def commit(self, key: str, parent: Sequence[str]) -> PackedLayer | None:
+        """Freeze what the snapshot holds as a new layer on ``parent`` (chain IDs) and store its tar as a blob.
+
+        None when nothing changed. The snapshot is still there afterwards.
+        """
+
+    async def changes(self, key: str) -> Sequence[Change]:
+        """Return what the snapshot changed, by path."""
+
+    async def usage(self, key: str) -> int:
+        """Return the bytes the snapshot itself holds."""
+
+    def view(self, layers: Sequence[str]) -> AbstractAsyncContextManager[Path]:
+        """Give a read-only root of the layers for the duration (for reading files out of an image)."""
+
+
+class VolumeStore(Protocol):
+    """Local volumes as directories."""
+
+    async def create(self, name: str, options: Mapping[str, str]) -> Path:
+        """Make the volume's directory; success when it is there. ``options`` are the local driver's type, o, device."""
+
+    async def copy_up(self, mountpoint: Path, source: Path) -> None:
+        """Fill an *empty* volume from a directory of the image: owners, modes and xattrs kept; else do nothing."""
+
+    async def remove(self, name: str) -> None:
+        """Remove it and what it holds; success when it is gone."""
+
+    async def usage(self, name: str) -> int:
+        """Return the bytes it holds."""
+
+
+class RootTree(Protocol):
+    """Files inside a container's root, which the container may be changing: no path leaves the root."""
+
+    async def stat(self, root: Path, path: str, *, follow: bool = False) -> PathStat:
+        """Return what is at the path; raises NotFoundError."""
+
+    def pack(self, root: Path, path: str) -> AsyncIterator[bytes]:
+        """Yield a tar of the path, its base name as the top entry; raises NotFoundError."""
+
+    async def unpack(
+        self,
+        root: Path,
+        path: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        no_overwrite_dir_non_dir: bool = False,
+        copy_uid_gid: bool = False,
+    ) -> None:
+        """Unpack a tar (also gzip, bzip2, xz, zstd) into the directory at path.
+
+        Raises NotFoundError for a missing directory, InvalidInputError when it is no directory or the tar is bad.
+        """
+
+    async def read(self, root: Path, path: str, *, limit: int) -> bytes:
+        """Return a regular file's first ``limit`` bytes; raises NotFoundError."""
