@@ -10,7 +10,7 @@ import importlib
 import os
 import signal
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -53,10 +53,10 @@ EPILOG = (
 class LazyGroup(TyperGroup):
     """The command tree, a branch of which is imported when it is asked for."""
 
-    def list_commands(self, ctx: object) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: object, cmd_name: str):  # type: ignore[no-untyped-def] # noqa: ANN201
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
@@ -74,10 +74,10 @@ class LazyGroup(TyperGroup):
         )(loaded.command)
         return get_command(single)
 
-    def resolve_command(self, ctx, args):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in COMMANDS:
-            import difflib  # noqa: PLC0415
+            import difflib
 
             near = difflib.get_close_matches(name, COMMANDS, 1)
             hint = f'did you mean "{near[0]}"?' if near else "stackctl --help lists the commands"
@@ -103,7 +103,7 @@ def _version(value: bool) -> None:
 
 
 @app.callback()
-def options(  # noqa: PLR0913
+def options(
     ctx: typer.Context,
     file: Annotated[
         list[str] | None,
@@ -191,7 +191,7 @@ def run(argv: list[str]) -> int:
         # Whoever read our output left; nothing more can be said to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the edge: nothing may reach the user as a traceback
         if not hasattr(error, "format_message"):
             return _bug(error)
         usage = getattr(error, "ctx", None)
@@ -204,13 +204,13 @@ _terminated = False
 
 
 def _terminate(*_: object) -> None:
-    global _terminated  # noqa: PLW0603
+    global _terminated
     _terminated = True
     raise KeyboardInterrupt
 
 
 def _say(error: StackctlError) -> None:
-    from stackctl.cli.render import errors  # noqa: PLC0415
+    from stackctl.cli.render import errors
 
     sys.stdout.flush()
     sys.stderr.write(
