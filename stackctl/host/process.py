@@ -73,7 +73,7 @@ async def spawn(
 async def run(
     argv: Sequence[str],
     *,
-    input: bytes = b"",
+    stdin: bytes = b"",
     timeout: float | None = None,
     check: bool = True,
     env: Mapping[str, str] | None = None,
@@ -88,7 +88,7 @@ async def run(
     """
     process = await spawn(
         argv,
-        stdin=PIPE if input else DEVNULL,
+        stdin=PIPE if stdin else DEVNULL,
         stdout=PIPE,
         stderr=PIPE,
         env=env,
@@ -97,7 +97,8 @@ async def run(
     )
     try:
         async with asyncio.timeout(timeout):
-            stdout, stderr = await process.communicate(input or None)
+            stdout, stderr = await process.communicate(stdin or None)
+            code = await process.wait()
     except TimeoutError as error:
         raise DeadlineError(f"{shlex.join(argv)} did not end within {timeout:g} s") from error
     finally:
@@ -105,7 +106,6 @@ async def run(
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-    code = process.returncode
     if check and code != 0:
         raise failed(argv, code, stderr)
     return Result(code=code, stdout=stdout, stderr=stderr)
@@ -114,7 +114,7 @@ async def run(
 def run_sync(
     argv: Sequence[str],
     *,
-    input: bytes = b"",
+    stdin: bytes = b"",
     timeout: float | None = None,
     check: bool = True,
     env: Mapping[str, str] | None = None,
@@ -122,9 +122,9 @@ def run_sync(
 ) -> Result:
     """As ``run``, for programs without an event loop."""
     try:
-        done = subprocess.run(  # noqa: PLW1510 - check is ours
+        done = subprocess.run(
             list(argv),
-            input=input,
+            input=stdin,
             capture_output=True,
             timeout=timeout,
             env=clean_env(env),
