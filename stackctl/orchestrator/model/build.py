@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, NO_STRINGS, Extensions, Strings
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 from stackctl.orchestrator.model.files import FileReference
-from stackctl.orchestrator.model.limits import NO_ULIMITS, Ulimit
+from stackctl.orchestrator.model.limits import Ulimit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +27,10 @@ class Build:
     context: str = ""
     dockerfile: str = ""
     dockerfile_inline: str = ""
-    args: Mapping[str, str | None] = NO_STRINGS
-    additional_contexts: Strings = NO_STRINGS
+    args: Mapping[str, str | None] = EMPTY
+    additional_contexts: Strings = EMPTY
     target: str = ""
-    labels: Strings = NO_STRINGS
+    labels: Strings = EMPTY
     tags: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     cache_from: tuple[str, ...] = ()
@@ -43,10 +43,10 @@ class Build:
     secrets: tuple[FileReference, ...] = ()
     ssh: tuple[SshKey, ...] = ()
     shm_size: int = 0
-    ulimits: Mapping[str, Ulimit] = NO_ULIMITS
+    ulimits: Mapping[str, Ulimit] = EMPTY
     isolation: str = ""
     privileged: bool = False
     entitlements: tuple[str, ...] = ()
     provenance: str = ""
     sbom: str = ""
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, NO_STRINGS, Extensions, Strings
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 from stackctl.orchestrator.model.limits import DeviceRequest
 
 
@@ -62,7 +62,7 @@ class Deploy:
 
     mode: str = ""
     replicas: int | None = None
-    labels: Strings = NO_STRINGS
+    labels: Strings = EMPTY
     limits: Resource | None = None
     reservations: Resource | None = None
     restart_policy: RestartPolicy | None = None
@@ -70,4 +70,4 @@ class Deploy:
     rollback_config: UpdateConfig | None = None
     placement: Placement = Placement()
     endpoint_mode: str = ""
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY

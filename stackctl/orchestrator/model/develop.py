@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, NO_STRINGS, Extensions
+from stackctl.orchestrator.model.common import EMPTY, Extensions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +17,10 @@ class Hook:
     user: str = ""
     privileged: bool = False
     working_dir: str = ""
-    environment: Mapping[str, str | None] = NO_STRINGS
+    environment: Mapping[str, str | None] = EMPTY
     image: str = ""
     per_replica: bool = False
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,4 +37,4 @@ class WatchRule:
     include: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     initial_sync: bool = False
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, NO_STRINGS, Extensions, Strings
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class FileReference:
     uid: str = ""
     gid: str = ""
     mode: int | None = None
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +37,11 @@ class FileObject:
     environment: str = ""
     content: str | None = None
     external: bool = False
-    labels: Strings = NO_STRINGS
+    labels: Strings = EMPTY
     driver: str = ""
-    driver_opts: Strings = NO_STRINGS
+    driver_opts: Strings = EMPTY
     template_driver: str = ""
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY
 
     def __repr__(self) -> str:
         """Leave the content out, so that no log shows a secret."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, Extensions
+from stackctl.orchestrator.model.common import EMPTY, Extensions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,4 +19,4 @@ class Healthcheck:
     start_period: float | None = None
     start_interval: float | None = None
     disable: bool = False
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY

@@ -1,10 +1,8 @@
 """Limits of a service: ulimits, block I/O, devices asked for."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, NO_STRINGS, Extensions, Strings
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,9 +11,6 @@ class Ulimit:
 
     soft: int
     hard: int
-
-
-NO_ULIMITS: Mapping[str, Ulimit] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +61,7 @@ class DeviceRequest:
     driver: str = ""
     count: int = 0
     device_ids: tuple[str, ...] = ()
-    options: Strings = NO_STRINGS
+    options: Strings = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,4 +71,4 @@ class CredentialSpec:
     config: str = ""
     file: str = ""
     registry: str = ""
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY

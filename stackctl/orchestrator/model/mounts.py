@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, NO_STRINGS, Extensions, Strings
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class BindMount:
     create_host_path: bool = True
     recursive: str = ""
     selinux: str = ""
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +30,8 @@ class VolumeMount:
     consistency: str = ""
     nocopy: bool = False
     subpath: str = ""
-    labels: Strings = NO_STRINGS
-    extensions: Extensions = NO_EXTENSIONS
+    labels: Strings = EMPTY
+    extensions: Extensions = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class TmpfsMount:
     consistency: str = ""
     size: int = 0
     mode: int = 0
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class ImageMount:
     read_only: bool = False
     consistency: str = ""
     subpath: str = ""
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class OtherMount:
     target: str
     read_only: bool = False
     consistency: str = ""
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY
 
 
 Mount = BindMount | VolumeMount | TmpfsMount | ImageMount | OtherMount

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, NO_STRINGS, Extensions, Strings
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,8 +12,8 @@ class IpamPool:
     subnet: str = ""
     gateway: str = ""
     ip_range: str = ""
-    aux_addresses: Strings = NO_STRINGS
-    extensions: Extensions = NO_EXTENSIONS
+    aux_addresses: Strings = EMPTY
+    extensions: Extensions = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +22,8 @@ class Ipam:
 
     driver: str = ""
     config: tuple[IpamPool, ...] = ()
-    options: Strings = NO_STRINGS
-    extensions: Extensions = NO_EXTENSIONS
+    options: Strings = EMPTY
+    extensions: Extensions = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +33,15 @@ class Network:
     key: str
     name: str
     driver: str = ""
-    driver_opts: Strings = NO_STRINGS
+    driver_opts: Strings = EMPTY
     ipam: Ipam = Ipam()
     external: bool = False
     internal: bool = False
     attachable: bool = False
     enable_ipv4: bool | None = None
     enable_ipv6: bool | None = None
-    labels: Strings = NO_STRINGS
-    extensions: Extensions = NO_EXTENSIONS
+    labels: Strings = EMPTY
+    extensions: Extensions = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Endpoint:
     link_local_ips: tuple[str, ...] = ()
     mac_address: str = ""
     interface_name: str = ""
-    driver_opts: Strings = NO_STRINGS
+    driver_opts: Strings = EMPTY
     priority: int = 0
     gw_priority: int = 0
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, Extensions
+from stackctl.orchestrator.model.common import EMPTY, Extensions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,4 +20,4 @@ class Port:
     mode: str = "ingress"
     name: str = ""
     app_protocol: str = ""
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY

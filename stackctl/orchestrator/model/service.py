@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from stackctl.orchestrator.model.build import Build
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, NO_STRINGS, Extensions, Strings
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 from stackctl.orchestrator.model.deploy import Deploy
 from stackctl.orchestrator.model.develop import Hook, WatchRule
 from stackctl.orchestrator.model.files import FileReference
 from stackctl.orchestrator.model.health import Healthcheck
 from stackctl.orchestrator.model.limits import (
-    NO_ULIMITS,
     BlkioConfig,
     CredentialSpec,
     Device,
@@ -50,7 +48,7 @@ class Logging:
     """The ``logging`` element."""
 
     driver: str = ""
-    options: Strings = NO_STRINGS
+    options: Strings = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +56,7 @@ class Provider:
     """A service that another program provides; its options may repeat."""
 
     type: str
-    options: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    options: Mapping[str, tuple[str, ...]] = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +65,6 @@ class ModelUse:
 
     endpoint_var: str = ""
     model_var: str = ""
-
-
-NO_DEPENDENCIES: Mapping[str, Dependency] = MappingProxyType({})
-NO_ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType({})
-NO_MODELS: Mapping[str, ModelUse] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +86,7 @@ class Service:
     pull_policy: str = ""
     pull_refresh_after: str = ""
     provider: Provider | None = None
-    models: Mapping[str, ModelUse] = NO_MODELS
+    models: Mapping[str, ModelUse] = EMPTY
     # command and process
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
@@ -108,11 +101,11 @@ class Service:
     post_start: tuple[Hook, ...] = ()
     pre_stop: tuple[Hook, ...] = ()
     # environment and metadata
-    environment: Mapping[str, str | None] = NO_STRINGS
+    environment: Mapping[str, str | None] = EMPTY
     env_file: tuple[EnvFile, ...] = ()
     label_file: tuple[str, ...] = ()
-    labels: Strings = NO_STRINGS
-    annotations: Strings = NO_STRINGS
+    labels: Strings = EMPTY
+    annotations: Strings = EMPTY
     container_name: str = ""
     hostname: str = ""
     domainname: str = ""
@@ -120,14 +113,14 @@ class Service:
     attach: bool = True
     logging: Logging | None = None
     # order and lifecycle
-    depends_on: Mapping[str, Dependency] = NO_DEPENDENCIES
+    depends_on: Mapping[str, Dependency] = EMPTY
     healthcheck: Healthcheck | None = None
     restart: str = ""
     scale: int = 1
     deploy: Deploy | None = None
     watch: tuple[WatchRule, ...] = ()
     # network
-    networks: Mapping[str, Endpoint] = NO_ENDPOINTS
+    networks: Mapping[str, Endpoint] = EMPTY
     network_mode: str = ""
     ports: tuple[Port, ...] = ()
     expose: tuple[str, ...] = ()
@@ -146,7 +139,7 @@ class Service:
     configs: tuple[FileReference, ...] = ()
     secrets: tuple[FileReference, ...] = ()
     read_only: bool = False
-    storage_opt: Strings = NO_STRINGS
+    storage_opt: Strings = EMPTY
     shm_size: int = 0
     # processor, memory, I/O
     blkio_config: BlkioConfig | None = None
@@ -166,7 +159,7 @@ class Service:
     oom_kill_disable: bool = False
     oom_score_adj: int = 0
     pids_limit: int = 0
-    ulimits: Mapping[str, Ulimit] = NO_ULIMITS
+    ulimits: Mapping[str, Ulimit] = EMPTY
     # devices
     devices: tuple[Device, ...] = ()
     device_cgroup_rules: tuple[str, ...] = ()
@@ -184,8 +177,8 @@ class Service:
     privileged: bool = False
     runtime: str = ""
     security_opt: tuple[str, ...] = ()
-    sysctls: Strings = NO_STRINGS
+    sysctls: Strings = EMPTY
     userns_mode: str = ""
     uts: str = ""
     use_api_socket: bool = False
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, NO_STRINGS, Extensions, Strings
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 from stackctl.orchestrator.model.files import FileObject
 from stackctl.orchestrator.model.network import Network
 from stackctl.orchestrator.model.service import Service
@@ -21,7 +20,7 @@ class Model:
     model: str = ""
     context_size: int = 0
     runtime_flags: tuple[str, ...] = ()
-    extensions: Extensions = NO_EXTENSIONS
+    extensions: Extensions = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +41,15 @@ class Stack:
     files: tuple[str, ...] = ()
     env_files: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
-    services: Mapping[str, Service] = MappingProxyType({})
-    disabled_services: Mapping[str, Service] = MappingProxyType({})
-    networks: Mapping[str, Network] = MappingProxyType({})
-    volumes: Mapping[str, Volume] = MappingProxyType({})
-    configs: Mapping[str, FileObject] = MappingProxyType({})
-    secrets: Mapping[str, FileObject] = MappingProxyType({})
-    models: Mapping[str, Model] = MappingProxyType({})
-    environment: Strings = NO_STRINGS
-    extensions: Extensions = NO_EXTENSIONS
+    services: Mapping[str, Service] = EMPTY
+    disabled_services: Mapping[str, Service] = EMPTY
+    networks: Mapping[str, Network] = EMPTY
+    volumes: Mapping[str, Volume] = EMPTY
+    configs: Mapping[str, FileObject] = EMPTY
+    secrets: Mapping[str, FileObject] = EMPTY
+    models: Mapping[str, Model] = EMPTY
+    environment: Strings = EMPTY
+    extensions: Extensions = EMPTY
     tree: JsonObject
 
     def service_tree(self, name: str) -> JsonObject:

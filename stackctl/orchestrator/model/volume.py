@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stackctl.orchestrator.model.common import NO_EXTENSIONS, NO_STRINGS, Extensions, Strings
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +12,7 @@ class Volume:
     key: str
     name: str
     driver: str = ""
-    driver_opts: Strings = NO_STRINGS
+    driver_opts: Strings = EMPTY
     external: bool = False
-    labels: Strings = NO_STRINGS
-    extensions: Extensions = NO_EXTENSIONS
+    labels: Strings = EMPTY
+    extensions: Extensions = EMPTY
