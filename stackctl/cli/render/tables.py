@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from stackctl.errors import InvalidInputError
 from stackctl.values import Json
 
 
@@ -44,3 +45,9 @@ def ago(seconds: float) -> str:
             count = max(int(seconds // length), 0)
             return f"{count} {word}{'' if count == 1 else 's'}"
     return ""
+
+
+def check_layout(layout: str) -> None:
+    """Raise InvalidInputError for a --format that is neither table nor json."""
+    if layout not in ("table", "json"):
+        raise InvalidInputError(f'--format: "{layout}" is not one of table, json')
