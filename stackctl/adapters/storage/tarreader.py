@@ -19,7 +19,7 @@ from stackctl.errors import InvalidInputError
 try:
     from isal.igzip import IGzipFile as _GzipFile
 except ImportError:  # the wheel exists for two architectures; elsewhere the standard library serves
-    from gzip import GzipFile as _GzipFile
+    from gzip import GzipFile as _GzipFile  # type: ignore[assignment]
 
 BLOCK = 512
 CHUNK = 1 << 20
@@ -443,7 +443,7 @@ def _time(raw: bytes) -> int:
 
 
 def _records(data: bytes) -> dict[bytes, bytes]:
-    """Return pax records: "length key=value\\n", the length counting the whole record."""
+    """Return pax records: "length key=value", a line each, the length counting the whole record."""
     records: dict[bytes, bytes] = {}
     at = 0
     while at < len(data):

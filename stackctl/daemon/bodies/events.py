@@ -1,6 +1,6 @@
 """Event messages; pure."""
 
-from stackctl.engine.events import Event
+from stackctl.engine.requests import Event
 from stackctl.values import JsonObject
 
 KEYS = frozenset(

@@ -4,9 +4,13 @@ import fnmatch
 from collections.abc import Sequence
 
 from stackctl.api import times
+from stackctl.api.codec import Reader
 from stackctl.api.filters import Filters, flag, labels_match
-from stackctl.contracts.state import HistoryEntry, ImageConfig, ImageRecord
+from stackctl.contracts.container import ContainerRecord
+from stackctl.contracts.state import ImageConfig, ImageRecord
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER, healthcheck_body
+from stackctl.daemon.bodies.create import read_healthcheck
+from stackctl.engine.image_values import HistoryLine, Removal
 from stackctl.oci.reference import parse_reference
 from stackctl.values import Json, JsonObject
 
@@ -93,25 +97,53 @@ def config_body(config: ImageConfig) -> JsonObject:
     return body
 
 
-def history_body(
-    record: ImageRecord, entries: Sequence[tuple[HistoryEntry, int]]
-) -> list[Json]:
-    """Return the history, newest first; each entry comes with the bytes of its layer."""
-    body: list[Json] = []
-    for number, (entry, size) in enumerate(reversed(entries)):
-        created = times.parse_instant(entry.created, field="created", now=0.0) if entry.created else 0.0
-        tags: Json = [*record.tags] or None
-        body.append(
-            {
-                "Comment": entry.comment,
-                "Created": int(created),
-                "CreatedBy": entry.created_by,
-                "Id": record.id if number == 0 else "<missing>",
-                "Size": size,
-                "Tags": tags if number == 0 else None,
-            }
-        )
-    return body
+def history_body(line: HistoryLine) -> JsonObject:
+    """Return one entry of the history."""
+    return {
+        "Comment": line.comment,
+        "Created": int(line.created),
+        "CreatedBy": line.created_by,
+        "Id": line.id,
+        "Size": line.size,
+        "Tags": [*line.tags] or None,
+    }
+
+
+def removals_body(gone: Sequence[Removal]) -> list[Json]:
+    return [
+        {"Untagged": item.untagged} if item.untagged else {"Deleted": item.deleted} for item in gone
+    ]
+
+
+def label_pairs(values: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
+    """Return label filters as (key, value); a value of None means that the key is enough."""
+    parts = (value.partition("=") for value in values)
+    return tuple((key, text if equals else None) for key, equals, text in parts)
+
+
+def commit_config(body: Reader, container: ContainerRecord) -> ImageConfig | None:
+    """Return the configuration that a commit's body asks for, the container's where it says nothing; None for {}."""
+    if not any(body.raw(key) for key in body.keys()):  # noqa: SIM118
+        return None
+    names = {item.partition("=")[0] for item in body.texts("Env")}
+    kept = tuple(item for item in container.env if item.partition("=")[0] not in names)
+    entrypoint, cmd = body.words("Entrypoint"), body.words("Cmd")
+    ports = tuple(body.child("ExposedPorts").keys())
+    volumes = tuple(body.child("Volumes").keys())
+    return ImageConfig(
+        user=body.text("User") or container.user,
+        exposed_ports=tuple(dict.fromkeys((*container.exposed_ports, *ports))),
+        env=(*kept, *body.texts("Env")),
+        entrypoint=container.entrypoint if entrypoint is None else entrypoint,
+        cmd=container.cmd if cmd is None else cmd,
+        volumes=volumes,
+        working_dir=body.text("WorkingDir") or container.working_dir,
+        labels={**container.labels, **body.text_map("Labels")},
+        stop_signal=body.text("StopSignal") or container.stop_signal,
+        healthcheck=read_healthcheck(body.optional_child("Healthcheck")) or container.healthcheck,
+        shell=body.texts("Shell") or container.spec.shell,
+        on_build=body.texts("OnBuild"),
+    )
 
 
 def matches_reference(record: ImageRecord, patterns: Sequence[str]) -> bool:

@@ -1,9 +1,11 @@
 """Resource limits of HostConfig, for create and update: read, check, show; pure."""
 
+from dataclasses import replace
 from typing import TypedDict
 
 from stackctl.api.codec import Reader
-from stackctl.contracts.container import ContainerSpec
+from stackctl.contracts.container import ContainerSpec, RestartPolicy
+from stackctl.engine.requests import Update
 from stackctl.errors import InvalidInputError
 from stackctl.values import JsonObject
 
@@ -63,6 +65,42 @@ def _cpuset(host: Reader, name: str) -> str:
         if not low.isdigit() or (dash and not (high.isdigit() and int(high) >= int(low))):
             raise host.fail(name, f'"{text[:80]}" is not a list of numbers and ranges')
     return text
+
+
+def changed(spec: ContainerSpec, asked: Limits) -> ContainerSpec:
+    """Return the container as an update would make it; what the update leaves at zero stays."""
+    swappiness = asked["memory_swappiness"]
+    memory, swap = asked["memory"] or spec.memory, asked["memory_swap"] or spec.memory_swap
+    return replace(
+        spec,
+        memory=memory,
+        memory_swap=swap,
+        memory_reservation=asked["memory_reservation"] or spec.memory_reservation,
+        memory_swappiness=spec.memory_swappiness if swappiness is None else swappiness,
+        nano_cpus=asked["nano_cpus"] or spec.nano_cpus,
+        cpu_shares=asked["cpu_shares"] or spec.cpu_shares,
+        cpu_period=asked["cpu_period"] or spec.cpu_period,
+        cpu_quota=asked["cpu_quota"] or spec.cpu_quota,
+        blkio_weight=asked["blkio_weight"] or spec.blkio_weight,
+    )
+
+
+def update_of(asked: Limits, policy: RestartPolicy | None) -> Update:
+    """Return the update that a body asks for: zero and "" leave a limit alone."""
+    return Update(
+        cpu_shares=asked["cpu_shares"] or None,
+        memory=asked["memory"] or None,
+        memory_swap=asked["memory_swap"] or None,
+        memory_reservation=asked["memory_reservation"] or None,
+        nano_cpus=asked["nano_cpus"] or None,
+        cpu_period=asked["cpu_period"] or None,
+        cpu_quota=asked["cpu_quota"] or None,
+        cpuset_cpus=asked["cpuset_cpus"] or None,
+        cpuset_mems=asked["cpuset_mems"] or None,
+        blkio_weight=asked["blkio_weight"] or None,
+        pids_limit=asked["pids_limit"] or None,
+        restart_policy=policy,
+    )
 
 
 def check(spec: ContainerSpec, *, cpus: int) -> None:

@@ -1,7 +1,7 @@
 """Progress of pull, push, load and build as Docker's JSON lines; pure."""
 
-from stackctl.engine.images import Progress
-from stackctl.values import Json, JsonObject
+from stackctl.engine.image_values import Progress
+from stackctl.values import JsonObject
 
 _WIDTH = 50
 
@@ -10,6 +10,8 @@ def line(step: Progress) -> JsonObject:
     """Return the line of one step; sizes in bytes."""
     if step.error:
         return error_line(step.error)
+    if step.stream:
+        return {"stream": step.stream}
     body: JsonObject = {}
     if step.aux is not None:
         body["aux"] = step.aux
@@ -26,15 +28,6 @@ def line(step: Progress) -> JsonObject:
     if step.id:
         body["id"] = step.id
     return body
-
-
-def load_line(step: Progress, *, quiet: bool) -> Json | None:
-    """Return the line of one step of a load; None when there is nothing to say."""
-    if step.error:
-        return error_line(step.error)
-    if step.status.startswith("Loaded image"):
-        return {"stream": f"{step.status.rstrip()}\n"}
-    return None if quiet else line(step)
 
 
 def error_line(message: str, *, code: int = 0) -> JsonObject:

@@ -1,10 +1,12 @@
 """Resource use as GET /containers/{id}/stats shows it; pure."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stackctl.api import times
 from stackctl.contracts.runtime import Usage
+from stackctl.engine.requests import NetworkCounters
 from stackctl.values import Json, JsonObject
 
 
@@ -16,7 +18,7 @@ class Sample:
     usage: Usage | None = None
     system_cpu: int = 0
     cpus: int = 1
-    networks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    networks: Mapping[str, NetworkCounters] = field(default_factory=dict)
 
 
 def stats_body(
@@ -43,7 +45,10 @@ def stats_body(
     body["memory_stats"] = memory_body(usage, host_memory, v2=v2)
     body["blkio_stats"] = blkio_body(usage.block_bytes)
     if sample.networks:
-        body["networks"] = {name: {**counters} for name, counters in sample.networks.items()}
+        body["networks"] = {
+            interface: dataclasses.asdict(counters)
+            for interface, counters in sample.networks.items()
+        }
     return body
 
 
@@ -110,24 +115,3 @@ def parse_system_cpu(stat: str) -> int:
     """Return the machine's CPU time in nanoseconds from /proc/stat's first line (its first seven fields)."""
     fields = stat.split("\n", 1)[0].split()[1:8]
     return sum(int(text) for text in fields) * 10_000_000
-
-
-def parse_network_counters(dev: str) -> dict[str, dict[str, int]]:
-    """Return the counters by interface of /proc/PID/net/dev, the loopback left out."""
-    found = {}
-    for line in dev.splitlines()[2:]:
-        name, _, rest = line.partition(":")
-        fields = rest.split()
-        if name.strip() == "lo" or len(fields) < 12:
-            continue
-        found[name.strip()] = {
-            "rx_bytes": int(fields[0]),
-            "rx_packets": int(fields[1]),
-            "rx_errors": int(fields[2]),
-            "rx_dropped": int(fields[3]),
-            "tx_bytes": int(fields[8]),
-            "tx_packets": int(fields[9]),
-            "tx_errors": int(fields[10]),
-            "tx_dropped": int(fields[11]),
-        }
-    return found

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from pathlib import Path
 
 from aiohttp import web
 
@@ -13,7 +13,6 @@ from stackctl.daemon.bodies import create as create_bodies
 from stackctl.daemon.bodies import limits, listing, stats
 from stackctl.daemon.call import JSON_TYPE, TAR_TYPE, Call
 from stackctl.daemon.streams import until_gone
-from stackctl.engine.containers import Update
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
 from stackctl.values import Json
 
@@ -88,7 +87,7 @@ async def inspect(call: Call) -> web.StreamResponse:
     around = bodies.Surroundings(
         directory=str(host.data_root / "containers" / record.id),
         sandbox=str(engine.world.network.sandbox_path(record.id)),
-        exec_ids=engine.execs.of_container(record.id),
+        exec_ids=engine.execs.ids(record.id),
         size_rw=written,
         size_root_fs=whole,
     )
@@ -108,19 +107,15 @@ async def update(call: Call) -> web.StreamResponse:
     body = await call.body()
     spec = containers.resolve(call.args["id"]).spec
     asked = limits.read(body)
-    given = {key: value for key, value in asked.items() if value}
-    if (swappiness := asked["memory_swappiness"]) is not None:
-        given["memory_swappiness"] = swappiness
-    changed = replace(spec, **given)  # type: ignore[arg-type]  # keys and types are those of Limits
-    limits.check(changed, cpus=call.engine.world.host.cpus)
+    limits.check(limits.changed(spec, asked), cpus=call.engine.world.host.cpus)
     policy = None
-    if body.optional_child("RestartPolicy") is not None and body.child("RestartPolicy").text("Name"):
+    if body.child("RestartPolicy").text("Name"):
         policy = create_bodies.read_restart_policy(body.child("RestartPolicy"))
     if policy is not None and spec.auto_remove and policy.name != "no":
         raise InvalidInputError(
             "Restart policy cannot be updated because AutoRemove is enabled for the container"
         )
-    warnings = await containers.update(call.args["id"], Update(spec=changed, restart_policy=policy))
+    warnings = await containers.update(call.args["id"], limits.update_of(asked, policy))
     return call.json({"Warnings": [*warnings] or None})
 
 
@@ -186,15 +181,15 @@ async def _sample(call: Call, container_id: str) -> stats.Sample:
         return stats.Sample(read_at=now)
     try:
         usage = await engine.running.usage(container_id)
+        networks = await engine.running.network_counters(container_id)
     except (ConflictError, NotFoundError):
         return stats.Sample(read_at=now)
-    counters = engine.running.counters(record.id)
     return stats.Sample(
         read_at=now,
         usage=usage,
-        system_cpu=stats.parse_system_cpu(counters.stat),
+        system_cpu=stats.parse_system_cpu(Path("/proc/stat").read_text(encoding="ascii")),
         cpus=engine.world.host.cpus,
-        networks=stats.parse_network_counters(counters.net_dev),
+        networks=networks,
     )
 
 

@@ -7,7 +7,7 @@ from stackctl.daemon.bodies.create import read_console_size
 from stackctl.daemon.call import Call
 from stackctl.daemon.handlers.lifecycle import terminal_size
 from stackctl.daemon.streams import finish, hijack, join
-from stackctl.engine.execs import ExecRequest
+from stackctl.engine.requests import ExecRequest
 from stackctl.errors import InvalidInputError
 
 

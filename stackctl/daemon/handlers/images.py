@@ -1,17 +1,20 @@
 """/images, /commit and /distribution: list, inspect, pull, import, push, load, save, tag, remove, prune, commit."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 from aiohttp import web
 
-from stackctl.api.codec import Reader, encode_object
-from stackctl.api.filters import Filters
+from stackctl.api import times
+from stackctl.api.codec import encode_object
+from stackctl.api.filters import Filters, flag
+from stackctl.contracts.container import Status
 from stackctl.daemon.bodies import images as bodies
 from stackctl.daemon.bodies import progress
 from stackctl.daemon.call import JSON_TYPE, TAR_TYPE, Call
 from stackctl.daemon.errors import text_of
-from stackctl.daemon.streams import Batcher
-from stackctl.engine.images import Progress
+from stackctl.daemon.streams import until_gone
+from stackctl.engine.image_values import ImagePruneFilter, Progress
 from stackctl.errors import InvalidInputError, StackctlError
 from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import parse_reference
@@ -55,14 +58,8 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 
 async def history(call: Call) -> web.StreamResponse:
-    images, layers = call.engine.images, call.engine.world.layers
-    record = images.resolve(call.args["name"])
-    entries = []
-    chain = iter(record.layers)
-    for entry in record.history:
-        layer = "" if entry.empty_layer else next(chain, "")
-        entries.append((entry, await layers.size(layer) if layer else 0))
-    return call.json(bodies.history_body(record, entries))
+    lines = await call.engine.images.history(call.args["name"])
+    return call.json([bodies.history_body(line) for line in lines])
 
 
 def _name(call: Call) -> str:
@@ -86,12 +83,24 @@ async def remove(call: Call) -> web.StreamResponse:
     gone = await call.engine.images.remove(
         _name(call), force=call.flag("force"), prune=not call.flag("noprune")
     )
-    return call.json([*gone])
+    return call.json(bodies.removals_body(gone))
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    gone, freed = await call.engine.images.prune(call.filters(_PRUNE_KEYS))
-    return call.json({"ImagesDeleted": [*gone] or None, "SpaceReclaimed": freed})
+    filters = call.filters(_PRUNE_KEYS)
+    now = call.engine.world.clock.now()
+    wanted = ImagePruneFilter(
+        dangling=flag(filters, "dangling", default=True),
+        until=min((_until(text, now) for text in filters.get("until", ())), default=0.0),
+        labels=bodies.label_pairs(filters.get("label", ())),
+        not_labels=bodies.label_pairs(filters.get("label!", ())),
+    )
+    gone, freed = await call.engine.images.prune(wanted)
+    return call.json({"ImagesDeleted": bodies.removals_body(gone) or None, "SpaceReclaimed": freed})
+
+
+def _until(text: str, now: float) -> float:
+    return times.parse_instant(text, field="filter 'until'", now=now)
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -161,27 +170,23 @@ async def push(call: Call) -> web.StreamResponse:
     reference = parse_reference(_name(call))
     if word := call.text("tag"):
         reference = parse_reference(f"{reference.name}:{word}")
-    source = call.engine.images.push(
-        str(reference), platform=_platform(call), credentials=call.auth()
-    )
+    source = call.engine.images.push(str(reference), credentials=call.auth())
     return await tell(call, source, progress.line)
 
 
 async def load(call: Call) -> web.StreamResponse:
-    quiet = call.flag("quiet")
-    source = call.engine.images.load(call.chunks())
-    return await tell(call, source, lambda step: progress.load_line(step, quiet=quiet))
+    return await tell(call, call.engine.images.load(call.chunks()), progress.line)
 
 
 async def save_one(call: Call) -> web.StreamResponse:
-    return await call.pour(TAR_TYPE, call.engine.images.save((_name(call),)))
+    return await call.pour(TAR_TYPE, call.engine.images.save_archive((_name(call),)))
 
 
 async def save(call: Call) -> web.StreamResponse:
     names = tuple(call.request.query.getall("names", []))
     if not names:
         raise InvalidInputError("invalid names: no image named")
-    return await call.pour(TAR_TYPE, call.engine.images.save(names))
+    return await call.pour(TAR_TYPE, call.engine.images.save_archive(names))
 
 
 async def commit(call: Call) -> web.StreamResponse:
@@ -189,43 +194,31 @@ async def commit(call: Call) -> web.StreamResponse:
     container = call.text("container")
     if not container:
         raise InvalidInputError("invalid container: no container named")
-    image_id = await call.engine.images.commit(
-        call.engine.containers.resolve(container).id,
-        reference=_target(call.text("repo"), call.text("tag")),
-        message=call.text("comment"),
-        author=call.text("author"),
-        changes=tuple(_changes(call)),
-        pause=call.flag("pause", default=True),
-        config=_commit_config(body),
-    )
+    record = call.engine.containers.resolve(container)
+    reference = _target(call.text("repo"), call.text("tag"))
+    config = bodies.commit_config(body, record)
+    running = call.engine.running
+    paused = record.status is Status.RUNNING and call.flag("pause", default=True)
+    if paused:
+        await running.pause(record.id)
+    try:
+        image_id = await call.engine.images.commit(
+            record,
+            reference=reference,
+            message=call.text("comment"),
+            author=call.text("author"),
+            changes=tuple(_changes(call)),
+            config=config,
+        )
+    finally:
+        if paused:
+            await running.unpause(record.id)
     return call.json({"Id": image_id}, status=201)
 
 
 def _changes(call: Call) -> list[str]:
-    return [
-        line for text in call.request.query.getall("changes", []) for line in text.split("\n") if line
-    ]
-
-
-def _commit_config(body: Reader) -> dict[str, Json]:
-    """Return the Config of a commit's body as JSON, checked as far as its parts are strings."""
-    kinds: tuple[tuple[str, Callable[[str], object]], ...] = (
-        ("Env", body.optional_texts),
-        ("Cmd", body.words),
-        ("Entrypoint", body.words),
-        ("Labels", body.text_map),
-        ("User", body.text),
-        ("WorkingDir", body.text),
-        ("StopSignal", body.text),
-        ("ExposedPorts", body.child),
-        ("Volumes", body.child),
-    )
-    found: dict[str, Json] = {}
-    for name, read in kinds:
-        read(name)
-        if value := body.raw(name):
-            found[name] = value
-    return found
+    texts = call.request.query.getall("changes", [])
+    return [line for text in texts for line in text.split("\n") if line.strip()]
 
 
 async def distribution(call: Call) -> web.StreamResponse:
@@ -252,25 +245,23 @@ async def distribution(call: Call) -> web.StreamResponse:
 
 
 async def tell(
-    call: Call, source: AsyncIterator[Progress] | AsyncIterator[str], line: Callable[..., Json | None]
+    call: Call, source: AsyncIterator[Progress] | AsyncIterator[str], line: Callable[..., Json]
 ) -> web.StreamResponse:
     """Answer with JSON lines; an error before the first line has its own status, a later one is a line."""
     first: Progress | str | None = await anext(source, None)
     response = await call.stream(JSON_TYPE)
-    batcher = Batcher(response.write)
 
-    async def put(step: Progress | str) -> None:
-        if (body := line(step)) is not None:
-            await batcher.write(encode_object(body))
-
-    try:
+    async def lines() -> AsyncIterator[bytes]:
         if first is not None:
-            await put(first)
-        async for step in source:
-            await put(step)
-    except StackctlError as error:
-        await batcher.write(encode_object(progress.error_line(text_of(error))))
-    await batcher.flush()
+            yield encode_object(line(first))
+        try:
+            async for step in source:
+                yield encode_object(line(step))
+        except StackctlError as error:
+            yield encode_object(progress.error_line(text_of(error)))
+
+    async with aclosing(lines()) as rendered:
+        await until_gone(call, rendered, response.write)
     await response.write_eof()
     return response
 

@@ -8,7 +8,7 @@ from stackctl.api.codec import Reader
 from stackctl.daemon.bodies import networks as bodies
 from stackctl.daemon.bodies.create import read_endpoint
 from stackctl.daemon.call import Call
-from stackctl.engine.networks import NetworkRequest
+from stackctl.engine.requests import NetworkRequest
 from stackctl.errors import InvalidInputError, UnsupportedError
 
 _PRUNE_KEYS = frozenset({"label", "label!", "until"})

@@ -17,7 +17,7 @@ from stackctl.daemon.streams import (
     stream_type,
     until_gone,
 )
-from stackctl.engine.logs import LogQuery
+from stackctl.engine.requests import LogQuery
 from stackctl.errors import ConflictError, InvalidInputError, StackctlError
 from stackctl.contracts.container import Status
 

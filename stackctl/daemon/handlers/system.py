@@ -21,7 +21,7 @@ from stackctl.daemon.bodies import volumes as volume_bodies
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER
 from stackctl.daemon.call import JSON_TYPE, Call, credentials, ping_headers
 from stackctl.daemon.streams import until_gone
-from stackctl.engine.events import EventQuery
+from stackctl.engine.requests import EventQuery
 from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
 
@@ -227,7 +227,7 @@ async def disk_usage(call: Call) -> web.StreamResponse:
         body["Volumes"] = [
             volume_bodies.volume_body(
                 volume,
-                size=await engine.world.volumes.usage(volume.name),
+                size=await engine.volumes.usage(volume.name),
                 users=len(engine.volumes.users(volume.name)),
             )
             for volume in engine.volumes.all()

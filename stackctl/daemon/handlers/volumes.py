@@ -4,7 +4,7 @@ from aiohttp import web
 
 from stackctl.daemon.bodies import volumes as bodies
 from stackctl.daemon.call import Call
-from stackctl.engine.volumes import VolumeRequest
+from stackctl.engine.requests import VolumeRequest
 from stackctl.values import Json
 
 _PRUNE_KEYS = frozenset({"all", "label", "label!"})
