@@ -18,8 +18,10 @@ from stackctl.orchestrator.stackfile.marks import Map, Mark, Seq, Source, Where,
 from stackctl.orchestrator.stackfile.merge import Merge, unify
 from stackctl.orchestrator.stackfile.paths import Paths, join
 from stackctl.orchestrator.stackfile.problems import Problems, suggestion
+from stackctl.orchestrator.stackfile.reader import Reset
 
 MAX_FILES = 2000
+_INCLUDE = frozenset({"path", "env_file", "project_directory"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Base:
     """A file that services extend from, brought into long form, and what its ``!reset`` clear."""
 
     services: Any
-    resets: list[Where]
+    resets: list[Reset]
 
 
 class Assembly:
@@ -149,8 +151,8 @@ class Assembly:
             tree, place.environment, self.problems, enabled=self.settings.interpolate
         )
         self.extend_all(tree, source, place, document.resets)
-        for where in document.resets:
-            _clear(base, where)
+        for where, reset_mark in document.resets:
+            _clear(base, where, reset_mark)
         self.include_all(tree, source, place)
         merged = Merge(self.problems).trees(base, tree)
         unify(merged, self.problems)
@@ -181,7 +183,7 @@ class Assembly:
 
     # extends ---------------------------------------------------------------------------------------------------
 
-    def extend_all(self, tree: Map, source: Source, place: Place, resets: list[Where]) -> None:
+    def extend_all(self, tree: Map, source: Source, place: Place, resets: list[Reset]) -> None:
         """Resolve ``extends`` of every service of a document, in place."""
         services = tree.get("services")
         if not isinstance(services, Map):
@@ -195,7 +197,7 @@ class Assembly:
         services: Any,  # noqa: ANN401
         path: str,
         place: Place,
-        resets: list[Where],
+        resets: list[Reset],
         trail: tuple[tuple[str, str], ...],
     ) -> Any:  # noqa: ANN401
         """Return a service with what it extends merged under it; mistakes are noted and the service left as is."""
@@ -231,9 +233,9 @@ class Assembly:
             service.pop("extends", None)
             return service
         base = copy(base)
-        for reset in resets:
+        for reset, reset_mark in resets:
             if reset[:2] == ("services", name):
-                _clear(base, reset[2:])
+                _clear(base, reset[2:], reset_mark)
         merged = Merge(self.problems).service(base, service, name)
         merged.pop("extends", None)
         services[name] = merged
@@ -247,10 +249,12 @@ class Assembly:
         file = value.get("file") if isinstance(value, dict) else None
         if isinstance(reference, str) and (file is None or isinstance(file, str)):
             return reference, file
-        if value is None:
-            self.problems.add_at(mark, "extends names no service", where=where)
-        elif isinstance(value, dict) and "service" not in value:
+        if isinstance(value, dict) and "service" not in value:
             self.problems.add_at(mark, 'extends needs a "service"', where=where)
+        elif reference is None:
+            self.problems.add_at(mark, "extends names no service", where=where)
+        else:
+            self.problems.add_at(mark, "extends takes names: service: NAME, file: PATH", where=where)
         service.pop("extends")
         return None, None
 
@@ -263,8 +267,8 @@ class Assembly:
         place: Place,
         mark: Mark | None,
         where: Where,
-    ) -> tuple[Any, str, list[Where]] | None:
-        base_path, resets = path, list[Where]()
+    ) -> tuple[Any, str, list[Reset]] | None:
+        base_path, resets = path, list[Reset]()
         if file is not None:
             if discover.is_remote(file):
                 self.read(file, mark)
@@ -295,14 +299,14 @@ class Assembly:
             return None
         source, documents = read
         tree = Map()
-        resets: list[Where] = []
+        resets: list[Reset] = []
         for document in documents:
             if not isinstance(document.tree, Map):
                 self.problems.add_in(source, document.line, 1, "the top of a stack file must be a mapping")
                 return None
             interpolate(document.tree, place.environment, self.problems, enabled=self.settings.interpolate)
-            for where in document.resets:
-                _clear(tree, where)
+            for where, reset_mark in document.resets:
+                _clear(tree, where, reset_mark)
             resets = document.resets
             tree = Merge(self.problems).trees(tree, document.tree)
             unify(tree, self.problems)
@@ -336,6 +340,13 @@ class Assembly:
     def include(
         self, entry: Any, mark: Mark | None, where: Where, tree: Map, place: Place  # noqa: ANN401
     ) -> None:
+        for key in [key for key in entry if key not in _INCLUDE] if isinstance(entry, Map) else ():
+            at = entry.marks[key]
+            line = (at.key or at.value).start_mark.line + 1
+            self.problems.warn(
+                f'{at.source.name}:{line}: include knows no key "{key}"; it is ignored'
+            )
+            del entry[key]
         holder = Map()
         holder["include"] = Seq([entry], [mark])
         before = len(self.problems.found)
@@ -446,8 +457,11 @@ class Assembly:
                     )
 
 
-def _clear(tree: Any, where: Where) -> None:  # noqa: ANN401
-    """Remove the entry that a ``!reset`` or ``!override`` path names; entries of lists stay."""
+def _clear(tree: Any, where: Where, mark: Mark) -> None:  # noqa: ANN401
+    """Remove the entry that a ``!reset`` or ``!override`` path names; entries of lists stay.
+
+    The mark of what removed it stays behind, so that a message about its absence can point there.
+    """
     node = tree
     for step in where[:-1]:
         if not isinstance(node, dict):
@@ -455,6 +469,8 @@ def _clear(tree: Any, where: Where) -> None:  # noqa: ANN401
         node = node.get(step)
     if where and isinstance(node, dict):
         node.pop(where[-1], None)
+        if isinstance(node, Map):
+            node.marks[str(where[-1])] = mark
 
 
 def _set_defaults(tree: Map) -> None:

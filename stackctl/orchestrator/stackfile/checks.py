@@ -152,11 +152,13 @@ class Consistency:
         dropped = any(("services", name, key) in self.problems.dropped for key in ("image", "build", "provider"))
         if not service.get("image") and not dropped:
             if service.get("build") is None and service.get("provider") is None:
+                node = self.tree["services"].get(name)
+                marks = node.marks if isinstance(node, Map) else {}
+                removed = next((key for key in ("image", "build") if key in marks), None)
+                where: Where = ("services", name, removed) if removed else ("services", name)
                 self.note(
                     f'service "{name}" has neither an image nor a build context',
-                    "services", name,
-                    hint='add "image:" or "build:"',
-                    key=True,
+                    *where, hint='add "image:" or "build:"', key=not removed,
                 )
         if service.get("network_mode") and service.get("networks"):
             self.note(
@@ -240,7 +242,7 @@ class Consistency:
                 hint = f"it is switched on by the profile {profiles}; or set required: false"
             self.note(
                 f'service "{name}" depends on "{target}", which is not defined',
-                *self.dependency_place(name, target), hint=hint,
+                *self.dependency_place(name, target), hint=hint, key=True,
             )
 
     def dependency_place(self, name: str, target: str) -> Where:

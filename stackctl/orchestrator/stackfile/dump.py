@@ -12,7 +12,11 @@ from stackctl.values import JsonObject
 
 def to_json(loaded: Loaded, *, escape: bool = True) -> str:
     """Return the tree as indented JSON; with ``escape`` a ``$`` is doubled, so that it can be read back."""
-    text = json.dumps(_sorted(loaded.tree), indent=2, ensure_ascii=False, allow_nan=False)
+    tree = {
+        key: _without_empty_lists(value) if key.startswith("x-") else value
+        for key, value in loaded.tree.items()
+    }
+    text = json.dumps(_sorted(tree), indent=2, ensure_ascii=False, allow_nan=False)
     return text.replace("$", "$$") + "\n" if escape else text + "\n"
 
 
@@ -59,6 +63,13 @@ def _sorted(value: Any) -> Any:  # noqa: ANN401
     return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
+def _without_empty_lists(value: Any) -> Any:  # noqa: ANN401
+    """Compose prints an empty list in an extension as null."""
+    if isinstance(value, dict):
+        return {key: _without_empty_lists(item) for key, item in value.items()}
+    return [_without_empty_lists(item) for item in value] or None if isinstance(value, list) else value
+
+
 class _Dumper(yaml.CSafeDumper):
     """Block style; text that YAML 1.1 or 1.2 could take for something else is quoted."""
 
@@ -67,10 +78,9 @@ class _Dumper(yaml.CSafeDumper):
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text and not text.startswith((" ", "\n")) and "\t" not in text else None
-    if style is None and _ambiguous(text):
-        style = '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+    multiline = "\n" in text and not text.startswith((" ", "\n")) and "\t" not in text
+    style = "|" if multiline else '"' if _ambiguous(text) else ""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style=style or None)
 
 
 def _ambiguous(text: str) -> bool:

@@ -224,19 +224,25 @@ class _Load:
                 self.problems.add(f"invalid stack name {given!r}", hint=_NAME_RULE)
                 self.problems.stop_if_any()
             return given
-        name = ""
+        name, holder = "", Map()
         for _, documents in read:
             for document in documents:
                 tree = document.tree
                 written = tree.get("name") if isinstance(tree, Map) else None
-                if isinstance(written, str) and written:
-                    name = written
+                if isinstance(tree, Map) and isinstance(written, str) and written:
+                    name, holder = written, tree
         if name and self.options.interpolate:
             try:
                 name = substitute(name, Variables(self.environment))
             except TemplateError:
-                name = ""  # reported when the document is interpolated
-        return normalise_name(name) or normalise_name(os.path.basename(directory))
+                return ""  # reported when the document is interpolated
+        if not holder:
+            return normalise_name(os.path.basename(directory))
+        if not normalise_name(name):
+            self.problems.add(
+                f"{name!r} is not a stack name", tree=holder, where=("name",), hint=_NAME_RULE
+            )
+        return normalise_name(name)
 
     # From the merged tree to the result ------------------------------------------------------------------------
 
@@ -291,7 +297,7 @@ class _Load:
             working_dir=directory,
             files=tuple(files),
             env_files=tuple(self.env_files),
-            profiles=profiles,
+            profiles=tuple(filter(None, profiles)),
             environment=self.environment,
             tree=result,
             models=models,
@@ -307,7 +313,8 @@ class _Load:
         profiles = list(self.options.profiles)
         if not profiles:
             listed = self.environment.get("COMPOSE_PROFILES", "").split(",")
-            profiles = [profile.strip() for profile in listed if profile.strip()]
+            # Without the variable this is the empty name, which a service gets from ``${PROFILE:-}``.
+            profiles = [profile.strip() for profile in listed]
         return tuple(dict.fromkeys(profiles))
 
     def check(

@@ -13,10 +13,9 @@ _PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 
 def parse_ports(text: str) -> list[JsonObject]:
     """Return one long-form entry per container port, in the order Compose gives them; raises InvalidInputError."""
-    spec, slash, protocol = text.partition("/")
-    protocol = protocol if slash else "tcp"
-    if not protocol:
-        raise _invalid(text, "no protocol after the slash")
+    # As in Compose: what follows a second slash is ignored, and nothing after the slash is TCP.
+    spec, *rest = text.split("/")
+    protocol = rest[0] if rest and rest[0] else "tcp"
     if protocol.lower() not in _PROTOCOLS:
         raise _invalid(text, f"{protocol!r} is not a protocol: tcp, udp or sctp")
     host_ip, host, container = _split(spec)
@@ -70,7 +69,8 @@ def _address(text: str, spec: str) -> str:
 
 
 def _range(text: str, spec: str, what: str) -> tuple[int, int]:
-    first, dash, last = text.partition("-")
+    first, *rest = text.split("-")
+    dash, last = bool(rest), rest[0] if rest else ""
     low = _number(first, spec, what)
     high = _number(last, spec, what) if dash else low
     if high < low:
@@ -79,7 +79,7 @@ def _range(text: str, spec: str, what: str) -> tuple[int, int]:
 
 
 def _number(text: str, spec: str, what: str) -> int:
-    if not _PORT.fullmatch(text) or int(text) > 65535:
+    if not _PORT.fullmatch(text) or int(text) > 65535 or (int(text) == 0 and what != "host port"):
         raise _invalid(spec, f"{text!r} is not a {what}")
     return int(text)
 

@@ -24,12 +24,15 @@ _RESET = "!reset"
 _OVERRIDE = "!override"
 
 
+Reset = tuple[Where, Mark]
+
+
 @dataclass(slots=True)
 class Document:
     """One YAML document: its tree and the paths that ``!reset`` or ``!override`` clear in what came before."""
 
     tree: object
-    resets: list[Where] = field(default_factory=list)
+    resets: list[Reset] = field(default_factory=list)
     line: int = 1
 
 
@@ -68,7 +71,9 @@ def read(source: Source, problems: Problems) -> list[Document]:
             if node is not None:
                 documents.append(_Builder(source, problems).document(node))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        # A key without its colon is wrong where it starts, not where the parser noticed.
+        early = error.context == "while scanning a simple key"
+        mark = (error.context_mark if early else error.problem_mark) or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         text = " ".join(part for part in (error.context, error.problem) if part)
         problems.add_in(source, line, column, f"not valid YAML: {text}", hint=_yaml_hint(source, line))
@@ -146,6 +151,21 @@ class _Builder:
         mark = node.start_mark
         self.problems.add_in(self.source, mark.line + 1, mark.column + 1, message, hint=hint)
 
+    def _note_cycle(self, node: Any) -> None:  # noqa: ANN401
+        """Note an alias inside its own anchor, at the alias; composed nodes no longer know it."""
+        anchors: list[str | None] = []
+        for event in yaml.parse(self.source.text, Loader=yaml.CLoader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                anchors.append(event.anchor)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                anchors.pop()
+            elif isinstance(event, yaml.AliasEvent) and event.anchor in anchors:
+                mark = event.start_mark
+                message = f'the anchor "{event.anchor}" contains itself'
+                self.problems.add_in(self.source, mark.line + 1, mark.column + 1, message)
+                return
+        self._note(node, "this anchor contains itself")
+
     def _weigh(self, node: Any) -> int:  # noqa: ANN401
         """Count the values that a node expands to; an alias inside itself is noted."""
         if node.id == "scalar":
@@ -154,7 +174,7 @@ class _Builder:
         if known is not None:
             return known
         if id(node) in self.open:
-            self._note(node, "this anchor contains itself")
+            self._note_cycle(node)
             return 1
         self.open.add(id(node))
         if node.id == "sequence":
@@ -166,9 +186,9 @@ class _Builder:
         self.weights[id(node)] = weight
         return weight
 
-    def _find_resets(self, node: Any, where: Where, found: list[Where]) -> None:  # noqa: ANN401
+    def _find_resets(self, node: Any, where: Where, found: list[Reset]) -> None:  # noqa: ANN401
         if node.tag in (_RESET, _OVERRIDE):
-            found.append(where)
+            found.append((where, Mark(self.source, None, node)))
         elif node.id == "sequence":
             for index, child in enumerate(node.value):
                 self._find_resets(child, (*where, index), found)

@@ -368,9 +368,9 @@ def _count(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
 
 def _target(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     number = _unsigned_or_none(shaper, value)
-    if number > 65535:
+    if not 0 < number < 65536:
         raise Wrong(f"{number} is not a port")
-    return number or OMIT
+    return number
 
 
 def _published(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
@@ -521,7 +521,7 @@ def _raw_throttle(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
         shaper.path.append(index)
         entry = shaper.struct(item, _THROTTLE)
         shaper.path.pop()
-        items.append({"Path": entry.get("path", ""), "Rate": entry.get("rate", "0"), "Extensions": None})
+        items.append({"Path": entry.get("path", ""), "Rate": entry.get("rate", "0")})
     return items or OMIT
 
 
@@ -531,7 +531,7 @@ def _raw_weight(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
         shaper.path.append(index)
         entry = shaper.struct(item, {"path": _string, "weight": _bounded(65535)})
         shaper.path.pop()
-        items.append({"Path": entry.get("path", ""), "Weight": entry.get("weight", 0), "Extensions": None})
+        items.append({"Path": entry.get("path", ""), "Weight": entry.get("weight", 0)})
     return items or OMIT
 
 
@@ -637,7 +637,6 @@ SERVICE: Shape = {
     "privileged": _boolean,
     "profiles": _strings,
     "pull_policy": _string,
-    "pull_refresh_after": _string,
     "read_only": _boolean,
     "restart": _string,
     "runtime": _string,

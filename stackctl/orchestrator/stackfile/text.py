@@ -1,10 +1,11 @@
 """Values as Compose writes them in text, where a list form wants ``key=value``."""
 
 import math
+from decimal import Decimal
 
 
 def go_text(value: object) -> str:
-    """Return a scalar as Go's ``%v`` prints it: ``true``, ``1e+21``, ``<nil>``."""
+    """Return a scalar as Go's ``%v`` prints it: ``true``, ``1e+06``, ``<nil>``."""
     if value is None:
         return "<nil>"
     if isinstance(value, bool):
@@ -19,27 +20,26 @@ def go_text(value: object) -> str:
 
 
 def go_float(value: float) -> str:
-    """Return a float in Go's shortest form, with an exponent below 1e-4 and from 1e21."""
+    """Return a float in Go's shortest form, with an exponent below 1e-4 and from 1e6."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    if value == 0:
-        return "-0" if math.copysign(1, value) < 0 else "0"
-    digits, exponent = f"{value:.17e}".split("e")
-    shortest = repr(value)
-    if "e" in shortest:
-        digits, exponent = shortest.split("e")
-    else:
-        exponent = str(math.floor(math.log10(abs(value))))
-    power = int(exponent)
-    if -4 <= power < 21:
-        if "e" not in shortest:
-            return shortest.removesuffix(".0")
-        return f"{value:.{max(0, len(digits.split('.')[1]) - power if '.' in digits else -power)}f}"
-    mantissa = digits.removesuffix(".0") if "e" in shortest else _mantissa(value, power)
-    return f"{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"
+    sign, digits, exponent = Decimal(repr(value)).as_tuple()
+    text = "".join(map(str, digits)).rstrip("0")
+    if not text:
+        return "-0" if sign else "0"
+    power = len(digits) - 1 + int(exponent)
+    minus = "-" if sign else ""
+    if -4 <= power < 6:
+        return minus + _plain(text, power)
+    fraction = f".{text[1:]}" if len(text) > 1 else ""
+    return f"{minus}{text[0]}{fraction}e{'-' if power < 0 else '+'}{abs(power):02}"
 
 
-def _mantissa(value: float, power: int) -> str:
-    return repr(value / 10.0**power).removesuffix(".0")
+def _plain(digits: str, power: int) -> str:
+    if power < 0:
+        return "0." + "0" * (-power - 1) + digits
+    whole = digits[: power + 1].ljust(power + 1, "0")
+    fraction = digits[power + 1 :]
+    return f"{whole}.{fraction}" if fraction else whole
