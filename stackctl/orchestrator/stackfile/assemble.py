@@ -5,16 +5,26 @@ resolved, what ``!reset`` and ``!override`` name is cleared in what came before,
 it goes over the earlier documents. The schema sees the merged result after each document.
 """
 
-import os
+import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 from stackctl.orchestrator.stackfile import discover, dotenv, reader, schema
 from stackctl.orchestrator.stackfile.canonical import Canonical
 from stackctl.orchestrator.stackfile.checks import check_values
 from stackctl.orchestrator.stackfile.interpolate import interpolate
-from stackctl.orchestrator.stackfile.marks import Map, Mark, Seq, Source, Where, copy, entries, shown
+from stackctl.orchestrator.stackfile.marks import (
+    Map,
+    Mark,
+    Raw,
+    Seq,
+    Source,
+    Where,
+    copy,
+    entries,
+    shown,
+)
 from stackctl.orchestrator.stackfile.merge import Merge, unify
 from stackctl.orchestrator.stackfile.paths import Paths, join
 from stackctl.orchestrator.stackfile.problems import Problems, suggestion
@@ -55,7 +65,7 @@ class Place:
 class Base:
     """A file that services extend from, brought into long form, and what its ``!reset`` clear."""
 
-    services: Any
+    services: Raw
     resets: list[Reset]
 
 
@@ -72,7 +82,9 @@ class Assembly:
 
     # Reading -------------------------------------------------------------------------------------------------
 
-    def read(self, path: str, mark: Mark | None = None) -> tuple[Source, list[reader.Document]] | None:
+    def read(
+        self, path: str, mark: Mark | None = None
+    ) -> tuple[Source, list[reader.Document]] | None:
         """Return a file's documents; a file that cannot be read is noted at ``mark``."""
         name = "-" if path == "-" else shown(path, self.settings.cwd)
         source = Source(name=name, path=path)
@@ -85,8 +97,11 @@ class Assembly:
             return None
         self.files_read += 1
         if self.files_read > MAX_FILES:
-            self.problems.add_at(mark, f"more than {MAX_FILES} files take part; includes may multiply")
+            self.problems.add_at(
+                mark, f"more than {MAX_FILES} files take part; includes may multiply"
+            )
             return None
+        data = b""
         try:
             data = self.bytes_of(path)
             if len(data) > reader.MAX_BYTES:
@@ -118,9 +133,7 @@ class Assembly:
 
     # A set of files --------------------------------------------------------------------------------------------
 
-    def file_set(
-        self, files: list[tuple[Source, list[reader.Document]]], place: Place
-    ) -> Map:
+    def file_set(self, files: list[tuple[Source, list[reader.Document]]], place: Place) -> Map:
         """Return the merged tree of files, defaults set, values checked, paths resolved."""
         tree = Map()
         for source, documents in files:
@@ -139,21 +152,19 @@ class Assembly:
         self.take_environment(tree, place.environment)
         return tree
 
-    def document(
-        self, document: reader.Document, source: Source, base: Map, place: Place
-    ) -> Map:
+    def document(self, document: reader.Document, source: Source, base: Map, place: Place) -> Map:
         """Return ``base`` with one document over it."""
         tree = document.tree
         if not isinstance(tree, Map):
-            self.problems.add_in(source, document.line, 1, "the top of a stack file must be a mapping")
+            self.problems.add_in(
+                source, document.line, 1, "the top of a stack file must be a mapping"
+            )
             return base
-        interpolate(
-            tree, place.environment, self.problems, enabled=self.settings.interpolate
-        )
+        interpolate(tree, place.environment, self.problems, enabled=self.settings.interpolate)
         self.extend_all(tree, source, place, document.resets)
         for where, reset_mark in document.resets:
             _clear(base, where, reset_mark)
-        self.include_all(tree, source, place)
+        self.include_all(tree, place)
         merged = Merge(self.problems).trees(base, tree)
         unify(merged, self.problems)
         schema.validate(merged, self.problems)
@@ -178,7 +189,7 @@ class Assembly:
         for kind in ("configs", "secrets"):
             for name, element in (tree.get(kind) or {}).items():
                 variable = element.get("environment") if isinstance(element, dict) else None
-                if variable in environment:
+                if isinstance(variable, str) and variable in environment:
                     self.settings.contents[kind, name] = environment[variable]
 
     # extends ---------------------------------------------------------------------------------------------------
@@ -194,12 +205,12 @@ class Assembly:
     def extended(
         self,
         name: str,
-        services: Any,  # noqa: ANN401
+        services: Raw,
         path: str,
         place: Place,
         resets: list[Reset],
         trail: tuple[tuple[str, str], ...],
-    ) -> Any:  # noqa: ANN401
+    ) -> Raw:
         """Return a service with what it extends merged under it; mistakes are noted and the service left as is."""
         service = services[name]
         if not isinstance(service, Map) or "extends" not in service:
@@ -208,7 +219,9 @@ class Assembly:
         where: Where = ("services", name, "extends")
         if (path, name) in trail:
             chain = [*(f"{n} ({shown(p, self.settings.cwd)})" for p, n in trail), name]
-            self.problems.add_at(mark, f"extends goes in a circle: {' -> '.join(chain)}", where=where)
+            self.problems.add_at(
+                mark, f"extends goes in a circle: {' -> '.join(chain)}", where=where
+            )
             service.pop("extends")
             return service
         reference, file = self.extends_reference(service, mark, where)
@@ -254,7 +267,9 @@ class Assembly:
         elif reference is None:
             self.problems.add_at(mark, "extends names no service", where=where)
         else:
-            self.problems.add_at(mark, "extends takes names: service: NAME, file: PATH", where=where)
+            self.problems.add_at(
+                mark, "extends takes names: service: NAME, file: PATH", where=where
+            )
         service.pop("extends")
         return None, None
 
@@ -262,18 +277,20 @@ class Assembly:
         self,
         reference: str,
         file: str | None,
-        services: Any,  # noqa: ANN401
+        services: Raw,
         path: str,
         place: Place,
         mark: Mark | None,
         where: Where,
-    ) -> tuple[Any, str, list[Reset]] | None:
+    ) -> tuple[Raw, str, list[Reset]] | None:
         base_path, resets = path, list[Reset]()
         if file is not None:
             if discover.is_remote(file):
                 self.read(file, mark)
                 return None
-            base_path = join(place.directory, Paths("", self.settings.home, self.problems).expanded(file))
+            base_path = join(
+                place.directory, Paths("", self.settings.home, self.problems).expanded(file)
+            )
             base = self.base(base_path, place, mark)
             if base is None:
                 return None
@@ -302,9 +319,13 @@ class Assembly:
         resets: list[Reset] = []
         for document in documents:
             if not isinstance(document.tree, Map):
-                self.problems.add_in(source, document.line, 1, "the top of a stack file must be a mapping")
+                self.problems.add_in(
+                    source, document.line, 1, "the top of a stack file must be a mapping"
+                )
                 return None
-            interpolate(document.tree, place.environment, self.problems, enabled=self.settings.interpolate)
+            interpolate(
+                document.tree, place.environment, self.problems, enabled=self.settings.interpolate
+            )
             for where, reset_mark in document.resets:
                 _clear(tree, where, reset_mark)
             resets = document.resets
@@ -318,14 +339,14 @@ class Assembly:
         quiet = Problems()
         Canonical(quiet, lenient=True).tree(tree)
         unify(tree, quiet)
-        relative = os.path.relpath(os.path.dirname(path), place.directory)
+        relative = posixpath.relpath(posixpath.dirname(path), place.directory)
         Paths(relative, self.settings.home, self.problems).tree(tree)
         self.bases[known] = Base(services, resets)
         return self.bases[known]
 
     # include ---------------------------------------------------------------------------------------------------
 
-    def include_all(self, tree: Map, source: Source, place: Place) -> None:
+    def include_all(self, tree: Map, place: Place) -> None:
         """Load what ``include`` names and add its elements to the document, in place."""
         includes = tree.pop("include", None)
         if includes is None:
@@ -338,7 +359,12 @@ class Assembly:
             self.include(entry, entry_mark or mark, ("include", index), tree, place)
 
     def include(
-        self, entry: Any, mark: Mark | None, where: Where, tree: Map, place: Place  # noqa: ANN401
+        self,
+        entry: Raw,
+        mark: Mark | None,
+        where: Where,
+        tree: Map,
+        place: Place,
     ) -> None:
         for key in [key for key in entry if key not in _INCLUDE] if isinstance(entry, Map) else ():
             at = entry.marks[key]
@@ -358,7 +384,9 @@ class Assembly:
             self.problems.add_at(mark, "include names no path", where=where)
             return
         if paths[0] in place.included:
-            trail = " -> ".join(shown(path, self.settings.cwd) for path in (*place.included, paths[0]))
+            trail = " -> ".join(
+                shown(path, self.settings.cwd) for path in (*place.included, paths[0])
+            )
             self.problems.add_at(mark, f"include goes in a circle: {trail}", where=where)
             return
         environment = self.include_environment(directory, env_files, place, mark)
@@ -367,7 +395,7 @@ class Assembly:
             return
         inner = Place(
             directory=directory,
-            relative=os.path.relpath(directory, place.directory),
+            relative=posixpath.relpath(directory, place.directory),
             environment=environment,
             included=place.included,
         )
@@ -375,19 +403,26 @@ class Assembly:
         included = Assembly.file_set(self, files, inner)
         self.import_all(included, tree, mark, quiet=len(self.problems.found) != before)
 
-    def include_parts(self, entry: Any, place: Place) -> tuple[list[str], str, list[str] | None]:  # noqa: ANN401
+    def include_parts(self, entry: Raw, place: Place) -> tuple[list[str], str, list[str] | None]:
         if isinstance(entry, str):
             entry = {"path": entry}
 
         def listed(value: object) -> list[str]:
-            return [value] if isinstance(value, str) else list(value) if isinstance(value, list) else []
+            return (
+                [value]
+                if isinstance(value, str)
+                else list(value)
+                if isinstance(value, list)
+                else []
+            )
 
         expand = Paths(place.directory, self.settings.home, self.problems)
         paths = [
-            path if discover.is_remote(path) else expand.plain(path) for path in listed(entry.get("path"))
+            path if discover.is_remote(path) else expand.plain(path)
+            for path in listed(entry.get("path"))
         ]
         directory = entry.get("project_directory")
-        base = os.path.dirname(paths[0]) if paths else place.directory
+        base = posixpath.dirname(paths[0]) if paths else place.directory
         directory = expand.plain(directory) if directory else base
         env_files = [expand.plain(path) for path in listed(entry.get("env_file"))]
         return paths, directory, env_files or None
@@ -396,8 +431,8 @@ class Assembly:
         self, directory: str, env_files: list[str] | None, place: Place, mark: Mark | None
     ) -> Mapping[str, str] | None:
         if env_files is None:
-            default = os.path.join(directory, ".env")
-            env_files = [default] if os.path.isfile(default) else []
+            default = posixpath.join(directory, ".env")
+            env_files = [default] if Path(default).is_file() else []
         values = self.env_files(env_files, place.environment, mark)
         return None if values is None else {**values, **place.environment}
 
@@ -428,7 +463,9 @@ class Assembly:
             self.missing(mark, name, "not UTF-8 text")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            self.missing(mark, name, "env file not found" if isinstance(error, FileNotFoundError) else reason)
+            self.missing(
+                mark, name, "env file not found" if isinstance(error, FileNotFoundError) else reason
+            )
         return None
 
     def import_all(self, source: Map, target: Map, mark: Mark | None, *, quiet: bool) -> None:
@@ -457,7 +494,7 @@ class Assembly:
                     )
 
 
-def _clear(tree: Any, where: Where, mark: Mark) -> None:  # noqa: ANN401
+def _clear(tree: Raw, where: Where, mark: Mark) -> None:
     """Remove the entry that a ``!reset`` or ``!override`` path names; entries of lists stay.
 
     The mark of what removed it stays behind, so that a message about its absence can point there.
@@ -493,7 +530,7 @@ def _set_defaults(tree: Map) -> None:
                 request["count"] = "all"
 
 
-def _reserved(service: Any) -> list[Any]:  # noqa: ANN401
+def _reserved(service: Raw) -> list[Raw]:
     node = service
     for key in ("deploy", "resources", "reservations", "devices"):
         node = node.get(key) if isinstance(node, dict) else None

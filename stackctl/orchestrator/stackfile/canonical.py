@@ -5,10 +5,18 @@ After this phase an element has one shape only: ``build`` is a mapping, ``ports`
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from stackctl.errors import InvalidInputError
-from stackctl.orchestrator.stackfile.marks import Map, Mark, Seq, Where, dotted, entries, mark_of
+from stackctl.orchestrator.stackfile.marks import (
+    Map,
+    Mark,
+    Raw,
+    Seq,
+    Where,
+    dotted,
+    entries,
+    mark_of,
+)
 from stackctl.orchestrator.stackfile.merge import STARTED
 from stackctl.orchestrator.stackfile.portspec import parse_ports
 from stackctl.orchestrator.stackfile.problems import Problems
@@ -47,12 +55,10 @@ class Canonical:
             except _Wrong as error:
                 full = (*where, key, *error.step)
                 mark = error.mark or service.marks.get(key)
-                self.problems.add_at(
-                    mark, f"{dotted(full)}: {error}", where=full, hint=error.hint
-                )
+                self.problems.add_at(mark, f"{dotted(full)}: {error}", where=full, hint=error.hint)
                 del service[key]
 
-    def external(self, resource: Any, where: Where) -> None:  # noqa: ANN401
+    def external(self, resource: Raw, where: Where) -> None:
         """``external: {name: N}`` is the old form of ``external: true`` with ``name: N``."""
         external = resource.get("external")
         if not isinstance(external, dict):
@@ -84,10 +90,10 @@ class _Wrong(ValueError):
         self.hint = hint
 
 
-Form = Callable[[Canonical, Any, Where, Mark | None], Any]
+Form = Callable[[Canonical, Raw, Where, Mark | None], Raw]
 
 
-def _build(phase: Canonical, value: Any, where: Where, mark: Mark | None) -> object:  # noqa: ANN401
+def _build(phase: Canonical, value: Raw, where: Where, mark: Mark | None) -> object:
     if isinstance(value, str):
         made = Map()
         made["context"] = value
@@ -107,15 +113,15 @@ def _build(phase: Canonical, value: Any, where: Where, mark: Mark | None) -> obj
     return value
 
 
-def _text(_phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> object:  # noqa: ANN401
+def _text(_phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> object:
     return value if isinstance(value, str) else go_text(value)
 
 
-def _text_list(_phase: Canonical, value: Any, _where: Where, mark: Mark | None) -> object:  # noqa: ANN401
+def _text_list(_phase: Canonical, value: Raw, _where: Where, mark: Mark | None) -> object:
     return Seq([value], [mark]) if isinstance(value, str) else value
 
 
-def _key_values(phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> object:  # noqa: ANN401
+def _key_values(phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> object:
     if not isinstance(value, list):
         return value
     made = Map()
@@ -131,7 +137,7 @@ def _key_values(phase: Canonical, value: Any, _where: Where, _mark: Mark | None)
     return made
 
 
-def _ssh(_phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> object:  # noqa: ANN401
+def _ssh(_phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> object:
     if not isinstance(value, list):
         return value
     made = Map()
@@ -145,7 +151,7 @@ def _ssh(_phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> ob
     return made
 
 
-def _depends_on(_phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> object:  # noqa: ANN401
+def _depends_on(_phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> object:
     if isinstance(value, dict):
         for name, entry in value.items():
             if not isinstance(entry, dict):
@@ -163,7 +169,7 @@ def _depends_on(_phase: Canonical, value: Any, _where: Where, _mark: Mark | None
     return made
 
 
-def _names(_phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> object:  # noqa: ANN401
+def _names(_phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> object:
     if not isinstance(value, list):
         return value
     made = Map()
@@ -174,7 +180,7 @@ def _names(_phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> 
     return made
 
 
-def _env_file(_phase: Canonical, value: Any, _where: Where, mark: Mark | None) -> object:  # noqa: ANN401
+def _env_file(_phase: Canonical, value: Raw, _where: Where, mark: Mark | None) -> object:
     if isinstance(value, str):
         value = Seq([value], [mark])
     made = Seq()
@@ -191,7 +197,7 @@ def _env_file(_phase: Canonical, value: Any, _where: Where, mark: Mark | None) -
     return made
 
 
-def _gpus(_phase: Canonical, value: Any, _where: Where, mark: Mark | None) -> object:  # noqa: ANN401
+def _gpus(_phase: Canonical, value: Raw, _where: Where, mark: Mark | None) -> object:
     if isinstance(value, str):
         entry = Map()
         entry["count"] = "all"
@@ -199,8 +205,8 @@ def _gpus(_phase: Canonical, value: Any, _where: Where, mark: Mark | None) -> ob
     return value
 
 
-def _each(form: Callable[[Canonical, Any], Any]) -> Form:
-    def every(phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> object:  # noqa: ANN401
+def _each(form: Callable[[Canonical, Raw], Raw]) -> Form:
+    def every(phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> object:
         if not isinstance(value, list):
             return value
         made = Seq()
@@ -217,7 +223,7 @@ def _each(form: Callable[[Canonical, Any], Any]) -> Form:
     return every
 
 
-def _mount(_phase: Canonical, item: Any) -> object:  # noqa: ANN401
+def _mount(_phase: Canonical, item: Raw) -> object:
     if not isinstance(item, str):
         return item
     made = Map()
@@ -225,12 +231,14 @@ def _mount(_phase: Canonical, item: Any) -> object:  # noqa: ANN401
     return made
 
 
-def _device(_phase: Canonical, item: Any) -> object:  # noqa: ANN401
+def _device(_phase: Canonical, item: Raw) -> object:
     if not isinstance(item, str):
         return item
     parts = item.split(":")
     if len(parts) > 3:
-        raise InvalidInputError(f"invalid device {item!r}: too many colons", hint="use the long form")
+        raise InvalidInputError(
+            f"invalid device {item!r}: too many colons", hint="use the long form"
+        )
     made = Map()
     made["source"] = parts[0]
     made["target"] = (parts[1] if len(parts) > 1 else "") or parts[0]
@@ -238,7 +246,7 @@ def _device(_phase: Canonical, item: Any) -> object:  # noqa: ANN401
     return made
 
 
-def _file(_phase: Canonical, item: Any) -> object:  # noqa: ANN401
+def _file(_phase: Canonical, item: Raw) -> object:
     if not isinstance(item, str):
         return item
     made = Map()
@@ -246,7 +254,7 @@ def _file(_phase: Canonical, item: Any) -> object:  # noqa: ANN401
     return made
 
 
-def _ports(phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> object:  # noqa: ANN401
+def _ports(phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> object:
     made = Seq()
     for index, (item, mark) in enumerate(entries(value)):
         if isinstance(item, dict):
@@ -264,7 +272,7 @@ def _ports(phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> o
     return made
 
 
-def _dns(phase: Canonical, value: Any, where: Where, mark: Mark | None) -> object:  # noqa: ANN401
+def _dns(phase: Canonical, value: Raw, where: Where, mark: Mark | None) -> object:
     items = _text_list(phase, value, where, mark)
     if not isinstance(items, list):
         return items
@@ -272,7 +280,7 @@ def _dns(phase: Canonical, value: Any, where: Where, mark: Mark | None) -> objec
     return Seq([item for item, _ in kept], [at for _, at in kept])
 
 
-def _develop(_phase: Canonical, value: Any, _where: Where, _mark: Mark | None) -> object:  # noqa: ANN401
+def _develop(_phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> object:
     watch = value.get("watch") if isinstance(value, dict) else None
     for rule in watch if isinstance(watch, list) else ():
         for key in ("ignore", "include"):

@@ -23,7 +23,9 @@ def to_integer(text: str) -> int:
         value = int(text)
         if -(1 << 63) <= value < (1 << 63):
             return value
-    raise CastError(f"expected an integer, got {text!r}" if text else "expected an integer, got nothing")
+    raise CastError(
+        f"expected an integer, got {text!r}" if text else "expected an integer, got nothing"
+    )
 
 
 def to_float(text: str) -> float:
@@ -32,7 +34,9 @@ def to_float(text: str) -> float:
         value = float(text)
         if abs(value) != float("inf") or "i" in text.lower():
             return value
-    raise CastError(f"expected a number, got {text!r}" if text else "expected a number, got nothing")
+    raise CastError(
+        f"expected a number, got {text!r}" if text else "expected a number, got nothing"
+    )
 
 
 def to_float32(text: str) -> float:

@@ -6,9 +6,8 @@ dropped because it is itself wrong is not reported again.
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Any
 
-from stackctl.orchestrator.stackfile.marks import Map, Step, Where, dotted
+from stackctl.orchestrator.stackfile.marks import Map, Raw, Step, Where, dotted
 from stackctl.orchestrator.stackfile.problems import Problems, suggestion
 
 _EXCLUSIVE = {"configs": ("file", "environment", "content"), "secrets": ("file", "environment")}
@@ -36,7 +35,12 @@ def check_values(tree: Map, problems: Problems) -> None:
 
 
 def _file_object(
-    tree: Map, kind: str, name: str, element: Any, keys: tuple[str, ...], problems: Problems  # noqa: ANN401
+    tree: Map,
+    kind: str,
+    name: str,
+    element: Raw,
+    keys: tuple[str, ...],
+    problems: Problems,
 ) -> None:
     if not isinstance(element, dict) or ((kind, name) in problems.dropped):
         return
@@ -55,21 +59,25 @@ def _file_object(
         )
 
 
-def _service_values(tree: Map, name: str, service: Any, problems: Problems) -> None:  # noqa: ANN401
+def _service_values(tree: Map, name: str, service: Raw, problems: Problems) -> None:
     base: Where = ("services", name)
     for index, port in enumerate(service.get("ports") or ()):
         address = port.get("host_ip") if isinstance(port, dict) else None
         if address is not None and not _is_address(address):
             where = (*base, "ports", index, "host_ip")
-            problems.add(f"{dotted(where)}: {address!r} is not an IP address", tree=tree, where=where)
+            problems.add(
+                f"{dotted(where)}: {address!r} is not an IP address", tree=tree, where=where
+            )
     develop = service.get("develop")
     for index, rule in enumerate((develop or {}).get("watch") or ()):
         if isinstance(rule, dict) and rule.get("path") == "":
             where = (*base, "develop", "watch", index, "path")
             problems.add(f"{dotted(where)}: the path must not be empty", tree=tree, where=where)
     reservations = _inside(service, "deploy", "resources", "reservations")
-    requests = [(("deploy", "resources", "reservations", "devices"), reservations.get("devices"))]
-    requests.append((("gpus",), service.get("gpus")))
+    requests: list[tuple[Where, Raw]] = [
+        (("deploy", "resources", "reservations", "devices"), reservations.get("devices")),
+        (("gpus",), service.get("gpus")),
+    ]
     for path, devices in requests:
         for index, device in enumerate(devices or ()):
             if isinstance(device, dict) and "count" in device and "device_ids" in device:
@@ -81,7 +89,7 @@ def _service_values(tree: Map, name: str, service: Any, problems: Problems) -> N
                 )
 
 
-def _inside(value: Any, *keys: str) -> Mapping[str, Any]:  # noqa: ANN401
+def _inside(value: Raw, *keys: str) -> Mapping[str, Raw]:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
@@ -101,9 +109,9 @@ class Consistency:
     def __init__(
         self,
         tree: Map,
-        services: Mapping[str, Any],
-        disabled: Mapping[str, Any],
-        top: Mapping[str, Any],
+        services: Mapping[str, Raw],
+        disabled: Mapping[str, Raw],
+        top: Mapping[str, Raw],
         problems: Problems,
     ) -> None:
         self.tree = tree
@@ -119,14 +127,17 @@ class Consistency:
             external = secret.get("external") or ("secrets", name) in self.problems.dropped
             if not external and not secret.get("file") and not secret.get("environment"):
                 self.note(
-                    f"secrets.{name}: one of file and environment must be set", "secrets", name, key=True
+                    f"secrets.{name}: one of file and environment must be set",
+                    "secrets",
+                    name,
+                    key=True,
                 )
         self.cycles()
 
     def note(self, message: str, *where: Step, hint: str = "", key: bool = False) -> None:
         self.problems.add(message, tree=self.tree, where=where, hint=hint, key=key)
 
-    def service(self, name: str, service: Any) -> None:  # noqa: ANN401
+    def service(self, name: str, service: Raw) -> None:
         self.image(name, service)
         self.build(name, service)
         self.references(name, service)
@@ -138,43 +149,60 @@ class Consistency:
         if test and test[0] not in _TESTS:
             self.note(
                 f'service "{name}": healthcheck.test must start with CMD, CMD-SHELL or NONE',
-                "services", name, "healthcheck", "test",
+                "services",
+                name,
+                "healthcheck",
+                "test",
                 hint="write the command as text to run it in a shell",
             )
         for index, rule in enumerate((service.get("develop") or {}).get("watch") or ()):
             if not rule.get("target") and rule.get("action") not in ("rebuild", "restart"):
                 self.note(
                     f'service "{name}": develop.watch[{index}] needs a "target" to {rule.get("action")}',
-                    "services", name, "develop", "watch", index,
+                    "services",
+                    name,
+                    "develop",
+                    "watch",
+                    index,
                 )
 
-    def image(self, name: str, service: Any) -> None:  # noqa: ANN401
-        dropped = any(("services", name, key) in self.problems.dropped for key in ("image", "build", "provider"))
-        if not service.get("image") and not dropped:
-            if service.get("build") is None and service.get("provider") is None:
-                node = self.tree["services"].get(name)
-                marks = node.marks if isinstance(node, Map) else {}
-                removed = next((key for key in ("image", "build") if key in marks), None)
-                where: Where = ("services", name, removed) if removed else ("services", name)
-                self.note(
-                    f'service "{name}" has neither an image nor a build context',
-                    *where, hint='add "image:" or "build:"', key=not removed,
-                )
+    def image(self, name: str, service: Raw) -> None:
+        dropped = any(
+            ("services", name, key) in self.problems.dropped
+            for key in ("image", "build", "provider")
+        )
+        without = service.get("build") is None and service.get("provider") is None
+        if not service.get("image") and not dropped and without:
+            node = self.tree["services"].get(name)
+            marks = node.marks if isinstance(node, Map) else {}
+            removed = next((key for key in ("image", "build") if key in marks), None)
+            where: Where = ("services", name, removed) if removed else ("services", name)
+            self.note(
+                f'service "{name}" has neither an image nor a build context',
+                *where,
+                hint='add "image:" or "build:"',
+                key=not removed,
+            )
         if service.get("network_mode") and service.get("networks"):
             self.note(
                 f'service "{name}": network_mode and networks exclude each other',
-                "services", name, "network_mode",
+                "services",
+                name,
+                "network_mode",
                 key=True,
             )
 
-    def build(self, name: str, service: Any) -> None:  # noqa: ANN401
+    def build(self, name: str, service: Raw) -> None:
         build = service.get("build")
         if build is None:
             return
         if build.get("dockerfile_inline") and build.get("dockerfile"):
             self.note(
                 f'service "{name}": dockerfile and dockerfile_inline exclude each other',
-                "services", name, "build", "dockerfile",
+                "services",
+                name,
+                "build",
+                "dockerfile",
                 key=True,
             )
         for context, reference in (build.get("additional_contexts") or {}).items():
@@ -185,15 +213,21 @@ class Consistency:
             if target not in self.services:
                 self.undefined(name, "service", target, self.services, where)
             elif self.services[target].get("build") is None:
-                self.note(f'service "{name}": the context {context} needs service "{target}" to have a build', *where)
+                self.note(
+                    f'service "{name}": the context {context} needs service "{target}" to have a build',
+                    *where,
+                )
         platforms = build.get("platforms")
         if platforms and service.get("platform") and service["platform"] not in platforms:
             self.note(
                 f'service "{name}": build.platforms must include the platform {service["platform"]}',
-                "services", name, "build", "platforms",
+                "services",
+                name,
+                "build",
+                "platforms",
             )
 
-    def references(self, name: str, service: Any) -> None:  # noqa: ANN401
+    def references(self, name: str, service: Raw) -> None:
         base = ("services", name)
         for network in service.get("networks") or ():
             self.known(name, "networks", network, (*base, "networks", network))
@@ -204,7 +238,9 @@ class Consistency:
             for index, reference in enumerate(service.get(kind) or ()):
                 self.known(name, kind, reference.get("source", ""), (*base, kind, index))
         for index, reference in enumerate((service.get("build") or {}).get("secrets") or ()):
-            self.known(name, "secrets", reference.get("source", ""), (*base, "build", "secrets", index))
+            self.known(
+                name, "secrets", reference.get("source", ""), (*base, "build", "secrets", index)
+            )
         for model in service.get("models") or ():
             self.known(name, "models", model, (*base, "models", model))
 
@@ -214,7 +250,7 @@ class Consistency:
             self.undefined(service, kind.removesuffix("s"), target, elements, where)
 
     def undefined(
-        self, service: str, kind: str, target: str, known: Mapping[str, Any], where: Where
+        self, service: str, kind: str, target: str, known: Mapping[str, Raw], where: Where
     ) -> None:
         if (kind + "s", target) in self.problems.dropped:
             return
@@ -227,10 +263,12 @@ class Consistency:
             )
         self.note(
             f'service "{service}" refers to {kind} "{target}", which is not defined',
-            *where, hint=hint, key=kind in ("network", "model"),
+            *where,
+            hint=hint,
+            key=kind in ("network", "model"),
         )
 
-    def dependencies(self, name: str, service: Any) -> None:  # noqa: ANN401
+    def dependencies(self, name: str, service: Raw) -> None:
         for target, dependency in (service.get("depends_on") or {}).items():
             if target in self.services or (target in self.disabled and not dependency["required"]):
                 continue
@@ -242,7 +280,9 @@ class Consistency:
                 hint = f"it is switched on by the profile {profiles}; or set required: false"
             self.note(
                 f'service "{name}" depends on "{target}", which is not defined',
-                *self.dependency_place(name, target), hint=hint, key=True,
+                *self.dependency_place(name, target),
+                hint=hint,
+                key=True,
             )
 
     def dependency_place(self, name: str, target: str) -> Where:
@@ -261,30 +301,39 @@ class Consistency:
                 return (*base, key)
         return (*base, "depends_on")
 
-    def replicas(self, name: str, service: Any) -> None:  # noqa: ANN401
+    def replicas(self, name: str, service: Raw) -> None:
         scale = service.get("scale")
         deploy = service.get("deploy")
         replicas = deploy.get("replicas") if deploy else None
         if scale is not None and replicas is not None and scale != replicas:
             self.note(
                 f'service "{name}": scale and deploy.replicas have distinct values',
-                "services", name, "scale",
+                "services",
+                name,
+                "scale",
                 key=True,
             )
         if scale is not None and deploy is not None:
             deploy["replicas"] = replicas = scale
         for key, path in ((scale, ("scale",)), (replicas, ("deploy", "replicas"))):
             if key is not None and key < 0:
-                self.note(f'service "{name}": {".".join(path)} must not be negative', "services", name, *path)
+                self.note(
+                    f'service "{name}": {".".join(path)} must not be negative',
+                    "services",
+                    name,
+                    *path,
+                )
         count = scale if scale is not None else replicas
         if count is not None and count > 1 and service.get("container_name"):
             self.note(
                 f'service "{name}": container_name does not go with {count} replicas, since names are unique',
-                "services", name, "container_name",
+                "services",
+                name,
+                "container_name",
                 key=True,
             )
 
-    def resources(self, name: str, service: Any) -> None:  # noqa: ANN401
+    def resources(self, name: str, service: Raw) -> None:
         resources = (service.get("deploy") or {}).get("resources") or {}
         for key, side, limit in (
             ("cpus", "limits", "cpus"),
@@ -296,11 +345,13 @@ class Consistency:
             if service.get(key) and part is not None and part.get(limit) != service[key]:
                 self.note(
                     f'service "{name}": {key} and deploy.resources.{side}.{limit} have distinct values',
-                    "services", name, key,
+                    "services",
+                    name,
+                    key,
                     key=True,
                 )
 
-    def mounts(self, name: str, service: Any) -> None:  # noqa: ANN401
+    def mounts(self, name: str, service: Raw) -> None:
         taken: dict[str, str] = {}
         places: list[tuple[str, int, str]] = [
             ("tmpfs", index, text.partition(":")[0])
@@ -314,7 +365,10 @@ class Consistency:
             if target in taken:
                 self.note(
                     f'service "{name}": {target} is mounted twice, first by {taken[target]}',
-                    "services", name, key, index,
+                    "services",
+                    name,
+                    key,
+                    index,
                 )
             taken.setdefault(target, f"{key}[{index}]")
 
@@ -351,13 +405,15 @@ class Consistency:
             if container and container in owners:
                 self.note(
                     f'service "{name}": the container name {container} is taken by service "{owners[container]}"',
-                    "services", name, "container_name",
+                    "services",
+                    name,
+                    "container_name",
                 )
             elif container:
                 owners[container] = name
 
 
-def port_conflicts(services: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+def port_conflicts(services: Mapping[str, Raw]) -> list[tuple[str, int, str]]:
     """Return the published ports claimed twice: service, index of the port, and what is wrong.
 
     A port without host address claims all addresses. Services with several replicas and one fixed port conflict
@@ -375,7 +431,11 @@ def port_conflicts(services: Mapping[str, Any]) -> list[tuple[str, int, str]]:
             for other, address in known:
                 if _overlap(host, address):
                     conflicts.append(
-                        (name, index, f"port {published} of the host is claimed by service {other!r} already")
+                        (
+                            name,
+                            index,
+                            f"port {published} of the host is claimed by service {other!r} already",
+                        )
                     )
                     break
             known.append((name, host))
@@ -383,7 +443,7 @@ def port_conflicts(services: Mapping[str, Any]) -> list[tuple[str, int, str]]:
 
 
 def _overlap(first: str, second: str) -> bool:
-    everywhere = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+    everywhere = ("", "0.0.0.0", "::")
     return first == second or first in everywhere or second in everywhere
 
 

@@ -1,8 +1,10 @@
 """Which files make the stack, which directory it lives in, and which variables it sees."""
 
 import os
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from stackctl.orchestrator.stackfile.problems import Problems
 
@@ -42,9 +44,7 @@ def is_remote(path: str) -> bool:
     return path.startswith(("https://", "http://", "github.com/")) and ".git" in path
 
 
-def find(
-    directory: str, problems: Problems, *, above: bool = True
-) -> list[str]:
+def find(directory: str, problems: Problems, *, above: bool = True) -> list[str]:
     """Return the stack file of a directory, or of the nearest one above, with its override file."""
     at = directory
     while True:
@@ -53,26 +53,26 @@ def find(
             files = [_chosen(present, problems)]
             overrides = _present(_twins(files[0]), at)
             return files + ([_chosen(overrides, problems)] if overrides else [])
-        parent = os.path.dirname(at)
+        parent = posixpath.dirname(at)
         if parent == at or not above:
             return []
         at = parent
 
 
 def _present(names: tuple[str, ...], directory: str) -> list[str]:
-    paths = (os.path.join(directory, name) for name in names)
-    return [path for path in paths if os.path.exists(path)]
+    paths = (posixpath.join(directory, name) for name in names)
+    return [path for path in paths if Path(path).exists()]
 
 
 def _twins(path: str) -> tuple[str, ...]:
     """A stack file has stack overrides; the Compose names share theirs."""
-    own = os.path.basename(path).startswith("stack.")
+    own = posixpath.basename(path).startswith("stack.")
     return tuple(name for name in OVERRIDES if name.startswith("stack.") == own)
 
 
 def _chosen(present: list[str], problems: Problems) -> str:
     if len(present) > 1:
-        names = ", ".join(os.path.basename(path) for path in present)
+        names = ", ".join(posixpath.basename(path) for path in present)
         problems.warn(f"several stack files are present ({names}); {present[0]} is used")
     return present[0]
 
@@ -83,12 +83,12 @@ def from_variable(environment: Mapping[str, str], cwd: str) -> list[str]:
     if value is None:
         return []
     separator = environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
-    return [path if path == "-" else os.path.join(cwd, path) for path in value.split(separator)]
+    return [path if path == "-" else posixpath.join(cwd, path) for path in value.split(separator)]
 
 
 def default_env_file(directory: str, environ: Mapping[str, str]) -> list[str]:
     """Return the ``.env`` of a directory, unless COMPOSE_DISABLE_ENV_FILE forbids it."""
     if environ.get("COMPOSE_DISABLE_ENV_FILE", "") in _TRUE:
         return []
-    path = os.path.join(directory, ".env")
-    return [path] if os.path.isfile(path) else []
+    path = posixpath.join(directory, ".env")
+    return [path] if Path(path).is_file() else []

@@ -1,12 +1,11 @@
 """The normal form as text: JSON as Compose prints it, and YAML."""
 
 import json
-from typing import Any
 
 import yaml
 
 from stackctl.orchestrator.stackfile.load import Loaded
-from stackctl.orchestrator.stackfile.marks import Where
+from stackctl.orchestrator.stackfile.marks import Raw, Where
 from stackctl.values import JsonObject
 
 
@@ -36,14 +35,14 @@ def to_yaml(loaded: Loaded, *, escape: bool = True) -> str:
 def full_tree(loaded: Loaded) -> JsonObject:
     """Return a copy of the tree in the order of YAML output, extensions of every element in place."""
     order = ("name", "services", "networks", "volumes", "secrets", "configs", "models")
-    tree: dict[str, Any] = {**loaded.tree}
+    tree: dict[str, Raw] = {**loaded.tree}
     if loaded.models:
         tree["models"] = loaded.models
     keys = [key for key in order if key in tree] + sorted(tree.keys() - set(order))
     return {key: _complete(tree[key], (key,), loaded) for key in keys}
 
 
-def _complete(value: Any, where: Where, loaded: Loaded) -> Any:  # noqa: ANN401
+def _complete(value: Raw, where: Where, loaded: Loaded) -> Raw:
     if isinstance(value, dict):
         made = {
             key: _complete(value[key], (*where, key), loaded)
@@ -57,17 +56,19 @@ def _complete(value: Any, where: Where, loaded: Loaded) -> Any:  # noqa: ANN401
     return value
 
 
-def _sorted(value: Any) -> Any:  # noqa: ANN401
+def _sorted(value: Raw) -> Raw:
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
-def _without_empty_lists(value: Any) -> Any:  # noqa: ANN401
+def _without_empty_lists(value: Raw) -> Raw:
     """Compose prints an empty list in an extension as null."""
     if isinstance(value, dict):
         return {key: _without_empty_lists(item) for key, item in value.items()}
-    return [_without_empty_lists(item) for item in value] or None if isinstance(value, list) else value
+    return (
+        [_without_empty_lists(item) for item in value] or None if isinstance(value, list) else value
+    )
 
 
 class _Dumper(yaml.CSafeDumper):
@@ -84,7 +85,7 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 def _ambiguous(text: str) -> bool:
-    from stackctl.orchestrator.stackfile.scalars import resolve_plain  # noqa: PLC0415
+    from stackctl.orchestrator.stackfile.scalars import resolve_plain
 
     return text == "<<" or type(resolve_plain(text)) is not str
 

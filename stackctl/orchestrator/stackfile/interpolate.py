@@ -8,10 +8,9 @@ Only values are replaced, never keys. Text at a place that wants a number or boo
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from stackctl.orchestrator.stackfile.casts import CASTS, CastError, Rule
-from stackctl.orchestrator.stackfile.marks import Map, Mark, Seq, Where, dotted
+from stackctl.orchestrator.stackfile.marks import Map, Mark, Raw, Seq, Where, dotted
 from stackctl.orchestrator.stackfile.problems import Problems
 
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*", re.ASCII)
@@ -130,9 +129,7 @@ def substitute(text: str, variables: Variables, depth: int = 0) -> str:
         try:
             parts.append(_value(reference, variables, depth))
         except TemplateError as error:
-            raise TemplateError(
-                error.message, offset=reference.start, hint=error.hint
-            ) from error
+            raise TemplateError(error.message, offset=reference.start, hint=error.hint) from error
         done = reference.end
     parts.append(text[done:])
     result = "".join(parts)
@@ -183,7 +180,7 @@ class _Walker:
         self.problems = problems
         self.enabled = enabled
 
-    def mapping(self, tree: dict[str, Any], rule: Rule, where: Where) -> None:
+    def mapping(self, tree: dict[str, Raw], rule: Rule, where: Where) -> None:
         for key, value in tree.items():
             next_rule = (rule.get(key) or rule.get("*")) if rule else None
             kind = type(value)
@@ -195,7 +192,7 @@ class _Walker:
             elif kind is Seq:
                 self.sequence(value, next_rule if type(next_rule) is dict else {}, (*where, key))
 
-    def sequence(self, items: list[Any], rule: Rule, where: Where) -> None:
+    def sequence(self, items: list[Raw], rule: Rule, where: Where) -> None:
         next_rule = rule.get("[]") if rule else None
         for index, value in enumerate(items):
             kind = type(value)
@@ -208,7 +205,12 @@ class _Walker:
                 self.sequence(value, {}, (*where, index))
 
     def text(
-        self, value: str, rule: Rule | Callable[[str], object] | None, holder: Any, step: Any, where: Where  # noqa: ANN401
+        self,
+        value: str,
+        rule: Rule | Callable[[str], object] | None,
+        holder: Raw,
+        step: Raw,
+        where: Where,
     ) -> object:
         result = value
         if type(rule) is dict:
@@ -238,7 +240,9 @@ class _Walker:
         before = value[: error.offset]
         written = mark.source.line(line)
         for quote in (0, 1):
-            if "\n" not in before and written[column - 1 + quote :].startswith(value[: error.offset + 1]):
+            if "\n" not in before and written[column - 1 + quote :].startswith(
+                value[: error.offset + 1]
+            ):
                 column += quote + error.offset
                 break
         self.problems.add_in(

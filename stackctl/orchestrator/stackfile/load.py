@@ -4,21 +4,22 @@
 element does not keep the others from being looked at.
 """
 
-import os
+import posixpath
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stackctl.errors import StackFileError
 from stackctl.orchestrator.stackfile import discover, dotenv, shapes
 from stackctl.orchestrator.stackfile.assemble import Assembly, Place, Settings
 from stackctl.orchestrator.stackfile.checks import Consistency
 from stackctl.orchestrator.stackfile.interpolate import TemplateError, Variables, substitute
-from stackctl.orchestrator.stackfile.marks import Map, Source, Where, mark_of, shown
+from stackctl.orchestrator.stackfile.marks import Map, Raw, Source, Where, mark_of, shown
 from stackctl.orchestrator.stackfile.normalise import normalise
 from stackctl.orchestrator.stackfile.problems import Problems, suggestion
 from stackctl.orchestrator.stackfile.reader import MAX_DEPTH, Document
@@ -95,7 +96,7 @@ class Loaded:
     @cached_property
     def stack(self) -> "Stack":
         """Return the typed stack."""
-        from stackctl.orchestrator.stackfile.convert import to_stack  # noqa: PLC0415 - config does without
+        from stackctl.orchestrator.stackfile.convert import to_stack
 
         return to_stack(self)
 
@@ -159,7 +160,9 @@ class _Load:
             self.problems.add_in(Source(name=path, path=path), 1, 1, "the stack file is empty")
         self.problems.stop_if_any()
         if not name:
-            self.problems.add("the stack has no name", hint="set name: in the file, or --project-name")
+            self.problems.add(
+                "the stack has no name", hint="set name: in the file, or --project-name"
+            )
             self.problems.stop_if_any()
         tree["name"] = name
         if self.options.normalize:
@@ -181,7 +184,8 @@ class _Load:
         if not files:
             names = ", ".join(discover.NAMES)
             self.problems.add(
-                f"no stack file in {cwd} or any directory above it", hint=f"name it one of {names}, or use -f"
+                f"no stack file in {cwd} or any directory above it",
+                hint=f"name it one of {names}, or use -f",
             )
             self.problems.stop_if_any()
         directory = self.directory_of(files)
@@ -192,21 +196,23 @@ class _Load:
     def absolute(self, path: str) -> str:
         if path == "-" or discover.is_remote(path):
             return path
-        return os.path.normpath(os.path.join(self.options.cwd, path))
+        return posixpath.normpath(posixpath.join(self.options.cwd, path))
 
     def directory_of(self, files: list[str]) -> str:
         if self.options.project_directory:
             return self.absolute(self.options.project_directory)
         for path in files:
             if path != "-" and not discover.is_remote(path):
-                return os.path.dirname(path)
+                return posixpath.dirname(path)
         return self.options.cwd
 
     def read_env_files(self, directory: str) -> None:
         """Add the variables of the env files; those already known win."""
         given = list(self.options.env_files)
         if not given:
-            given = [path for path in self.environment.get("COMPOSE_ENV_FILES", "").split(",") if path]
+            given = [
+                path for path in self.environment.get("COMPOSE_ENV_FILES", "").split(",") if path
+            ]
         paths = [self.absolute(path) for path in given]
         if not paths:
             paths = discover.default_env_file(directory, self.options.environ)
@@ -237,7 +243,7 @@ class _Load:
             except TemplateError:
                 return ""  # reported when the document is interpolated
         if not holder:
-            return normalise_name(os.path.basename(directory))
+            return normalise_name(posixpath.basename(directory))
         if not normalise_name(name):
             self.problems.add(
                 f"{name!r} is not a stack name", tree=holder, where=("name",), hint=_NAME_RULE
@@ -259,7 +265,7 @@ class _Load:
             for kind in _TOP_LEVEL
             if isinstance(tree.get(kind), dict)
         }
-        profiles = self.active_profiles(services)
+        profiles = self.active_profiles()
         active: JsonObject = {k: s for k, s in services.items() if _enabled(s, profiles)}
         disabled: JsonObject = {k: s for k, s in services.items() if k not in active}
         if self.options.consistency:
@@ -288,7 +294,7 @@ class _Load:
         result: JsonObject,
         models: JsonObject,
         disabled: JsonObject,
-        top: Mapping[str, Any],
+        top: Mapping[str, Raw],
         extensions: Mapping[Where, JsonObject],
         profiles: tuple[str, ...],
     ) -> Loaded:
@@ -309,7 +315,7 @@ class _Load:
             marked=tree,
         )
 
-    def active_profiles(self, services: Mapping[str, Any]) -> tuple[str, ...]:
+    def active_profiles(self) -> tuple[str, ...]:
         profiles = list(self.options.profiles)
         if not profiles:
             listed = self.environment.get("COMPOSE_PROFILES", "").split(",")
@@ -318,7 +324,7 @@ class _Load:
         return tuple(dict.fromkeys(profiles))
 
     def check(
-        self, tree: Map, active: JsonObject, disabled: JsonObject, top: Mapping[str, Any]
+        self, tree: Map, active: JsonObject, disabled: JsonObject, top: Mapping[str, Raw]
     ) -> None:
         Consistency(tree, active, disabled, top, self.problems).run()
 
@@ -327,7 +333,7 @@ class _Load:
         wanted = list(self.options.services)
         if not wanted:
             return active
-        everything: dict[str, Any] = {**active, **disabled}
+        everything: dict[str, Raw] = {**active, **disabled}
         extra = [
             profile
             for name in wanted
@@ -373,7 +379,7 @@ class _Load:
                     self.resolve_environment(tree, name, service)
                 self.resolve_labels(tree, name, service)
 
-    def resolve_environment(self, tree: Map, name: str, service: Any) -> None:  # noqa: ANN401
+    def resolve_environment(self, tree: Map, name: str, service: Raw) -> None:
         own: dict[str, str | None] = dict(service.get("environment") or {})
         for key, value in own.items():
             if value is None and key in self.environment:
@@ -388,7 +394,7 @@ class _Load:
         for index, entry in enumerate(files or ()):
             plain = isinstance(entry, str)
             path = entry if plain else entry.get("path", "")
-            if not plain and not os.path.exists(path):
+            if not plain and not Path(path).exists():
                 continue
             mark = mark_of(tree["services"][name]["env_file"], index)
             text = self.assembly.env_text(path, mark)
@@ -419,7 +425,7 @@ class _Load:
         else:
             raise ValueError(f"unknown env_file format {kind!r}; use raw or leave it out")
 
-    def resolve_labels(self, tree: Map, name: str, service: Any) -> None:  # noqa: ANN401
+    def resolve_labels(self, tree: Map, name: str, service: Raw) -> None:
         files = service.pop("label_file", None)
         labels: dict[str, str] = {}
         for index, path in enumerate(files or ()):
@@ -437,12 +443,12 @@ class _Load:
             service["labels"] = labels
 
 
-def _enabled(service: Any, profiles: Sequence[str]) -> bool:  # noqa: ANN401
+def _enabled(service: Raw, profiles: Sequence[str]) -> bool:
     own = service.get("profiles")
     return not own or "*" in profiles or any(profile in profiles for profile in own)
 
 
-def _prune_dependencies(service: Any, chosen: Mapping[str, None]) -> None:  # noqa: ANN401
+def _prune_dependencies(service: Raw, chosen: Mapping[str, None]) -> None:
     depends_on = service.get("depends_on")
     if depends_on:
         kept = {target: entry for target, entry in depends_on.items() if target in chosen}
@@ -452,7 +458,7 @@ def _prune_dependencies(service: Any, chosen: Mapping[str, None]) -> None:  # no
             del service["depends_on"]
 
 
-def _used(services: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, JsonObject]:
+def _used(services: Mapping[str, Raw], top: Mapping[str, Raw]) -> dict[str, JsonObject]:
     """Return the networks, volumes, configs, secrets and models that the services use."""
     used: dict[str, set[str]] = {kind: set() for kind in _TOP_LEVEL}
     for service in services.values():

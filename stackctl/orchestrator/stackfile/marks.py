@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+# A value as it stands in a file: of any shape until its key says otherwise.
+Raw = Any
 Step = str | int
 Where = tuple[Step, ...]
 
@@ -108,7 +110,7 @@ def mark_of(container: object, step: Step) -> Mark | None:
     return None
 
 
-def copy(value: Any) -> Any:  # noqa: ANN401 - a tree of any shape
+def copy(value: Raw) -> Raw:
     """Return a deep copy, marks shared."""
     if isinstance(value, Map):
         made = Map()

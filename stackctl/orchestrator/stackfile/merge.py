@@ -6,14 +6,22 @@ target, a port's address, a variable's name).
 """
 
 from collections.abc import Callable
-from typing import Any
 
-from stackctl.orchestrator.stackfile.marks import Map, Mark, Seq, Where, dotted, entries, mark_of
+from stackctl.orchestrator.stackfile.marks import (
+    Map,
+    Mark,
+    Raw,
+    Seq,
+    Where,
+    dotted,
+    entries,
+    mark_of,
+)
 from stackctl.orchestrator.stackfile.problems import Problems
 from stackctl.orchestrator.stackfile.text import go_text
 from stackctl.orchestrator.stackfile.volumes import volume_target
 
-Merger = Callable[["Merge", Any, Any, Where], Any]
+Merger = Callable[["Merge", Raw, Raw, Where], Raw]
 Rules = dict[str, "Rules | Merger"]
 
 
@@ -33,16 +41,16 @@ class Merge:
         merged: Map = self.mappings(base, other, ("services", name), _SERVICE)
         return merged
 
-    def mappings(self, base: Any, other: Any, where: Where, rules: Rules | Merger | None) -> Any:  # noqa: ANN401
+    def mappings(self, base: Raw, other: Raw, where: Where, rules: Rules | Merger | None) -> Raw:
         table: Rules = rules if isinstance(rules, dict) else {}
         for key, value in other.items():
             mark = mark_of(other, key)
             if key in base:
                 rule = table.get(key) or table.get("*")
                 merged = self.values(base[key], value, (*where, key), rule, mark)
-                if merged is base[key]:
-                    if value is None or isinstance(merged, dict | list):
-                        continue
+                kept = merged is base[key]
+                if kept and (value is None or isinstance(merged, dict | list)):
+                    continue
                 base[key] = merged
             else:
                 base[key] = value
@@ -51,8 +59,13 @@ class Merge:
         return base
 
     def values(
-        self, base: Any, other: Any, where: Where, rule: Rules | Merger | None, mark: Mark | None  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        self,
+        base: Raw,
+        other: Raw,
+        where: Where,
+        rule: Rules | Merger | None,
+        mark: Mark | None,
+    ) -> Raw:
         if callable(rule):
             return rule(self, base, other, where)
         if other is None:
@@ -67,12 +80,14 @@ class Merge:
             return other
         wanted = "a mapping" if isinstance(base, dict) else "a list"
         self.problems.add_at(
-            mark, f"{dotted(where)}: cannot override {wanted} with another kind of value", where=where
+            mark,
+            f"{dotted(where)}: cannot override {wanted} with another kind of value",
+            where=where,
         )
         return base
 
 
-def joined(first: list[Any], second: list[Any]) -> Seq:
+def joined(first: list[Raw], second: list[Raw]) -> Seq:
     """Return both lists in one, marks kept."""
     result = Seq()
     for items in (first, second):
@@ -164,7 +179,7 @@ def _named(default: dict[str, object] | None) -> Merger:
     return merger
 
 
-def _logging(merge: Merge, base: Any, other: Any, where: Where) -> object:  # noqa: ANN401
+def _logging(merge: Merge, base: Raw, other: Raw, where: Where) -> object:
     """Options merge only for one and the same driver."""
     if not isinstance(base, dict) or not isinstance(other, dict):
         return other
@@ -178,7 +193,7 @@ def _ipam(merge: Merge, base: object, other: object, where: Where) -> object:
     """Pools with the same subnet merge; others are added."""
     if not isinstance(base, list) or not isinstance(other, list):
         return other
-    pools: list[Any] = []
+    pools: list[Raw] = []
 
     def place(subnet: object) -> int:
         return next((n for n, pool in enumerate(pools) if pool.get("subnet") == subnet), -1)
@@ -239,20 +254,20 @@ _RULES: Rules = {
 
 # Lists without duplicates ---------------------------------------------------------------------------------------
 
-Indexer = Callable[[Any], str | None]
+Indexer = Callable[[Raw], str | None]
 
 
 class _Unnamed(ValueError):
     """An entry has no key to tell it by."""
 
 
-def _key_value(item: Any) -> str | None:  # noqa: ANN401
+def _key_value(item: Raw) -> str | None:
     if not isinstance(item, str):
         raise _Unnamed("expected text")
     return item.partition("=")[0]
 
 
-def _volume(item: Any) -> str | None:  # noqa: ANN401
+def _volume(item: Raw) -> str | None:
     if isinstance(item, dict):
         target = item.get("target")
         if not isinstance(target, str):
@@ -261,7 +276,7 @@ def _volume(item: Any) -> str | None:  # noqa: ANN401
     return volume_target(item) if isinstance(item, str) else ""
 
 
-def _device(item: Any) -> str | None:  # noqa: ANN401
+def _device(item: Raw) -> str | None:
     if isinstance(item, dict):
         target = item.get("target")
         if not isinstance(target, str):
@@ -273,14 +288,14 @@ def _device(item: Any) -> str | None:  # noqa: ANN401
     return ""
 
 
-def _expose(item: Any) -> str | None:  # noqa: ANN401
+def _expose(item: Raw) -> str | None:
     if isinstance(item, bool) or not isinstance(item, int | str):
         raise _Unnamed("expected a port")
     return str(item)
 
 
 def _file(directory: str) -> Indexer:
-    def indexer(item: Any) -> str | None:  # noqa: ANN401
+    def indexer(item: Raw) -> str | None:
         if isinstance(item, str):
             return f"{directory}/{item}"
         if isinstance(item, dict):
@@ -291,19 +306,19 @@ def _file(directory: str) -> Indexer:
     return indexer
 
 
-def _port(item: Any) -> str | None:  # noqa: ANN401
+def _port(item: Raw) -> str | None:
     if isinstance(item, dict):
         if "target" not in item:
             raise _Unnamed('a port needs a "target"')
         published = item.get("published")
         if not isinstance(published, str):
             published = f"({published})"
-        host, protocol = item.get("host_ip", "0.0.0.0"), item.get("protocol", "tcp")  # noqa: S104
+        host, protocol = item.get("host_ip", "0.0.0.0"), item.get("protocol", "tcp")
         return f"{host}:{published}:{item['target']}/{protocol}"
     return str(item) if isinstance(item, int | str) and not isinstance(item, bool) else ""
 
 
-def _env_file(item: Any) -> str | None:  # noqa: ANN401
+def _env_file(item: Raw) -> str | None:
     if isinstance(item, dict):
         path = item.get("path")
         if not isinstance(path, str):
@@ -355,7 +370,7 @@ def unify(tree: Map, problems: Problems) -> None:
             _unify_key(network, "labels", _key_value, ("networks", name), problems)
 
 
-def _unify_service(service: Any, where: Where, problems: Problems) -> None:  # noqa: ANN401
+def _unify_service(service: Raw, where: Where, problems: Problems) -> None:
     for key in service.keys() & _UNIQUE_SERVICE.keys():
         if isinstance(service[key], list):
             _unify_key(service, key, _UNIQUE_SERVICE[key], where, problems)
@@ -371,7 +386,7 @@ def _unify_service(service: Any, where: Where, problems: Problems) -> None:  # n
                 _unify_key(endpoint, key, _key_value, (*where, "networks", name), problems)
 
 
-def _unify_key(holder: Any, key: str, indexer: Indexer, where: Where, problems: Problems) -> None:  # noqa: ANN401
+def _unify_key(holder: Raw, key: str, indexer: Indexer, where: Where, problems: Problems) -> None:
     items = holder.get(key)
     if not isinstance(items, list) or len(items) == 0:
         return

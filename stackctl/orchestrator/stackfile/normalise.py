@@ -2,9 +2,8 @@
 
 import posixpath
 from collections.abc import Mapping
-from typing import Any
 
-from stackctl.orchestrator.stackfile.marks import Map, Seq, entries
+from stackctl.orchestrator.stackfile.marks import Map, Raw, Seq, entries
 from stackctl.orchestrator.stackfile.text import go_text
 
 RESOURCES = ("networks", "volumes", "configs", "secrets")
@@ -36,7 +35,7 @@ def _default_network(tree: Map) -> None:
         networks.setdefault("default", None)
 
 
-def _service(service: Any, environment: Mapping[str, str]) -> None:  # noqa: ANN401
+def _service(service: Raw, environment: Mapping[str, str]) -> None:
     if service.get("pull_policy") == "if_not_present":
         service["pull_policy"] = "missing"
     build = service.get("build")
@@ -60,7 +59,7 @@ def _clean(path: str) -> str:
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
-def _implied_dependencies(service: Any) -> None:  # noqa: ANN401
+def _implied_dependencies(service: Raw) -> None:
     implied: dict[str, bool] = {}
     for link in service.get("links") or ():
         parts = str(link).split(":")
@@ -83,7 +82,7 @@ def _implied_dependencies(service: Any) -> None:  # noqa: ANN401
         )
 
 
-def _resolved(value: Any, environment: Mapping[str, str], *, keep: bool) -> Any:  # noqa: ANN401
+def _resolved(value: Raw, environment: Mapping[str, str], *, keep: bool) -> Raw:
     """Give variables without a value that of the environment; without ``keep``, drop those it lacks."""
     if isinstance(value, dict):
         made = Map()

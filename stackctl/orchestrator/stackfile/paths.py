@@ -1,11 +1,10 @@
 """Relative paths to absolute ones, each from the directory that its file belongs to."""
 
-import os
 import posixpath
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
-from stackctl.orchestrator.stackfile.marks import Map, Where, dotted
+from stackctl.orchestrator.stackfile.marks import Map, Raw, Where, dotted
 from stackctl.orchestrator.stackfile.problems import Problems
 
 _REMOTE = ("https://", "http://", "git://", "ssh://", "github.com/", "git@")
@@ -41,7 +40,7 @@ class Paths:
             if isinstance(volume, dict):
                 self.volume(volume)
 
-    def service(self, service: Any, where: Where) -> None:  # noqa: ANN401
+    def service(self, service: Raw, where: Where) -> None:
         build = service.get("build")
         if isinstance(build, dict):
             _change(build, "context", self.context)
@@ -69,12 +68,13 @@ class Paths:
                         where=("volumes", index),
                     )
 
-    def volume(self, volume: Any) -> None:  # noqa: ANN401
+    def volume(self, volume: Raw) -> None:
         """``driver: local`` with ``o: bind`` is a bind mount in disguise."""
         options = volume.get("driver_opts")
-        if volume.get("driver") == "local" and isinstance(options, dict):
-            if options.get("o") == "bind":
-                _change(options, "device", self.host)
+        if not isinstance(options, dict):
+            return
+        if volume.get("driver") == "local" and options.get("o") == "bind":
+            _change(options, "device", self.host)
 
     def plain(self, path: str) -> str:
         path = self.expanded(path)
@@ -95,8 +95,8 @@ class Paths:
         at = "/" if full.startswith("/") else ""
         for part in full.split("/"):
             at = posixpath.join(at, part) if part else at
-            if part and os.path.islink(at):
-                return full.replace(at, os.path.realpath(at), 1)
+            if part and Path(at).is_symlink():
+                return full.replace(at, posixpath.realpath(at), 1)
         return full
 
     def expanded(self, path: str) -> str:
@@ -108,17 +108,17 @@ def _is_windows(path: str) -> bool:
     return drive or path.startswith("\\\\")
 
 
-def _dicts(items: object) -> list[Any]:
+def _dicts(items: object) -> list[Raw]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-def _change(holder: Any, key: str, how: Callable[[str], str]) -> None:  # noqa: ANN401
+def _change(holder: Raw, key: str, how: Callable[[str], str]) -> None:
     value = holder.get(key)
     if isinstance(value, str):
         holder[key] = how(value)
 
 
-def _change_all(holder: Any, how: Callable[[str], str]) -> None:  # noqa: ANN401
+def _change_all(holder: Raw, how: Callable[[str], str]) -> None:
     if isinstance(holder, dict):
         for key in holder:
             _change(holder, key, how)

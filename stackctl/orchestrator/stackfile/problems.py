@@ -18,18 +18,32 @@ class Problems:
         self.dropped: set[Where] = set()
 
     def add(
-        self, message: str, *, tree: object = None, where: Where = (), hint: str = "", key: bool = False
+        self,
+        message: str,
+        *,
+        tree: object = None,
+        where: Where = (),
+        hint: str = "",
+        key: bool = False,
     ) -> None:
         """Note a mistake at a path of a tree; with ``key`` the key is shown rather than its value."""
         mark, exact = nearest(tree, where)
         self.add_at(mark, message, where=where, hint=hint, key=key or not exact)
 
     def add_at(
-        self, mark: Mark | None, message: str, *, where: Where = (), hint: str = "", key: bool = False
+        self,
+        mark: Mark | None,
+        message: str,
+        *,
+        where: Where = (),
+        hint: str = "",
+        key: bool = False,
     ) -> None:
         """Note a mistake at a mark."""
         if mark is None:
-            self._note(Problem(path="", line=0, column=0, message=message, hint=hint, where=dotted(where)))
+            self._note(
+                Problem(path="", line=0, column=0, message=message, hint=hint, where=dotted(where))
+            )
             return
         node = mark.key if key and mark.key is not None else mark.value
         if mark.variables and not hint:
@@ -80,7 +94,7 @@ class Problems:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return "did you mean …?" for a near name, else nothing."""
-    import difflib  # noqa: PLC0415 - only needed when something is wrong
+    import difflib
 
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     if not near:

@@ -6,12 +6,11 @@ nesting is bounded before the (recursive) C composer sees it, and aliases are co
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import yaml
-from yaml.cyaml import CParser
+from yaml._yaml import CParser
 
-from stackctl.orchestrator.stackfile.marks import Map, Mark, Seq, Source, Where
+from stackctl.orchestrator.stackfile.marks import Map, Mark, Raw, Seq, Source, Where
 from stackctl.orchestrator.stackfile.problems import Problems
 from stackctl.orchestrator.stackfile.scalars import ScalarError, resolve
 
@@ -39,7 +38,7 @@ class Document:
 class _Composer(CParser):
     """The C composer, without Python's implicit tags: plain scalars get none, quoted ones ``str``."""
 
-    def resolve(self, kind: object, value: object, implicit: object) -> str:
+    def resolve(self, kind: object, value: object, implicit: object) -> str:  # noqa: ARG002
         if kind is yaml.ScalarNode and isinstance(implicit, tuple) and not implicit[0]:
             return "tag:yaml.org,2002:str"
         return ""
@@ -76,7 +75,9 @@ def read(source: Source, problems: Problems) -> list[Document]:
         mark = (error.context_mark if early else error.problem_mark) or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         text = " ".join(part for part in (error.context, error.problem) if part)
-        problems.add_in(source, line, column, f"not valid YAML: {text}", hint=_yaml_hint(source, line))
+        problems.add_in(
+            source, line, column, f"not valid YAML: {text}", hint=_yaml_hint(source, line)
+        )
     except yaml.reader.ReaderError as error:
         line = source.text.count("\n", 0, error.position) + 1
         problems.add_in(source, line, 1, f"not valid YAML: {error.reason}")
@@ -105,7 +106,7 @@ def _shallow(source: Source, problems: Problems) -> bool:
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:
-                    mark = event.start_mark
+                    mark: Raw = event.start_mark
                     problems.add_in(
                         source,
                         mark.line + 1,
@@ -120,7 +121,7 @@ def _shallow(source: Source, problems: Problems) -> bool:
     return True
 
 
-_Pair = tuple[str, Any, Any]
+_Pair = tuple[str, Raw, Raw]
 
 
 class _Builder:
@@ -132,9 +133,9 @@ class _Builder:
         self.flat: dict[int, list[_Pair]] = {}
         self.weights: dict[int, int] = {}
         self.open: set[int] = set()
-        self.keep: list[Any] = []
+        self.keep: list[Raw] = []
 
-    def document(self, root: Any) -> Document:  # noqa: ANN401 - pyyaml's nodes are untyped
+    def document(self, root: Raw) -> Document:
         document = Document(tree=None, line=root.start_mark.line + 1)
         before = len(self.problems.found)
         if "*" in self.source.text:
@@ -147,11 +148,11 @@ class _Builder:
             document.tree = self._value(root)
         return document
 
-    def _note(self, node: Any, message: str, hint: str = "") -> None:  # noqa: ANN401
+    def _note(self, node: Raw, message: str, hint: str = "") -> None:
         mark = node.start_mark
         self.problems.add_in(self.source, mark.line + 1, mark.column + 1, message, hint=hint)
 
-    def _note_cycle(self, node: Any) -> None:  # noqa: ANN401
+    def _note_cycle(self, node: Raw) -> None:
         """Note an alias inside its own anchor, at the alias; composed nodes no longer know it."""
         anchors: list[str | None] = []
         for event in yaml.parse(self.source.text, Loader=yaml.CLoader):
@@ -160,13 +161,13 @@ class _Builder:
             elif isinstance(event, yaml.CollectionEndEvent):
                 anchors.pop()
             elif isinstance(event, yaml.AliasEvent) and event.anchor in anchors:
-                mark = event.start_mark
+                mark: Raw = event.start_mark
                 message = f'the anchor "{event.anchor}" contains itself'
                 self.problems.add_in(self.source, mark.line + 1, mark.column + 1, message)
                 return
         self._note(node, "this anchor contains itself")
 
-    def _weigh(self, node: Any) -> int:  # noqa: ANN401
+    def _weigh(self, node: Raw) -> int:
         """Count the values that a node expands to; an alias inside itself is noted."""
         if node.id == "scalar":
             return 1
@@ -186,7 +187,7 @@ class _Builder:
         self.weights[id(node)] = weight
         return weight
 
-    def _find_resets(self, node: Any, where: Where, found: list[Reset]) -> None:  # noqa: ANN401
+    def _find_resets(self, node: Raw, where: Where, found: list[Reset]) -> None:
         if node.tag in (_RESET, _OVERRIDE):
             found.append((where, Mark(self.source, None, node)))
         elif node.id == "sequence":
@@ -196,14 +197,14 @@ class _Builder:
             for key, _, child in self._pairs(node):
                 self._find_resets(child, (*where, key), found)
 
-    def _pairs(self, node: Any) -> list[_Pair]:  # noqa: ANN401
+    def _pairs(self, node: Raw) -> list[_Pair]:
         """Return the entries of a mapping, merge keys resolved; wrong keys are noted once."""
         known = self.flat.get(id(node))
         if known is not None:
             return known
         self.flat[id(node)] = []  # an anchor that merges itself adds nothing
         own: dict[str, _Pair] = {}
-        merges: list[Any] = []
+        merges: list[Raw] = []
         merge_seen = False
         for key, value in node.value:
             name = self._key(key)
@@ -228,7 +229,7 @@ class _Builder:
         self.keep.append(node)
         return pairs
 
-    def _key(self, key: Any) -> str | None:  # noqa: ANN401
+    def _key(self, key: Raw) -> str | None:
         if key.id != "scalar":
             self._note(key, "a key must be text, not a mapping or list")
             return None
@@ -245,14 +246,14 @@ class _Builder:
             return None
         return str(name)
 
-    def _merge_sources(self, value: Any) -> list[Any]:  # noqa: ANN401
+    def _merge_sources(self, value: Raw) -> list[Raw]:
         sources = value.value if value.id == "sequence" else [value]
         if all(source.id == "mapping" for source in sources):
             return list(sources)
         self._note(value, "<< takes a mapping or a list of mappings")
         return []
 
-    def _value(self, node: Any) -> Any:  # noqa: ANN401
+    def _value(self, node: Raw) -> Raw:
         kind = node.id
         if kind == "scalar":
             try:

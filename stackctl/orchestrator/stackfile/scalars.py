@@ -124,6 +124,6 @@ def _forced(kind: str, text: str) -> Scalar:
             return None
         case "timestamp", Timestamp():
             return value
-        case ("int" | "float" | "bool" | "null" | "timestamp"), _:
+        case (("int" | "float" | "bool" | "null" | "timestamp"), _):
             raise ScalarError(f"cannot read {text!r} as a !!{kind}")
     return text

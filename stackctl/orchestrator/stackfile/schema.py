@@ -12,16 +12,15 @@ from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from stackctl.orchestrator.stackfile.marks import Where, dotted
+from stackctl.orchestrator.stackfile.marks import Raw, Where, dotted
 from stackctl.orchestrator.stackfile.problems import Problems, suggestion
 from stackctl.orchestrator.stackfile.scalars import Timestamp
 from stackctl.values import JsonObject
 
 # A check adds what is wrong to the list: path below the value, message, hint, and whether the key is meant.
 Finding = tuple[Where, str, str, bool]
-Check = Callable[[Any, Where, list[Finding]], None]
+Check = Callable[[Raw, Where, list[Finding]], None]
 
 _NAME = "stack.schema.json"
 _ANNOTATIONS = frozenset(
@@ -50,7 +49,7 @@ def _checker() -> Check:
     return _Compiler(load_schema()).root()
 
 
-def validate(tree: Any, problems: Problems) -> None:  # noqa: ANN401
+def validate(tree: Raw, problems: Problems) -> None:
     """Note every place where the tree departs from the schema, and drop it so that later phases can go on."""
     findings: list[Finding] = []
     _checker()(tree, (), findings)
@@ -67,7 +66,7 @@ def validate(tree: Any, problems: Problems) -> None:  # noqa: ANN401
         problems.dropped.update(where[:depth] for depth in range(1, len(where) + 1))
 
 
-def _drop(tree: Any, where: Where) -> None:  # noqa: ANN401
+def _drop(tree: Raw, where: Where) -> None:
     """Take the element out; what is left of a list keeps its places."""
     node = tree
     for step in where[:-1]:
@@ -95,7 +94,7 @@ class _Compiler:
     def root(self) -> Check:
         return self.compile(self.document)
 
-    def compile(self, schema: Any) -> Check:  # noqa: ANN401
+    def compile(self, schema: Raw) -> Check:
         if not schema or schema is True:
             return _anything
         if "$ref" in schema:
@@ -108,10 +107,14 @@ class _Compiler:
         checks.extend(self._keywords(schema))
         return _typed(words, checks)
 
-    def _keywords(self, schema: Any) -> list[Check]:  # noqa: ANN401
+    def _keywords(self, schema: Raw) -> list[Check]:
         checks: list[Check] = []
         for keyword in schema:
-            if keyword in _ANNOTATIONS or keyword in ("type", "patternProperties", "additionalProperties"):
+            if keyword in _ANNOTATIONS or keyword in (
+                "type",
+                "patternProperties",
+                "additionalProperties",
+            ):
                 continue
             if keyword == "properties":
                 continue
@@ -127,19 +130,19 @@ class _Compiler:
         if name in self.shared:
             return self.shared[name]
 
-        def late(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def late(value: Raw, where: Where, found: list[Finding]) -> None:
             self.shared[name](value, where, found)
 
         self.shared[name] = late
-        definitions: Any = self.document["$defs"]
+        definitions: Raw = self.document["$defs"]
         self.shared[name] = self.compile(definitions[name.removeprefix("#/$defs/")])
         return self.shared[name]
 
-    def _choice(self, options: list[Any]) -> Check:
+    def _choice(self, options: list[Raw]) -> Check:
         branches = [(self.compile(option), self._types(option)) for option in options]
         words = _or([word for _, types in branches for word in types])
 
-        def choice(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def choice(value: Raw, where: Where, found: list[Finding]) -> None:
             kind = _type_of(value)
             fitting: list[Finding] | None = None
             for check, types in branches:
@@ -158,16 +161,16 @@ class _Compiler:
 
         return choice
 
-    def _types(self, schema: Any) -> list[str]:  # noqa: ANN401
+    def _types(self, schema: Raw) -> list[str]:
         if "$ref" in schema:
-            definitions: Any = self.document["$defs"]
+            definitions: Raw = self.document["$defs"]
             return self._types(definitions[schema["$ref"].removeprefix("#/$defs/")])
         if "oneOf" in schema:
             return [word for option in schema["oneOf"] for word in self._types(option)]
         types = schema.get("type", [])
         return [types] if isinstance(types, str) else list(types)
 
-    def _members(self, schema: Any) -> Check:  # noqa: ANN401
+    def _members(self, schema: Raw) -> Check:
         known = {name: self.compile(part) for name, part in schema.get("properties", {}).items()}
         patterns = [
             (re.compile(pattern), self.compile(part))
@@ -176,7 +179,7 @@ class _Compiler:
         closed = schema.get("additionalProperties") is False
         free = not schema.get("properties")
 
-        def members(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def members(value: Raw, where: Where, found: list[Finding]) -> None:
             if not isinstance(value, dict):
                 return
             for key, item in value.items():
@@ -194,10 +197,10 @@ class _Compiler:
 
         return members
 
-    def _items(self, schema: Any) -> Check:  # noqa: ANN401
+    def _items(self, schema: Raw) -> Check:
         item_check = self.compile(schema)
 
-        def items(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def items(value: Raw, where: Where, found: list[Finding]) -> None:
             if isinstance(value, list):
                 for index, item in enumerate(value):
                     item_check(item, (*where, index), found)
@@ -205,51 +208,52 @@ class _Compiler:
         return items
 
     def _required(self, names: list[str]) -> Check:
-        def required(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def required(value: Raw, where: Where, found: list[Finding]) -> None:
             if isinstance(value, dict):
-                for name in names:
-                    if name not in value:
-                        found.append((where, f'"{name}" is missing', "", True))
+                missing = [name for name in names if name not in value]
+                found.extend((where, f'"{name}" is missing', "", True) for name in missing)
 
         return required
 
     def _enum(self, choices: list[str]) -> Check:
-        def enum(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def enum(value: Raw, where: Where, found: list[Finding]) -> None:
             if value not in choices:
                 hint = suggestion(str(value), choices)
                 words = ", ".join(choices)
-                found.append((where, f"expected one of {words}; got {_described(value)}", hint, False))
+                found.append(
+                    (where, f"expected one of {words}; got {_described(value)}", hint, False)
+                )
 
         return enum
 
     def _pattern(self, pattern: str) -> Check:
         expression = re.compile(pattern)
 
-        def matches(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def matches(value: Raw, where: Where, found: list[Finding]) -> None:
             if isinstance(value, str) and not expression.search(value):
                 found.append((where, f"{value!r} does not match {pattern}", "", False))
 
         return matches
 
     def _minimum(self, limit: float) -> Check:
-        def minimum(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def minimum(value: Raw, where: Where, found: list[Finding]) -> None:
             if isinstance(value, int | float) and value < limit:
                 found.append((where, f"{value} is less than {limit}", "", False))
 
         return minimum
 
     def _maximum(self, limit: float) -> Check:
-        def maximum(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def maximum(value: Raw, where: Where, found: list[Finding]) -> None:
             if isinstance(value, int | float) and value > limit:
                 found.append((where, f"{value} is more than {limit}", "", False))
 
         return maximum
 
-    def _uniqueItems(self, wanted: bool) -> Check:  # noqa: N802, FBT001 - the keyword's own name
+    def _uniqueItems(self, wanted: bool) -> Check:  # noqa: N802 - the keyword's own name
         if not wanted:
             return _anything
 
-        def unique(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def unique(value: Raw, where: Where, found: list[Finding]) -> None:
             if not isinstance(value, list) or len(value) < 2:
                 return
             seen: dict[str, int] = {}
@@ -258,7 +262,12 @@ class _Compiler:
                 name = f"{type(item) is str}{name}"
                 if name in seen:
                     found.append(
-                        ((*where, index), f"the same as item {seen[name]}: {_described(item)}", "", False)
+                        (
+                            (*where, index),
+                            f"the same as item {seen[name]}: {_described(item)}",
+                            "",
+                            False,
+                        )
                     )
                 else:
                     seen[name] = index
@@ -266,7 +275,7 @@ class _Compiler:
         return unique
 
 
-def _anything(_value: Any, _where: Where, _found: list[Finding]) -> None:  # noqa: ANN401
+def _anything(_value: Raw, _where: Where, _found: list[Finding]) -> None:
     return
 
 
@@ -274,13 +283,15 @@ def _typed(words: list[str], checks: list[Check]) -> Check:
     """Check the type, then the rest; the usual cases have their own function, for speed."""
     if words == ["string"] and not checks:
 
-        def string(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+        def string(value: Raw, where: Where, found: list[Finding]) -> None:
             if type(value) is not str:
-                found.append((where, f"expected text, got {_described(value)}", _quote(value), False))
+                found.append(
+                    (where, f"expected text, got {_described(value)}", _quote(value), False)
+                )
 
         return string
 
-    def typed(value: Any, where: Where, found: list[Finding]) -> None:  # noqa: ANN401
+    def typed(value: Raw, where: Where, found: list[Finding]) -> None:
         if words and not _fits(_type_of(value), value, words):
             hint = _quote(value) if "string" in words else ""
             found.append((where, f"expected {_or(words)}, got {_described(value)}", hint, False))
@@ -313,7 +324,9 @@ def _fits(kind: str, value: object, words: list[str]) -> bool:
         return True
     if kind == "integer":
         return "number" in words
-    return kind == "number" and "integer" in words and isinstance(value, float) and value.is_integer()
+    return (
+        kind == "number" and "integer" in words and isinstance(value, float) and value.is_integer()
+    )
 
 
 def _depth(found: list[Finding]) -> int:
@@ -365,7 +378,7 @@ def _unknown(key: str, where: Where, known: list[str], *, free: bool) -> Finding
         message = f'"{key}" is not a valid name: use letters, digits, ".", "_" and "-"'
         return ((*where, key), message, "", True)
     place = dotted(where) or "at the top"
-    hint = suggestion(key, known) or ("" if known else "")
+    hint = suggestion(key, known)
     if not hint and "services" in known and not where:
         hint = 'services stand under "services:"'
     return ((*where, key), f'unknown key "{key}" ({place})', hint, True)

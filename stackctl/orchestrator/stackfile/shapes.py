@@ -7,11 +7,10 @@ element.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from stackctl.errors import InvalidInputError
 from stackctl.orchestrator.stackfile import casts, shellwords
-from stackctl.orchestrator.stackfile.marks import Step, Where, dotted, entries
+from stackctl.orchestrator.stackfile.marks import Raw, Step, Where, dotted, entries
 from stackctl.orchestrator.stackfile.problems import Problems
 from stackctl.orchestrator.stackfile.text import go_text
 from stackctl.units import format_nanoseconds, parse_bytes, parse_nanoseconds
@@ -27,8 +26,8 @@ class Wrong(ValueError):
         self.step = step
 
 
-OMIT: Any = object()
-Read = Callable[["Shaper", Any], Any]
+OMIT: Raw = object()
+Read = Callable[["Shaper", Raw], Raw]
 Shape = dict[str, Read]
 
 
@@ -41,7 +40,7 @@ class Shaper:
         self.path: list[Step] = []
         self.extensions: dict[Where, JsonObject] = {}
 
-    def struct(self, value: Any, shape: Shape) -> JsonObject:  # noqa: ANN401
+    def struct(self, value: Raw, shape: Shape) -> JsonObject:
         """Read the keys of a mapping by a table; unknown keys are left out."""
         made: JsonObject = {}
         path = self.path
@@ -65,15 +64,13 @@ class Shaper:
 
     def note(self, error: Wrong) -> None:
         where = (*self.path, *error.step)
-        self.problems.add(
-            f"{dotted(where)}: {error}", tree=self.root, where=where, hint=error.hint
-        )
+        self.problems.add(f"{dotted(where)}: {error}", tree=self.root, where=where, hint=error.hint)
 
 
 # Scalars; those with a trailing _or_none are printed even when zero ------------------------------------------------
 
 
-def _string(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _string(_shaper: Shaper, value: Raw) -> Raw:
     if type(value) is int:
         return str(value)
     if not isinstance(value, str):
@@ -81,7 +78,7 @@ def _string(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return value or OMIT
 
 
-def _integer_or_none(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _integer_or_none(_shaper: Shaper, value: Raw) -> Raw:
     if isinstance(value, str):
         return _cast(casts.to_integer, value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -89,11 +86,11 @@ def _integer_or_none(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return int(value)
 
 
-def _integer(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _integer(shaper: Shaper, value: Raw) -> Raw:
     return _integer_or_none(shaper, value) or OMIT
 
 
-def _unsigned_or_none(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _unsigned_or_none(_shaper: Shaper, value: Raw) -> Raw:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Wrong(f"expected a number, got {go_text(value)!r}", "write it without quotes")
     if value < 0:
@@ -101,12 +98,12 @@ def _unsigned_or_none(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return int(value)
 
 
-def _unsigned(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _unsigned(shaper: Shaper, value: Raw) -> Raw:
     return _unsigned_or_none(shaper, value) or OMIT
 
 
 def _bounded(limit: int) -> Read:
-    def bounded(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+    def bounded(shaper: Shaper, value: Raw) -> Raw:
         number = _unsigned_or_none(shaper, value)
         if number > limit:
             raise Wrong(f"{number} is more than {limit}")
@@ -115,7 +112,7 @@ def _bounded(limit: int) -> Read:
     return bounded
 
 
-def _boolean_or_none(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _boolean_or_none(_shaper: Shaper, value: Raw) -> Raw:
     if isinstance(value, str):
         return _cast(casts.to_boolean, value)
     if not isinstance(value, bool):
@@ -123,11 +120,11 @@ def _boolean_or_none(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def _boolean(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _boolean(shaper: Shaper, value: Raw) -> Raw:
     return _boolean_or_none(shaper, value) or OMIT
 
 
-def _float32(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _float32(_shaper: Shaper, value: Raw) -> Raw:
     if isinstance(value, str):
         value = _cast(casts.to_float32, value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -138,14 +135,14 @@ def _float32(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
         raise Wrong(str(error)) from error
 
 
-def _cast(how: Callable[[str], Any], text: str) -> Any:  # noqa: ANN401
+def _cast(how: Callable[[str], Raw], text: str) -> Raw:
     try:
         return how(text)
     except casts.CastError as error:
         raise Wrong(str(error)) from error
 
 
-def _size(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _size(_shaper: Shaper, value: Raw) -> Raw:
     """Bytes as text; a fraction without unit counts as nothing, as in Compose."""
     if isinstance(value, float):
         return OMIT
@@ -156,19 +153,19 @@ def _size(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return str(int(number)) if number else OMIT
 
 
-def _duration(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _duration(_shaper: Shaper, value: Raw) -> Raw:
     try:
         return format_nanoseconds(parse_nanoseconds(go_text(value)))
     except InvalidInputError as error:
         raise Wrong(error.message, error.hint) from error
 
 
-def _duration_or_omit(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _duration_or_omit(shaper: Shaper, value: Raw) -> Raw:
     text = _duration(shaper, value)
     return OMIT if text == "0s" else text
 
 
-def _mode(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _mode(_shaper: Shaper, value: Raw) -> Raw:
     if isinstance(value, str):
         if not value or value.strip("01234567"):
             raise Wrong(f"expected octal permission bits, got {value!r}", 'write it like "0440"')
@@ -181,7 +178,7 @@ def _mode(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
 # Lists -----------------------------------------------------------------------------------------------------------
 
 
-def _strings(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _strings(_shaper: Shaper, value: Raw) -> Raw:
     if isinstance(value, str):
         value = [value]
     for index, item in enumerate(value):
@@ -190,13 +187,13 @@ def _strings(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return list(value) or OMIT
 
 
-def _loose_strings(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _loose_strings(_shaper: Shaper, value: Raw) -> Raw:
     if isinstance(value, str):
         return [value]
     return [go_text(item) for item in value] or OMIT
 
 
-def _command(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _command(_shaper: Shaper, value: Raw) -> Raw:
     if not isinstance(value, str):
         return [str(item) for item in value]
     try:
@@ -205,12 +202,12 @@ def _command(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
         raise Wrong(error.message, error.hint) from error
 
 
-def _test(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _test(_shaper: Shaper, value: Raw) -> Raw:
     return ["CMD-SHELL", value] if isinstance(value, str) else list(value) or OMIT
 
 
 def _list(shape: Shape, always: JsonObject | None = None) -> Read:
-    def read(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+    def read(shaper: Shaper, value: Raw) -> Raw:
         items: list[Json] = []
         for index, item in enumerate(value):
             shaper.path.append(index)
@@ -227,12 +224,10 @@ def _list(shape: Shape, always: JsonObject | None = None) -> Read:
 # Mappings --------------------------------------------------------------------------------------------------------
 
 
-def _pairs(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _pairs(_shaper: Shaper, value: Raw) -> Raw:
     """Variables: no value is null."""
     if isinstance(value, dict):
-        return {
-            key: None if item is None else go_text(item) for key, item in value.items()
-        } or OMIT
+        return {key: None if item is None else go_text(item) for key, item in value.items()} or OMIT
     made: dict[str, str | None] = {}
     for index, item in enumerate(value):
         name, equals, text = go_text(item).partition("=")
@@ -242,7 +237,7 @@ def _pairs(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return made or OMIT
 
 
-def _labels(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _labels(_shaper: Shaper, value: Raw) -> Raw:
     """Labels and the like: no value is empty text."""
     if isinstance(value, dict):
         return {key: "" if item is None else go_text(item) for key, item in value.items()} or OMIT
@@ -253,7 +248,7 @@ def _labels(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return made or OMIT
 
 
-def _plain_map(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _plain_map(_shaper: Shaper, value: Raw) -> Raw:
     """Options that must be text already."""
     if not isinstance(value, dict):
         raise Wrong(f"expected a mapping, got {go_text(value)}")
@@ -265,7 +260,7 @@ def _plain_map(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return made or OMIT
 
 
-def _multi_options(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _multi_options(_shaper: Shaper, value: Raw) -> Raw:
     return {
         key: [go_text(part) for part in item] if isinstance(item, list) else [go_text(item)]
         for key, item in value.items()
@@ -275,7 +270,7 @@ def _multi_options(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
 def _map(shape: Shape, *, null: bool = False) -> Read:
     """A mapping of names to elements; with ``null`` an element may be absent and is printed as null."""
 
-    def read(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+    def read(shaper: Shaper, value: Raw) -> Raw:
         made: JsonObject = {}
         for key, item in value.items():
             shaper.path.append(key)
@@ -290,18 +285,20 @@ def _map(shape: Shape, *, null: bool = False) -> Read:
 
 
 def _one(shape: Shape, always: JsonObject | None = None) -> Read:
-    def read(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+    def read(shaper: Shaper, value: Raw) -> Raw:
         return {**(always or {}), **shaper.struct(value, shape)}
 
     return read
 
 
-def _hosts(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _hosts(_shaper: Shaper, value: Raw) -> Raw:
     """``name=address`` lines, sorted; one name may have several addresses."""
     hosts: dict[str, list[str]] = {}
     if isinstance(value, dict):
         for name, item in value.items():
-            hosts[name] = [go_text(part) for part in item] if isinstance(item, list) else [item or ""]
+            hosts[name] = (
+                [go_text(part) for part in item] if isinstance(item, list) else [item or ""]
+            )
     else:
         for index, item in enumerate(value):
             text = go_text(item)
@@ -311,16 +308,18 @@ def _hosts(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
                 raise Wrong(f"{text!r} has no address", "write NAME=ADDRESS", (index,))
             hosts.setdefault(name, []).extend(addresses.split(","))
     lines: list[str] = []
-    for name, addresses in hosts.items():
+    for name, listed in hosts.items():
         if not name or ":" in name or "=" in name:
             raise Wrong(f"bad host name {name!r}", "write NAME=ADDRESS")
-        for address in addresses:
-            bare = address[1:-1] if len(address) > 2 and address[0] + address[-1] == "[]" else address
+        for address in listed:
+            bare = (
+                address[1:-1] if len(address) > 2 and address[0] + address[-1] == "[]" else address
+            )
             lines.append(f"{name}={bare}")
     return sorted(lines, key=str.encode) or OMIT
 
 
-def _ulimits(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _ulimits(shaper: Shaper, value: Raw) -> Raw:
     made: JsonObject = {}
     for name, item in value.items():
         if isinstance(item, dict):
@@ -338,7 +337,7 @@ def _ulimits(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return made or OMIT
 
 
-def _env_files(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _env_files(shaper: Shaper, value: Raw) -> Raw:
     files: list[Json] = []
     for index, item in enumerate(value):
         shaper.path.append(index)
@@ -349,13 +348,13 @@ def _env_files(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return files or OMIT
 
 
-def _ssh(_shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _ssh(_shaper: Shaper, value: Raw) -> Raw:
     return [
         name if not path else f"{name}: {go_text(path)}" for name, path in value.items()
     ] or OMIT
 
 
-def _count(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _count(shaper: Shaper, value: Raw) -> Raw:
     if isinstance(value, str):
         if value.lower() == "all":
             return -1
@@ -366,14 +365,14 @@ def _count(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return _integer(shaper, value)
 
 
-def _target(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _target(shaper: Shaper, value: Raw) -> Raw:
     number = _unsigned_or_none(shaper, value)
     if not 0 < number < 65536:
         raise Wrong(f"{number} is not a port")
     return number
 
 
-def _published(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _published(shaper: Shaper, value: Raw) -> Raw:
     return _string(shaper, value)
 
 
@@ -418,7 +417,11 @@ _RESOURCE: Shape = {
     "pids": _integer,
     "devices": _list(_DEVICE_REQUEST),
     "generic_resources": _list(
-        {"discrete_resource_spec": _one({"kind": _string, "value": _integer_or_none}, {"kind": "", "value": 0})}
+        {
+            "discrete_resource_spec": _one(
+                {"kind": _string, "value": _integer_or_none}, {"kind": "", "value": 0}
+            )
+        }
     ),
 }
 _DEPLOY: Shape = {
@@ -514,7 +517,7 @@ _HEALTHCHECK: Shape = {
 }
 
 
-def _raw_throttle(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _raw_throttle(shaper: Shaper, value: Raw) -> Raw:
     """Compose prints these two with capital keys and all fields."""
     items: list[Json] = []
     for index, item in enumerate(value):
@@ -525,7 +528,7 @@ def _raw_throttle(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
     return items or OMIT
 
 
-def _raw_weight(shaper: Shaper, value: Any) -> Any:  # noqa: ANN401
+def _raw_weight(shaper: Shaper, value: Raw) -> Raw:
     items: list[Json] = []
     for index, item in enumerate(value):
         shaper.path.append(index)
@@ -718,13 +721,13 @@ TOP_LEVEL: dict[str, Shape] = {
 _ALWAYS: dict[str, JsonObject] = {"networks": {"ipam": {}}}
 
 
-def shape_service(shaper: Shaper, name: str, service: Any) -> JsonObject:  # noqa: ANN401
+def shape_service(shaper: Shaper, name: str, service: Raw) -> JsonObject:
     """Return the normal form of one service."""
     shaper.path[:] = ["services", name]
     return {"command": None, "entrypoint": None, **shaper.struct(service or {}, SERVICE)}
 
 
-def shape_top_level(shaper: Shaper, kind: str, elements: Any) -> JsonObject:  # noqa: ANN401
+def shape_top_level(shaper: Shaper, kind: str, elements: Raw) -> JsonObject:
     """Return the normal form of all networks, volumes, configs, secrets or models."""
     made: JsonObject = {}
     for name, element in elements.items():

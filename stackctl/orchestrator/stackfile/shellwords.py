@@ -6,9 +6,9 @@ _ESCAPES = {"n": "\n", "t": "\t"}
 
 
 def split(text: str) -> list[str]:
-    """Return the words of a command; raises InvalidInputError where a quote or parenthesis stays open.
+    r"""Return the words of a command; raises InvalidInputError where a quote or parenthesis stays open.
 
-    Quotes group, a backslash takes the next character (``\\n`` and ``\\t`` are line feed and tab, outside quotes
+    Quotes group, a backslash takes the next character (``\n`` and ``\t`` are line feed and tab, outside quotes
     and in double quotes). ``;``, ``&``, ``|``, ``<`` and ``>`` are ordinary characters: there is no shell, and
     dropping what follows them, as Compose does, would lose what the user wrote.
     """
