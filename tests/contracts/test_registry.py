@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
     shutil.which("docker-registry") is None, reason="needs Debian's docker-registry"
 )
 # bcrypt of "secret"; made with htpasswd -nbB.
-HTPASSWD = "user:$2b$05$ZvIT6SP66YFqBqxjVTgyTebpvNv6n2wYfh9pYd9UxH9Rpm7hWfE2y"
+HTPASSWD = "user:$2b$05$ZvIT6SP66YFqBqxjVTgyTe5u6jgMG.t.2843QktU.5xOurzoB5vwi"
 
 
 def free_port() -> int:
@@ -163,9 +163,7 @@ async def test_an_image_is_pulled_by_digest(registry, shelf):
     assert record.tags == ()
 
 
-async def test_skopeo_reads_what_was_pushed_and_what_it_pushes_is_pulled(
-    registry, shelf, tmp_path
-):
+async def test_skopeo_reads_what_was_pushed_and_what_it_pushes_is_pulled(registry, shelf, tmp_path):
     name = f"{registry.host}/box:v1"
     image_id = await made(shelf, name)
     await statuses(shelf.images.push(name))
@@ -179,9 +177,10 @@ async def test_skopeo_reads_what_was_pushed_and_what_it_pushes_is_pulled(
     )
     assert done.returncode == 0, done.stderr
     await statuses(shelf.images.pull(f"{registry.host}/copy:v2"))
-    assert shelf.images.resolve(f"{registry.host}/copy:v2").layers == shelf.images.resolve(
-        image_id
-    ).layers
+    assert (
+        shelf.images.resolve(f"{registry.host}/copy:v2").layers
+        == shelf.images.resolve(image_id).layers
+    )
 
 
 async def test_an_unknown_tag_names_the_registry_that_was_tried(registry, shelf):

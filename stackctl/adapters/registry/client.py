@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urljoin
@@ -112,9 +112,11 @@ class RegistryClient:
         while True:
             before = got
             try:
-                async for chunk in self._fetch_from(reference, descriptor, credentials, got):
-                    got += len(chunk)
-                    yield chunk
+                source = self._fetch_from(reference, descriptor, credentials, got)
+                async with contextlib.aclosing(source) as pieces:
+                    async for chunk in pieces:
+                        got += len(chunk)
+                        yield chunk
                 if descriptor.size < 0 or got >= descriptor.size:
                     return
                 reason = "the connection was closed early"
@@ -134,7 +136,7 @@ class RegistryClient:
         descriptor: Descriptor,
         credentials: Credentials | None,
         start: int,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         call = self._call(reference, "GET", f"blobs/{descriptor.digest}", credentials)
         if start:
             call = replace(call, headers={"Range": f"bytes={start}-"})
