@@ -94,9 +94,7 @@ class BuildCache:
 
     def save_note(self, name: str, digest: str) -> None:
         """Note a digest that was costly to compute (of files in a stage)."""
-        self._save(
-            BuildCacheRecord(id=f"note:{name}", image_id=digest, used_at=self._clock.now())
-        )
+        self._save(BuildCacheRecord(id=f"note:{name}", image_id=digest, used_at=self._clock.now()))
 
     def prune(self) -> int:
         """Forget every step; return how many there were. Blobs and layers go with the store's own collection."""
@@ -119,4 +117,3 @@ class BuildCache:
         self._load().pop(record.id, None)
         self._blobs.pop(record.image_id, None)
         self._store.delete(record)
-

@@ -73,12 +73,16 @@ def choose(
             node = tree.find(path)
             if parents:
                 prefix = _kept_parents(pattern, path, is_dir=node.is_dir)
-            archive = unpack and stat.S_ISREG(node.info.st_mode) and is_archive(
-                tree.host_path(node.path)
+            archive = (
+                unpack and stat.S_ISREG(node.info.st_mode) and is_archive(tree.host_path(node.path))
             )
             found.append(
                 Source(
-                    name=posixpath.basename(path), tree=tree, node=node, prefix=prefix, archive=archive
+                    name=posixpath.basename(path),
+                    tree=tree,
+                    node=node,
+                    prefix=prefix,
+                    archive=archive,
                 )
             )
     return found
@@ -113,7 +117,14 @@ def is_archive(path: str) -> bool:
             if len(head) < 512 or not head.strip(b"\0"):
                 return False
             tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
-        except (OSError, EOFError, ValueError, lzma.LZMAError, zstandard.ZstdError, tarfile.TarError):
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            lzma.LZMAError,
+            zstandard.ZstdError,
+            tarfile.TarError,
+        ):
             return False
     return True
 
@@ -177,7 +188,9 @@ def pack(
         yield from packer.directory(path)
     made = {destination.path} if destination.exists else set()
     for source in sources:
-        if source.archive or (source.node is not None and not source.is_dir and ignore.ignores(source.name)):
+        if source.archive or (
+            source.node is not None and not source.is_dir and ignore.ignores(source.name)
+        ):
             continue
         target = destination.path
         if source.prefix:
@@ -289,7 +302,9 @@ def _content(path: str, size: int) -> Iterator[bytes]:
         while left > 0:
             piece = file.read(min(CHUNK, left))
             if not piece:
-                raise InvalidInputError(f"{posixpath.basename(path)} became shorter while it was copied")
+                raise InvalidInputError(
+                    f"{posixpath.basename(path)} became shorter while it was copied"
+                )
             left -= len(piece)
             yield piece
     yield _padding(size)

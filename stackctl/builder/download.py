@@ -25,7 +25,9 @@ def is_url(source: str) -> bool:
 
 def is_git(source: str) -> bool:
     path = source.partition("#")[0]
-    return source.startswith(("git@", "git://", "ssh://")) or (is_url(source) and path.endswith(".git"))
+    return source.startswith(("git@", "git://", "ssh://")) or (
+        is_url(source) and path.endswith(".git")
+    )
 
 
 def url_name(url: str) -> str:

@@ -47,9 +47,7 @@ def scratch(platform: Platform) -> State:
 
 def of_record(record: ImageRecord, document: ImageDocument, blobs: Sequence[Descriptor]) -> State:
     """Return the state that FROM an image starts with."""
-    return State(
-        document=document, layers=record.layers, blobs=tuple(blobs), parent=record.id
-    )
+    return State(document=document, layers=record.layers, blobs=tuple(blobs), parent=record.id)
 
 
 def after_step(
@@ -100,7 +98,8 @@ def decode_cached(data: bytes, before: State) -> State:
     if document.diff_ids[: len(kept)] != kept:
         raise ValueError("the cached step has other layers below it")
     fresh = tuple(
-        Descriptor(media_type=OCI_LAYER, digest=diff_id) for diff_id in document.diff_ids[len(kept) :]
+        Descriptor(media_type=OCI_LAYER, digest=diff_id)
+        for diff_id in document.diff_ids[len(kept) :]
     )
     return replace(
         before,

@@ -220,7 +220,11 @@ _CHANGES: Mapping[type[ins.Instruction], Callable[..., tuple[ImageConfig, str]]]
 
 
 def declared(
-    instruction: ins.Arg, state: State, scope: Scope, given: Mapping[str, str], outer: Mapping[str, str]
+    instruction: ins.Arg,
+    state: State,
+    scope: Scope,
+    given: Mapping[str, str],
+    outer: Mapping[str, str],
 ) -> tuple[State, str]:
     """Return the state with an ARG in scope: given, else its default, else what ARG before FROM said."""
     args = dict(state.args)

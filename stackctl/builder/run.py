@@ -9,12 +9,12 @@ import asyncio
 import codecs
 import contextlib
 import os
+import resource
 import secrets
 import stat
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -23,11 +23,10 @@ from stackctl.contracts.container import ContainerRecord, ContainerSpec, LogConf
 from stackctl.contracts.runtime import Launch, Runtime
 from stackctl.contracts.storage import RootTree
 from stackctl.engine.runtime_spec import SpecInputs, runtime_spec
-from stackctl.engine.users import resolve_user
+from stackctl.engine.users import User, resolve_user
 from stackctl.engine.world import HostFacts
-from stackctl.errors import NotFoundError, StackctlError
+from stackctl.errors import StackctlError
 
-DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FILE_LIMIT = 4 << 20
 _STUBS = ("/proc", "/sys", "/dev", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname")
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,20 +34,20 @@ _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """How a step's container is connected: ``netns`` None is the host's network; the texts are of its files."""
+    """A step's container, connected: ``netns`` None is the host's network; the files are host paths to mount."""
 
+    record: ContainerRecord
     netns: Path | None
-    hosts: str
-    resolv: str
+    hosts_file: str = ""
+    resolv_file: str = ""
+    hostname_file: str = ""
 
 
 class StepNetwork(Protocol):
     """Connects the containers of RUN steps."""
 
-    def join(
-        self, container_id: str, mode: str, extra_hosts: Sequence[str]
-    ) -> AbstractAsyncContextManager[Joined]:
-        """Connect for the duration; ``mode`` is "default", "host", "none" or a network's name."""
+    def join(self, record: ContainerRecord) -> AbstractAsyncContextManager[Joined]:
+        """Connect for the duration, as ``record.spec.network_mode`` says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +61,6 @@ class Command:
     network: str = "default"
     privileged: bool = False
     mounts: tuple[MountPoint, ...] = ()
-    sysctls: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runner:
@@ -88,85 +86,43 @@ class Runner:
 
         Raises StartError when the program cannot be started. Cancelling ends the container.
         """
-        home = Path(
-            await asyncio.to_thread(tempfile.mkdtemp, prefix="step-", dir=self._directory())
-        )
         stubs = _Stubs(root, (*_STUBS, *(mount.target for mount in command.mounts)))
         try:
             await asyncio.to_thread(stubs.look)
-            mode = command.network or request.network_mode or "default"
-            async with self._network.join(container_id, mode, request.extra_hosts) as joined:
-                launch = await self._launch(container_id, root, home, command, request, joined)
-                return await self._to_end(launch, output)
+            user = resolve_user(
+                command.user,
+                await self._text(root, "/etc/passwd"),
+                await self._text(root, "/etc/group"),
+            )
+            record = _record(container_id, command, request)
+            async with self._network.join(record) as joined:
+                return await self._to_end(self._launch(root, joined, user), output)
         finally:
-            await asyncio.shield(asyncio.to_thread(_clean, home, stubs))
+            await asyncio.shield(asyncio.to_thread(stubs.remove))
 
-    def _directory(self) -> Path:
-        directory = self._host.run_root / "build"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return directory
-
-    async def _launch(
-        self,
-        container_id: str,
-        root: Path,
-        home: Path,
-        command: Command,
-        request: BuildRequest,
-        joined: Joined,
-    ) -> Launch:
-        user = resolve_user(
-            command.user,
-            await self._text(root, "/etc/passwd"),
-            await self._text(root, "/etc/group"),
-        )
-        names = {"hosts": joined.hosts, "resolv.conf": joined.resolv}
-        names["hostname"] = f"{container_id[:12]}\n"
-        for name, text in names.items():
-            (home / name).write_text(text)
-            (home / name).chmod(0o644)
-        env = list(command.env)
-        present = {item.partition("=")[0] for item in env}
-        if "PATH" not in present:
-            env.insert(0, DEFAULT_PATH)
-        if "HOSTNAME" not in present:
-            env.append(f"HOSTNAME={container_id[:12]}")
-        if "HOME" not in present:
-            env.append(f"HOME={user.home}")
-        spec = _spec(command, request)
-        record = ContainerRecord(
-            id=container_id,
-            name=f"build-{container_id[:12]}",
-            created=0.0,
-            spec=spec,
-            image_id="",
-            layers=(),
-            path=command.args[0],
-            args=command.args[1:],
-            env=tuple(env),
-            working_dir=command.working_dir or "/",
-            user=command.user,
-            hostname=container_id[:12],
-            mounts=command.mounts,
-        )
+    def _launch(self, root: Path, joined: Joined, user: User) -> Launch:
+        record = joined.record
         tree = runtime_spec(
             SpecInputs(
                 record=record,
                 rootfs=str(root),
                 netns_path=str(joined.netns) if joined.netns else None,
                 user=user,
-                mounts=command.mounts,
-                hosts_file=str(home / "hosts"),
-                resolv_file=str(home / "resolv.conf"),
-                hostname_file=str(home / "hostname"),
-                cgroup_parent=request.cgroup_parent or self._host.cgroup_parent,
+                mounts=record.mounts,
+                hosts_file=joined.hosts_file,
+                resolv_file=joined.resolv_file,
+                hostname_file=joined.hostname_file,
+                cgroup_parent=self._host.cgroup_parent,
                 cgroup_version=self._host.cgroup_version,
                 capabilities=self._host.capabilities,
-                cpus=self._host.cpus,
+                max_rlimits=_max_rlimits(),
             )
         )
         return Launch(
-            id=container_id, spec=tree, log_path=home / "log", log_config=LogConfig(type="none")
+            id=record.id,
+            spec=tree,
+            log_path=self._host.run_root / f"build-{record.id[:12]}.log",
+            log_config=LogConfig(type="none"),
         )
 
     async def _text(self, root: Path, path: str) -> str:
@@ -197,9 +153,7 @@ class Runner:
             await asyncio.shield(self._runtime.delete(launch.id))
 
 
-async def _pass_on(
-    chunks: AsyncIterator[tuple[int, bytes]], output: Callable[[str], None]
-) -> None:
+async def _pass_on(chunks: AsyncIterator[tuple[int, bytes]], output: Callable[[str], None]) -> None:
     decoders = {
         stream: codecs.getincrementaldecoder("utf-8")(errors="replace") for stream in (1, 2)
     }
@@ -213,12 +167,35 @@ def new_container_id() -> str:
     return secrets.token_hex(32)
 
 
-def _spec(command: Command, request: BuildRequest) -> ContainerSpec:
-    return ContainerSpec(
+def _max_rlimits() -> dict[str, int]:
+    """Return the hard limits of this process that containers must stay within, by name."""
+    found = {}
+    for name in (
+        "nofile",
+        "nproc",
+        "core",
+        "memlock",
+        "stack",
+        "fsize",
+        "data",
+        "as",
+        "cpu",
+        "rss",
+    ):
+        hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
+        if hard != resource.RLIM_INFINITY:
+            found[name] = hard
+    return found
+
+
+def _record(container_id: str, command: Command, request: BuildRequest) -> ContainerRecord:
+    mode = command.network
+    spec = ContainerSpec(
         image="",
         cmd=command.args,
         privileged=command.privileged,
-        network_mode=command.network or request.network_mode or "default",
+        network_mode=(request.network_mode or "default") if mode in ("", "default") else mode,
+        extra_hosts=request.extra_hosts,
         shm_size=request.shm_size,
         memory=request.memory,
         memory_swap=request.memory_swap,
@@ -227,9 +204,25 @@ def _spec(command: Command, request: BuildRequest) -> ContainerSpec:
         cpu_quota=request.cpu_quota,
         cpuset_cpus=request.cpuset_cpus,
         cpuset_mems=request.cpuset_mems,
+        cgroup_parent=request.cgroup_parent,
         ulimits=request.ulimits,
         security_opt=request.security_opt,
         labels={"io.stackctl.build": "true"},
+    )
+    return ContainerRecord(
+        id=container_id,
+        name=f"build-{container_id[:12]}",
+        created=0.0,
+        spec=spec,
+        image_id="",
+        layers=(),
+        path=command.args[0],
+        args=command.args[1:],
+        env=command.env,
+        working_dir=command.working_dir or "/",
+        user=command.user,
+        hostname=container_id[:12],
+        mounts=command.mounts,
     )
 
 
@@ -297,12 +290,3 @@ def _opened(root: Path, parts: Sequence[str]) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def _clean(home: Path, stubs: _Stubs) -> None:
-    stubs.remove()
-    for path in home.iterdir():
-        with contextlib.suppress(OSError):
-            path.unlink()
-    with contextlib.suppress(OSError, NotFoundError):
-        home.rmdir()
