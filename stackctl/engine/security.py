@@ -180,7 +180,9 @@ def check_sysctls(sysctls: Mapping[str, str], *, network: bool, ipc: bool) -> No
     """
     for name in sysctls:
         plain = name.replace("/", ".")
-        if plain.startswith("net."):
+        if ".." in plain:
+            allowed, why = False, "it is not the name of one"
+        elif plain.startswith("net."):
             allowed, why = network, "it uses the host's network"
         elif plain in _IPC_SYSCTLS or plain.startswith("fs.mqueue."):
             allowed, why = ipc, "it uses the host's IPC namespace"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +17,13 @@ import pytest
 
 from stackctl.adapters.runtime.cgroups import own_facts
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
-from stackctl.contracts.container import ContainerRecord, ContainerSpec
-from stackctl.contracts.runtime import Exit, ExecProcess, Launch, Running, Streams
+from stackctl.contracts.container import ContainerRecord, ContainerSpec, LogConfig
+from stackctl.contracts.runtime import ExecProcess, Exit, Launch, Running, Streams
 from stackctl.engine.runtime_spec import SpecInputs, container_capabilities, runtime_spec
 from stackctl.errors import ConflictError, StartError
 from stackctl.host import pidfd
 
 pytestmark = pytest.mark.root
-
-_HELD = frozenset(
-    name for name in ("CAP_CHOWN", "CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_NET_BIND_SERVICE")
-)
 
 
 class Place:
@@ -195,19 +191,15 @@ async def test_a_terminal_has_one_stream_and_the_size_it_is_given(place: Place) 
 
 
 async def test_a_missing_program_is_127_and_leaves_nothing(place: Place) -> None:
-    launch = place.launch("/bin/nope")
     with pytest.raises(StartError, match="no such file or directory") as caught:
-        await place.runtime.create(launch)
-        await place.runtime.start(launch.id)
+        await place.run("/bin/nope")
     assert caught.value.exit_code == 127
     assert await place.runtime.known() == []
 
 
 async def test_a_program_that_may_not_be_run_is_126(place: Place) -> None:
-    launch = place.launch("/bin/notexec")
     with pytest.raises(StartError, match="permission denied") as caught:
-        await place.runtime.create(launch)
-        await place.runtime.start(launch.id)
+        await place.run("/bin/notexec")
     assert caught.value.exit_code == 126
 
 
@@ -408,9 +400,49 @@ async def test_deleting_twice_leaves_nothing(place: Place) -> None:
     assert (place.home / f"{container_id}.log").exists()
 
 
+async def test_a_client_that_only_watches_does_not_close_the_input(place: Place) -> None:
+    launch = place.launch("/bin/cat", open_stdin=True, stdin_once=True)
+    running = await place.runtime.create(launch)
+    await place.runtime.start(launch.id)
+    watching = await place.runtime.attach(launch.id)
+    await watching.close()
+    typing = await place.runtime.attach(launch.id)
+    await typing.write(b"hello\n")
+    assert b"hello" in await until(typing.output(), b"hello")
+    await typing.close_input()
+    assert (await place.runtime.wait(launch.id, running)).code == 0
+    await typing.close()
+
+
+async def test_the_monitor_leaves_the_cgroups_and_the_session_it_came_from(place: Place) -> None:
+    _, running = await place.run("/bin/sleep", "100")
+    groups = {
+        line.split(":", 2)[2]
+        for line in Path(f"/proc/{running.monitor_pid}/cgroup").read_text().splitlines()
+    }
+    assert groups <= {"/", f"{place.parent}/monitors"}
+    assert os.getsid(running.monitor_pid) != os.getsid(0)
+
+
+async def test_only_so_many_old_logs_are_kept(place: Place) -> None:
+    launch = place.launch("/bin/sh", "-c", "while :; do echo line; sleep 0.01; done")
+    launch = replace(launch, log_config=LogConfig(config={"max-file": "2"}))
+    await place.runtime.create(launch)
+    await place.runtime.start(launch.id)
+    for _ in range(4):
+        await place.runtime.reopen_log(launch.id, launch.log_path)
+    names = sorted(path.name for path in place.home.glob(f"{launch.id}.log*"))
+    assert names == [launch.log_path.name, f"{launch.log_path.name}.1"]
+
+
 async def test_rotation_while_following_loses_no_line(place: Place) -> None:
     count = 60_000
-    container_id, running = await place.run("/bin/seq", "1", str(count))
+    launch = replace(
+        place.launch("/bin/seq", "1", str(count)), log_config=LogConfig(config={"max-file": "5"})
+    )
+    container_id = launch.id
+    running = await place.runtime.create(launch)
+    await place.runtime.start(container_id)
     log = place.home / f"{container_id}.log"
     ended = asyncio.Event()
 

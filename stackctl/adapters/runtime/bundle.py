@@ -21,6 +21,7 @@ class Note:
     stdin_once: bool = False
     log_path: str = ""
     cgroup: str = ""
+    log_files: int = 1
 
 
 class Bundles:

@@ -127,13 +127,13 @@ class Cgroups:
                 with contextlib.suppress(OSError):
                     path.rmdir()
 
-    def leave(self, pid: int) -> None:
-        """Take a monitor out of the cgroups it inherited, so that their end or limits are not its own.
+    def leave(self, pid: int, *, group: str = "") -> None:
+        """Take a process out of the cgroups it inherited, so that their end or limits are not its own.
 
-        Only groups other than the root are left, for PARENT/monitors. What the kernel refuses (a hierarchy that is
-        mounted read-only) stays as it is.
+        Only groups other than the root are left, for ``group`` ("" is PARENT/monitors). What the kernel refuses (a
+        hierarchy that is mounted read-only) stays as it is.
         """
-        monitors = f"/{self._parent}/{_MONITORS}"
+        monitors = group or f"/{self._parent}/{_MONITORS}"
         for line in _read(Path(f"/proc/{pid}/cgroup")).splitlines():
             _, names, path = line.split(":", 2)
             if path in ("/", monitors):

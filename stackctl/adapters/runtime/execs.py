@@ -31,7 +31,7 @@ _TERMINAL_WAIT = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecPlace:
-    """Which container, by which runtime, and where the exec's own files go (a short path: it holds a socket)."""
+    """Which container, by which runtime, and where the exec's own files go ."""
 
     container_id: str
     runtime: Sequence[str]
@@ -168,12 +168,15 @@ async def _start_pipes(
 async def _start_tty(place: ExecPlace, argv: list[str], name: str, log: Path) -> PipeStreams:
     address = place.directory / f"{name}.tty"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    directory = os.open(place.directory, os.O_PATH | os.O_CLOEXEC)
+    # A socket's address has 107 bytes; the run root may have more.
+    short = f"/proc/{os.getpid()}/fd/{directory}/{address.name}"
     try:
-        listener.bind(str(address))
+        listener.bind(short)
         listener.listen(1)
         with log.with_suffix(".err").open("wb") as stderr:
             runtime = await process.spawn(
-                [*argv, "--tty", "--console-socket", str(address), place.container_id],
+                [*argv, "--tty", "--console-socket", short, place.container_id],
                 stderr=stderr.fileno(),
                 env={"GOMAXPROCS": "2"},
             )
@@ -192,6 +195,7 @@ async def _start_tty(place: ExecPlace, argv: list[str], name: str, log: Path) ->
         return PipeStreams(terminal=terminal)
     finally:
         listener.close()
+        os.close(directory)
         address.unlink(missing_ok=True)
         log.with_suffix(".err").unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from pathlib import Path
 
 from stackctl.contracts.runtime import Ended
+from stackctl.errors import HostError
 from stackctl.host import inotify, pidfd
 
 Entry = tuple[int, float, bytes, bool]
@@ -103,7 +104,7 @@ def files_of(log_path: Path) -> list[Path]:
     """Return the parts of a log that exist, oldest first."""
     older = []
     for number in range(1, _HISTORY):
-        path = log_path.with_name(f"{log_path.name}.{number}")
+        path = _numbered(log_path, number)
         if not path.exists():
             break
         older.append(path)
@@ -177,26 +178,29 @@ async def follow(
 async def rotate(
     log_path: Path, *, reopen: Callable[[], Awaitable[None]], keep: int = _HISTORY
 ) -> None:
-    """Move LOG aside as LOG.1 (LOG.1 as LOG.2, …; at most ``keep``) and have the monitor write a new one."""
-    older = [path for path in files_of(log_path)[:-1] if path.exists()]
-    numbers = len(older)
-    for number in range(numbers, 0, -1):
-        path = log_path.with_name(f"{log_path.name}.{number}")
-        if number >= keep:
-            path.unlink(missing_ok=True)
-        else:
-            path.rename(log_path.with_name(f"{log_path.name}.{number + 1}"))
+    """Move LOG aside as LOG.1 (LOG.1 as LOG.2, …) and have the monitor write a new one; ``keep`` old ones stay."""
+    for number in range(len(files_of(log_path)) - 1, 0, -1):
+        _numbered(log_path, number).rename(_numbered(log_path, number + 1))
     watch = inotify.Watch()
     try:
         watch.add(log_path.parent, inotify.CREATE | inotify.MOVED_TO)
-        log_path.rename(log_path.with_name(f"{log_path.name}.1"))
+        log_path.rename(_numbered(log_path, 1))
         await reopen()
         async with asyncio.timeout(_ROTATE_TIMEOUT):
             while not log_path.exists():
                 await pidfd.readable(watch.descriptor)
                 watch.drain()
+    except TimeoutError as error:
+        raise HostError(f"the monitor did not reopen {log_path}") from error
     finally:
         watch.close()
+    # Whoever follows an old one holds it open and loses nothing.
+    for number in range(keep + 1, len(files_of(log_path)) + 1):
+        _numbered(log_path, number).unlink(missing_ok=True)
+
+
+def _numbered(log_path: Path, number: int) -> Path:
+    return log_path.with_name(f"{log_path.name}.{number}")
 
 
 async def _change(watch: inotify.Watch, ended: Ended) -> None:

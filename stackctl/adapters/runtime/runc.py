@@ -68,6 +68,7 @@ class ConmonRuntime:
         )
         self.seccomp = seccomp or SeccompProfiles()
         self._limit = asyncio.Semaphore(settings.concurrency or 2 * (os.cpu_count() or 1))
+        self._exec_limit = asyncio.Semaphore(4 * (os.cpu_count() or 1))
         self._parked: dict[str, list[socket.socket]] = {}
         self._prepared = False
 
@@ -80,6 +81,10 @@ class ConmonRuntime:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         pidfd.become_subreaper()
         self._prepared = True
+
+    def leave_cgroups(self) -> None:
+        """Take the daemon itself out of its starter's cgroups (the daemon's first step)."""
+        self._cgroups.leave(os.getpid(), group="/")
 
     def close(self) -> None:
         """Engine stop: leave containers running, remove the cgroup parent when nothing is in it."""
@@ -95,6 +100,7 @@ class ConmonRuntime:
             stdin_once=launch.stdin_once,
             log_path="" if launch.log_config.type in _LOGLESS else str(launch.log_path),
             cgroup=_cgroups_path(launch.spec.tree),
+            log_files=_log_files(launch),
         )
         async with self._limit:
             bundle = self._bundles.make(launch.id, self._config(launch), note)
@@ -209,7 +215,8 @@ class ConmonRuntime:
             raise ConflictError(f"container {container_id} is not running")
         runtime = self._runc(container_id)
         place = ExecPlace(container_id=container_id, runtime=runtime, directory=self._execs)
-        return await start_exec(place, process)
+        async with self._exec_limit:
+            return await start_exec(place, process)
 
     async def update(self, container_id: str, resources: Mapping[str, object]) -> None:
         self._running(container_id)
@@ -239,9 +246,9 @@ class ConmonRuntime:
         return logfile.follow(log_path, since=since, tail=tail, ended=ended)
 
     async def reopen_log(self, container_id: str, log_path: Path) -> None:
-        await logfile.rotate(
-            log_path, reopen=lambda: conmon.reopen(self._bundles.path(container_id))
-        )
+        keep = self._note(container_id).log_files - 1
+        bundle = self._bundles.path(container_id)
+        await logfile.rotate(log_path, reopen=lambda: conmon.reopen(bundle), keep=keep)
 
     def _config(self, launch: Launch) -> JsonObject:
         linux = launch.spec.tree.get("linux")
@@ -333,6 +340,15 @@ class ConmonRuntime:
 
 
 _SIGKILL = signal.SIGKILL
+
+
+def _log_files(launch: Launch) -> int:
+    text = launch.log_config.config.get("max-file", "1")
+    if not text.isdigit() or int(text) < 1:
+        raise InvalidInputError(
+            f"invalid value for max-file: {text!r}", hint="HostConfig.LogConfig: a number from 1."
+        )
+    return int(text)
 
 
 def _cgroups_path(tree: JsonObject) -> str:
