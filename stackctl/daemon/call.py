@@ -89,7 +89,9 @@ class Call:
         async for chunk in self.request.content.iter_any():
             data += chunk
             if len(data) > _LONGEST_BODY:
-                raise InvalidInputError("the request body is too long", hint="at most 16 MiB of JSON")
+                raise InvalidInputError(
+                    "the request body is too long", hint="at most 16 MiB of JSON"
+                )
         return Reader(parse_object(bytes(data)))
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -136,7 +138,11 @@ class Call:
         return response
 
     async def pour(
-        self, content_type: str, source: AsyncIterator[bytes], *, headers: Mapping[str, str] | None = None
+        self,
+        content_type: str,
+        source: AsyncIterator[bytes],
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> web.StreamResponse:
         """Answer with a stream of bytes; an error before the first byte still has its own status.
 
@@ -149,7 +155,9 @@ class Call:
             async for chunk in source:
                 await response.write(chunk)
         except StackctlError as error:
-            LOG.warning("%s %s ended early: %s", self.request.method, self.request.path, text_of(error))
+            LOG.warning(
+                "%s %s ended early: %s", self.request.method, self.request.path, text_of(error)
+            )
             self.cut()
         await response.write_eof()
         return response

@@ -54,7 +54,9 @@ def load_settings(
         "STACKCTL_DATA_ROOT": data_root,
         "STACKCTL_RUN_ROOT": run_root,
     }
-    paths = engine_paths({**environ, **{key: value for key, value in named.items() if value}}, uid=uid)
+    paths = engine_paths(
+        {**environ, **{key: value for key, value in named.items() if value}}, uid=uid
+    )
     text = config_file or environ.get("STACKCTL_ENGINE_CONFIG", "")
     file = Path(text) if text else SETTINGS_FILE
     return _read_file(Settings(paths=paths, debug=debug), file, required=bool(text))
@@ -85,7 +87,7 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         default_runtime=reader.text("default-runtime") or "runc",
         runtimes={
             name: reader.child("runtimes").child(name).text("path")
-            for name in reader.child("runtimes").keys()  # noqa: SIM118
+            for name in reader.child("runtimes").names()
         },
         labels=reader.texts("labels"),
     )

@@ -1,7 +1,7 @@
 """/build: a Dockerfile and its context in, progress out; the builder itself is imported when it is needed."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ _PRUNE_KEYS = frozenset(
 
 
 async def build(call: Call) -> web.StreamResponse:
-    from stackctl.builder.build import build as run  # noqa: PLC0415 - rare and heavy
+    from stackctl.builder.build import build as run
 
     request = _request(call)
     source = run(request, call.engine)
@@ -37,7 +37,7 @@ async def build(call: Call) -> web.StreamResponse:
     quiet = call.flag("q")
     response = await call.stream(JSON_TYPE)
 
-    async def lines() -> AsyncIterator[bytes]:
+    async def lines() -> AsyncGenerator[bytes, None]:
         if first is not None:
             for body in _lines(first, quiet=quiet):
                 yield encode_object(body)
@@ -69,15 +69,22 @@ def _lines(output: "BuildOutput", *, quiet: bool) -> list[JsonObject]:
 
 
 def _request(call: Call) -> "BuildRequest":
-    from stackctl.builder.build import BuildRequest  # noqa: PLC0415
+    from stackctl.builder.build import BuildRequest
 
     if call.text("version") == "2":
-        raise UnsupportedError("BuildKit is not offered by this engine", hint="set DOCKER_BUILDKIT=0")
+        raise UnsupportedError(
+            "BuildKit is not offered by this engine", hint="set DOCKER_BUILDKIT=0"
+        )
     if call.text("remote") and not call.text("remote") == "client-session":
         raise UnsupportedError(
-            "remote build contexts are not offered by this engine", hint="send the context in the body"
+            "remote build contexts are not offered by this engine",
+            hint="send the context in the body",
         )
-    tags = tuple(str(parse_reference(tag).with_default_tag()) for tag in call.request.query.getall("t", []) if tag)
+    tags = tuple(
+        str(parse_reference(tag).with_default_tag())
+        for tag in call.request.query.getall("t", [])
+        if tag
+    )
     return BuildRequest(
         context=call.chunks(),
         dockerfile=call.text("dockerfile") or "Dockerfile",
@@ -163,7 +170,7 @@ def _credentials(call: Call) -> Mapping[str, Credentials]:
 
 async def prune(call: Call) -> web.StreamResponse:
     call.filters(_PRUNE_KEYS)
-    from stackctl.builder.build import prune as forget  # noqa: PLC0415
+    from stackctl.builder.build import prune as forget
 
     deleted, freed = await forget(call.engine)
     return call.json({"CachesDeleted": [*deleted] or None, "SpaceReclaimed": freed})

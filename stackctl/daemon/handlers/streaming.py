@@ -7,6 +7,7 @@ from aiohttp import web
 from stackctl.api import times
 from stackctl.api.detach import parse_keys
 from stackctl.api.framing import SYSTEM_ERROR, encode_frame
+from stackctl.contracts.container import Status
 from stackctl.daemon.call import Call
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import (
@@ -19,7 +20,6 @@ from stackctl.daemon.streams import (
 )
 from stackctl.engine.requests import LogQuery
 from stackctl.errors import ConflictError, InvalidInputError, StackctlError
-from stackctl.contracts.container import Status
 
 
 async def attach(call: Call) -> web.StreamResponse:
@@ -30,7 +30,9 @@ async def attach(call: Call) -> web.StreamResponse:
     wants = _wanted(call)
     stdin = call.flag("stdin") and record.spec.open_stdin
     if record.status is Status.PAUSED:
-        raise ConflictError(f"container {record.name} is paused, unpause the container before attach")
+        raise ConflictError(
+            f"container {record.name} is paused, unpause the container before attach"
+        )
     if not call.flag("stream"):
         connection = await hijack(call, tty=tty)
         if call.flag("logs"):
@@ -53,9 +55,7 @@ async def attach(call: Call) -> web.StreamResponse:
 
 
 def _wanted(call: Call) -> frozenset[int]:
-    return frozenset(
-        number for number, name in ((1, "stdout"), (2, "stderr")) if call.flag(name)
-    )
+    return frozenset(number for number, name in ((1, "stdout"), (2, "stderr")) if call.flag(name))
 
 
 async def _replay(

@@ -206,7 +206,13 @@ async def disk_usage(call: Call) -> web.StreamResponse:
     kinds = set(call.request.query.getall("type", ()))
     now = engine.world.clock.now()
     images = engine.images.all()
-    body: JsonObject = {"LayersSize": 0, "Images": [], "Containers": [], "Volumes": [], "BuildCache": []}
+    body: JsonObject = {
+        "LayersSize": 0,
+        "Images": [],
+        "Containers": [],
+        "Volumes": [],
+        "BuildCache": [],
+    }
     if not kinds or "image" in kinds:
         used: dict[str, int] = {}
         for record in engine.containers.all():
@@ -221,7 +227,9 @@ async def disk_usage(call: Call) -> web.StreamResponse:
         for record in engine.containers.all():
             written, whole = await engine.containers.size(record.id)
             sizes = {"SizeRw": written, "SizeRootFs": whole}
-            entries.append(listing.entry_body(record, now=now, image=record.spec.image, sizes=sizes))
+            entries.append(
+                listing.entry_body(record, now=now, image=record.spec.image, sizes=sizes)
+            )
         body["Containers"] = entries
     if not kinds or "volume" in kinds:
         body["Volumes"] = [
