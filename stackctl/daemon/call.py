@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -15,8 +16,10 @@ from stackctl.api.versions import MAXIMUM, Version, text
 from stackctl.contracts.registry import Credentials
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.settings import Settings
-from stackctl.engine.core import Engine
 from stackctl.errors import InvalidInputError, StackctlError
+
+if TYPE_CHECKING:
+    from stackctl.engine.core import Engine
 
 LOG = logging.getLogger(__name__)
 _LONGEST_BODY = 16 * 1024 * 1024
@@ -29,7 +32,7 @@ TAR_TYPE = "application/x-tar"
 class Serving:
     """What every call is answered with. ``stopping`` is set when the daemon should end."""
 
-    engine: Engine
+    engine: "Engine"
     settings: Settings
     stopping: asyncio.Event
     started_at: float
@@ -50,7 +53,7 @@ class Call:
         self.started = False
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> "Engine":
         return self.serving.engine
 
     # Query

@@ -30,7 +30,7 @@ EXTENSION = "/_stackctl/v1"
 
 async def ping(call: Call) -> web.StreamResponse:
     if call.request.method == "HEAD":
-        return web.Response(headers=ping_headers())
+        return web.Response(headers={**ping_headers(), "Content-Length": "0"})
     return web.Response(body=b"OK", headers=ping_headers())
 
 
