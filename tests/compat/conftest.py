@@ -105,7 +105,10 @@ class Daemon:
             check=False,
         )
         result = subprocess.CompletedProcess(
-            words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+            words,
+            done.returncode,
+            done.stdout.decode(errors="replace"),
+            done.stderr.decode(errors="replace"),
         )
         if code is not None and done.returncode != code:
             pytest.fail(
@@ -117,7 +120,9 @@ class Daemon:
     def out(self, *argv: str, **options: object) -> str:
         return self.run(*argv, **options).stdout.strip()  # type: ignore[arg-type]
 
-    def typed(self, *argv: str, keys: bytes, until: bytes, timeout: float = 30) -> tuple[bytes, int]:
+    def typed(
+        self, *argv: str, keys: bytes, until: bytes, timeout: float = 30
+    ) -> tuple[bytes, int]:
         """Run a docker command on a terminal, type ``keys`` once ``until`` showed; return output and exit code."""
         words, environ = self.command(*argv)
         pid, terminal = pty.fork()

@@ -72,7 +72,16 @@ def test_images_are_listed_tagged_and_removed(dock):
 def test_an_imported_image_keeps_its_changes(dock):
     from tests.conftest import busybox_rootfs
 
-    dock.run("import", "-c", "CMD [\"echo\", \"changed\"]", "-c", "ENV A=b", "-", "imported:1", stdin=busybox_rootfs())
+    dock.run(
+        "import",
+        "-c",
+        'CMD ["echo", "changed"]',
+        "-c",
+        "ENV A=b",
+        "-",
+        "imported:1",
+        stdin=busybox_rootfs(),
+    )
     assert dock.out("run", "--rm", "imported:1") == "changed"
     dock.run("rmi", "imported:1")
 
@@ -88,7 +97,7 @@ def test_save_and_load_carry_an_image(dock):
 
 def test_commit_makes_an_image_of_a_container(dock):
     dock.run("run", "--name", "made", "busybox", "sh", "-c", "echo content > /file")
-    dock.run("commit", "-m", "words", "-c", "CMD [\"cat\", \"/file\"]", "made", "committed:1")
+    dock.run("commit", "-m", "words", "-c", 'CMD ["cat", "/file"]', "made", "committed:1")
     assert dock.out("run", "--rm", "committed:1") == "content"
     dock.run("rmi", "committed:1")
 
@@ -129,7 +138,9 @@ def test_input_reaches_the_container_to_its_end(dock):
 
 
 def test_a_terminal_works_interactively(dock):
-    seen, code = dock.typed("run", "--rm", "-it", "busybox", "sh", keys=b"echo a$((40+2))b; exit 9\n", until=b"#")
+    seen, code = dock.typed(
+        "run", "--rm", "-it", "busybox", "sh", keys=b"echo a$((40+2))b; exit 9\n", until=b"#"
+    )
     assert b"a42b" in seen
     assert code == 9
 
@@ -153,9 +164,9 @@ def test_a_published_port_answers(dock):
 
 def test_environment_user_and_directory_are_set(dock):
     argv = ("-e", "A=b", "-u", "1000:2000", "-w", "/tmp", "-h", "box", "busybox")
-    assert dock.out("run", "--rm", *argv, "sh", "-c", "echo $A $(id -u):$(id -g) $(pwd) $(hostname)") == (
-        "b 1000:2000 /tmp box"
-    )
+    assert dock.out(
+        "run", "--rm", *argv, "sh", "-c", "echo $A $(id -u):$(id -g) $(pwd) $(hostname)"
+    ) == ("b 1000:2000 /tmp box")
 
 
 def test_ps_tells_names_and_states(dock):
@@ -164,13 +175,23 @@ def test_ps_tells_names_and_states(dock):
     assert dock.out("ps", "--format", "{{.Names}}") == "up"
     assert dock.out("ps", "-a", "--filter", "exited=3", "--format", "{{.Names}}") == "down"
     assert dock.out("ps", "--filter", "label=tier=x", "-q") != ""
-    assert dock.out("ps", "-a", "--filter", "name=do", "--format", "{{.Status}}").startswith("Exited (3)")
+    assert dock.out("ps", "-a", "--filter", "name=do", "--format", "{{.Status}}").startswith(
+        "Exited (3)"
+    )
     assert dock.out("ps", "--format", "{{.Status}}").startswith("Up ")
     assert "invalid filter" in dock.run("ps", "--filter", "bogus=1", code=1).stderr
 
 
 def test_logs_are_kept_and_selected(dock):
-    dock.run("run", "--name", "talk", "busybox", "sh", "-c", "for i in 1 2 3; do echo $i; done; echo e >&2")
+    dock.run(
+        "run",
+        "--name",
+        "talk",
+        "busybox",
+        "sh",
+        "-c",
+        "for i in 1 2 3; do echo $i; done; echo e >&2",
+    )
     done = dock.run("logs", "talk")
     assert (done.stdout, done.stderr) == ("1\n2\n3\n", "e\n")
     assert dock.out("logs", "-n", "1", "talk") in ("3", "")
@@ -180,12 +201,30 @@ def test_logs_are_kept_and_selected(dock):
 
 
 def test_logs_are_followed_to_the_end(dock):
-    dock.run("run", "-d", "--name", "slow", "busybox", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.1; done")
+    dock.run(
+        "run",
+        "-d",
+        "--name",
+        "slow",
+        "busybox",
+        "sh",
+        "-c",
+        "for i in 1 2 3; do echo $i; sleep 0.1; done",
+    )
     assert dock.out("logs", "-f", "slow") == "1\n2\n3"
 
 
 def test_stop_kill_restart_pause_and_wait(dock):
-    dock.run("run", "-d", "--name", "life", "busybox", "sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done")
+    dock.run(
+        "run",
+        "-d",
+        "--name",
+        "life",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'exit 5' TERM; while :; do sleep 0.05; done",
+    )
     dock.run("pause", "life")
     assert inspect(dock, "life")["State"]["Status"] == "paused"
     dock.run("unpause", "life")
@@ -214,13 +253,17 @@ def test_rename_update_and_top(dock):
 
 
 def test_attach_sees_the_output_and_the_exit_code(dock):
-    dock.run("run", "-d", "--name", "att", "-i", "busybox", "sh", "-c", "read x; echo got $x; exit 4")
+    dock.run(
+        "run", "-d", "--name", "att", "-i", "busybox", "sh", "-c", "read x; echo got $x; exit 4"
+    )
     done = dock.run("attach", "att", stdin="word\n", code=4)
     assert done.stdout == "got word\n"
 
 
 def test_detach_keys_leave_a_terminal(dock):
-    seen, _ = dock.typed("run", "-it", "--name", "left", "busybox", "sh", keys=b"\x10\x11", until=b"#")
+    seen, _ = dock.typed(
+        "run", "-it", "--name", "left", "busybox", "sh", keys=b"\x10\x11", until=b"#"
+    )
     assert inspect(dock, "left")["State"]["Running"], seen
 
 
@@ -232,9 +275,19 @@ def test_exec_passes_streams_and_exit_codes(dock):
     done = dock.run("exec", "box", "sh", "-c", "echo out; echo err >&2; exit 6", code=6)
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
     assert dock.run("exec", "-i", "box", "cat", stdin="all of it").stdout == "all of it"
-    assert dock.out("exec", "-e", "X=y", "-w", "/tmp", "-u", "user", "box", "sh", "-c", "echo $X $(pwd) $(id -un)") == (
-        "y /tmp user"
-    )
+    assert dock.out(
+        "exec",
+        "-e",
+        "X=y",
+        "-w",
+        "/tmp",
+        "-u",
+        "user",
+        "box",
+        "sh",
+        "-c",
+        "echo $X $(pwd) $(id -un)",
+    ) == ("y /tmp user")
     dock.run("exec", "box", "no-such-program", code=127)
     dock.run("exec", "-d", "box", "touch", "/made")
     eventually(lambda: dock.run("exec", "box", "test", "-e", "/made", code=None).returncode == 0)
@@ -262,7 +315,10 @@ def test_cp_carries_files_both_ways(dock, tmp_path):
     dock.run("cp", f"{tmp_path}/folder", "files:/tmp/copy")
     dock.run("cp", "files:/tmp/copy", f"{tmp_path}/back")
     assert (tmp_path / "back" / "a").read_text() == "A"
-    assert "Could not find the file /none" in dock.run("cp", "files:/none", str(tmp_path), code=1).stderr
+    assert (
+        "Could not find the file /none"
+        in dock.run("cp", "files:/none", str(tmp_path), code=1).stderr
+    )
     assert "A /tmp/copy" in dock.out("diff", "files")
 
 
@@ -291,7 +347,9 @@ def test_volumes_live_beyond_containers(dock):
 def test_binds_and_tmpfs_are_mounted(dock, tmp_path):
     (tmp_path / "file").write_text("from the host")
     argv = ("-v", f"{tmp_path}:/host:ro", "--tmpfs", "/scratch:size=1m", "busybox")
-    shown = dock.out("run", "--rm", *argv, "sh", "-c", "cat /host/file; echo; df /scratch | tail -1")
+    shown = dock.out(
+        "run", "--rm", *argv, "sh", "-c", "cat /host/file; echo; df /scratch | tail -1"
+    )
     assert shown.startswith("from the host")
     assert "1024" in shown
     dock.run("run", "--rm", *argv, "touch", "/host/x", code=1)
@@ -299,9 +357,25 @@ def test_binds_and_tmpfs_are_mounted(dock, tmp_path):
 
 def test_networks_connect_by_name(dock):
     dock.run("network", "create", "--label", "x=y", "net")
-    dock.run("run", "-d", "--name", "server", "--network", "net", "--network-alias", "alias", "busybox", "sleep", "100")
-    assert "1 packets received" in dock.out("run", "--rm", "--network", "net", "busybox", "ping", "-c", "1", "server")
-    assert "1 packets received" in dock.out("run", "--rm", "--network", "net", "busybox", "ping", "-c", "1", "alias")
+    dock.run(
+        "run",
+        "-d",
+        "--name",
+        "server",
+        "--network",
+        "net",
+        "--network-alias",
+        "alias",
+        "busybox",
+        "sleep",
+        "100",
+    )
+    assert "1 packets received" in dock.out(
+        "run", "--rm", "--network", "net", "busybox", "ping", "-c", "1", "server"
+    )
+    assert "1 packets received" in dock.out(
+        "run", "--rm", "--network", "net", "busybox", "ping", "-c", "1", "alias"
+    )
     shown = json.loads(dock.out("network", "inspect", "net"))[0]
     assert [item["Name"] for item in shown["Containers"].values()] == ["server"]
     dock.run("network", "disconnect", "net", "server")
@@ -313,7 +387,11 @@ def test_networks_connect_by_name(dock):
 
 
 def test_predefined_networks_are_there(dock):
-    assert set(dock.out("network", "ls", "--format", "{{.Name}}").split()) == {"bridge", "host", "none"}
+    assert set(dock.out("network", "ls", "--format", "{{.Name}}").split()) == {
+        "bridge",
+        "host",
+        "none",
+    }
 
 
 # Events, stats, build
@@ -328,7 +406,12 @@ def test_events_tell_a_containers_life(dock):
     )  # fmt: skip
     events = [json.loads(line) for line in lines.splitlines()]
     actions = [event["Action"] for event in events]
-    assert [word for word in ("create", "attach", "start", "die") if word in actions] == ["create", "attach", "start", "die"]
+    assert [word for word in ("create", "attach", "start", "die") if word in actions] == [
+        "create",
+        "attach",
+        "start",
+        "die",
+    ]
     die = next(event for event in events if event["Action"] == "die")
     assert die["Actor"]["Attributes"]["exitCode"] == "0"
     assert die["Actor"]["Attributes"]["k"] == "v"
@@ -344,17 +427,29 @@ def test_stats_are_shown(dock):
 
 def test_health_shows_in_ps(dock):
     dock.run(
-        "run", "-d", "--name", "well", "--health-cmd", "true", "--health-interval", "100ms", "busybox", "sleep", "100"
+        "run",
+        "-d",
+        "--name",
+        "well",
+        "--health-cmd",
+        "true",
+        "--health-interval",
+        "100ms",
+        "busybox",
+        "sleep",
+        "100",
     )
     eventually(lambda: "(healthy)" in dock.out("ps", "--format", "{{.Status}}"))
 
 
 def test_build_makes_an_image(dock, tmp_path):
     (tmp_path / "Dockerfile").write_text(
-        "FROM busybox\nARG WORD=x\nRUN echo $WORD > /word\nCOPY file /copied\nCMD [\"cat\", \"/word\", \"/copied\"]\n"
+        'FROM busybox\nARG WORD=x\nRUN echo $WORD > /word\nCOPY file /copied\nCMD ["cat", "/word", "/copied"]\n'
     )
     (tmp_path / "file").write_text("content\n")
-    done = dock.run("build", "-t", "built:1", "--build-arg", "WORD=given", ".", cwd=tmp_path, timeout=120)
+    done = dock.run(
+        "build", "-t", "built:1", "--build-arg", "WORD=given", ".", cwd=tmp_path, timeout=120
+    )
     assert "Successfully tagged built:1" in done.stdout
     assert dock.out("run", "--rm", "built:1") == "given\ncontent"
     again = dock.run("build", "-t", "built:1", "--build-arg", "WORD=given", ".", cwd=tmp_path)
@@ -372,7 +467,9 @@ def test_system_prune_leaves_what_runs(dock):
 
 
 def test_containers_survive_the_death_of_the_daemon(dock):
-    dock.run("run", "-d", "--name", "tough", "busybox", "sh", "-c", "while :; do date; sleep 0.1; done")
+    dock.run(
+        "run", "-d", "--name", "tough", "busybox", "sh", "-c", "while :; do date; sleep 0.1; done"
+    )
     before = inspect(dock, "tough")["State"]["Pid"]
     dock.kill()
     dock.start()

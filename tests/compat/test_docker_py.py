@@ -64,7 +64,11 @@ def test_a_container_reads_back_as_it_was_made(sdk):
     assert attrs["Config"]["Healthcheck"] == {"Test": ["CMD", "true"], "Interval": 10**9}
     assert attrs["Config"]["StopSignal"] == "SIGINT"
     host = attrs["HostConfig"]
-    assert (host["Memory"], host["NanoCpus"], host["CapAdd"]) == (64 * 2**20, 500_000_000, ["NET_ADMIN"])
+    assert (host["Memory"], host["NanoCpus"], host["CapAdd"]) == (
+        64 * 2**20,
+        500_000_000,
+        ["NET_ADMIN"],
+    )
     assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 2}
     assert host["Ulimits"] == [{"Name": "nofile", "Soft": 64, "Hard": 64}]
     assert attrs["State"]["Status"] == "created"
@@ -109,7 +113,9 @@ def test_archives_go_in_and_out_of_a_created_container(sdk):
 
 
 def test_logs_stream_until_the_end(sdk):
-    box = sdk.containers.run("busybox", ["sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.05; done"], detach=True)
+    box = sdk.containers.run(
+        "busybox", ["sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.05; done"], detach=True
+    )
     assert b"".join(box.logs(stream=True, follow=True)) == b"1\n2\n3\n"
 
 
@@ -135,7 +141,9 @@ def test_events_arrive_as_they_happen(sdk):
 
 def test_networks_and_volumes_have_their_shapes(sdk):
     network = sdk.networks.create(
-        "shaped", labels={"a": "b"}, ipam=docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet="10.199.7.0/24")])
+        "shaped",
+        labels={"a": "b"},
+        ipam=docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet="10.199.7.0/24")]),
     )
     network.reload()
     assert network.attrs["IPAM"]["Config"][0]["Subnet"] == "10.199.7.0/24"
@@ -187,7 +195,12 @@ def test_wait_answers_its_headers_before_the_container_ends(sdk, dock):
         ("POST", "/containers/create", b"[]", 400),
         ("POST", "/containers/create", {"Image": 5}, 400),
         ("POST", "/containers/create", {"Image": "busybox", "HostConfig": {"Binds": "x"}}, 400),
-        ("POST", "/containers/create", {"Image": "busybox", "HostConfig": {"PortBindings": {"x": None}}}, 400),
+        (
+            "POST",
+            "/containers/create",
+            {"Image": "busybox", "HostConfig": {"PortBindings": {"x": None}}},
+            400,
+        ),
         ("POST", "/containers/create?name=a%20b", {"Image": "busybox"}, 400),
         ("POST", "/containers/create", {"Image": "BAD NAME"}, 400),
         ("GET", "/containers/json?filters=%7B", None, 400),
@@ -195,7 +208,12 @@ def test_wait_answers_its_headers_before_the_container_ends(sdk, dock):
         ("GET", "/containers/ghost/logs?stdout=1", None, 404),
         ("POST", "/containers/ghost/wait?condition=bogus", None, 400),
         ("POST", "/networks/create", {"Name": ""}, 400),
-        ("POST", "/networks/create", {"Name": "x", "IPAM": {"Config": [{"Subnet": "nonsense"}]}}, 400),
+        (
+            "POST",
+            "/networks/create",
+            {"Name": "x", "IPAM": {"Config": [{"Subnet": "nonsense"}]}},
+            400,
+        ),
         ("POST", "/networks/create", {"Name": "x", "Driver": "overlay"}, None),
         ("POST", "/volumes/create", {"Name": "../x"}, 400),
         ("POST", "/volumes/create", {"Name": "x", "Driver": 4}, 400),
