@@ -258,7 +258,8 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    engine = await build_engine(settings)
+    built = await build(settings)
+    engine = built.engine
     await engine.start()
     serving = Serving(engine=engine, settings=settings, stopping=stopping, started_at=time.time())
     server = web.Server(
@@ -283,6 +284,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
         server.pre_shutdown()
         await server.shutdown(_DRAIN_SECONDS)
         await engine.stop()
+        await built.close()
 
 
 if __name__ == "__main__":
