@@ -11,17 +11,19 @@ from stackctl.api.auth import CONFIG_HEADER, decode_config
 from stackctl.api.codec import Reader, encode_object
 from stackctl.contracts.container import Ulimit
 from stackctl.contracts.registry import Credentials
+from stackctl.contracts.state import BuildCacheRecord
 from stackctl.daemon.bodies import progress
 from stackctl.daemon.bodies.create import read_ulimits
 from stackctl.daemon.call import JSON_TYPE, Call, credentials
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import until_gone
+from stackctl.engine.image_values import Progress
 from stackctl.errors import InvalidInputError, StackctlError, UnsupportedError
 from stackctl.oci.reference import parse_reference
 from stackctl.values import JsonObject
 
 if TYPE_CHECKING:
-    from stackctl.builder.build import BuildOutput, BuildRequest
+    from stackctl.builder.request import BuildOutput, BuildRequest
 
 _PRUNE_KEYS = frozenset(
     {"description", "id", "inuse", "parent", "private", "shared", "type", "unused-for", "until"}
@@ -63,8 +65,11 @@ def _lines(output: "BuildOutput", *, quiet: bool) -> list[JsonObject]:
         return [*found, {"stream": f"{output.image_id}\n"}] if quiet else found
     if quiet:
         return []
-    if output.progress is not None:
-        return [progress.line(output.progress)]
+    if output.status:
+        step = Progress(
+            status=output.status, id=output.id, current=output.current, total=output.total
+        )
+        return [progress.line(step)]
     return [{"stream": output.stream}] if output.stream else []
 
 
@@ -109,6 +114,8 @@ def _request(call: Call) -> "BuildRequest":
         ulimits=_ulimits(call),
         platform=call.text("platform"),
         credentials=_credentials(call),
+        quiet=call.flag("q"),
+        squash=call.flag("squash"),
         remove=call.flag("rm", default=True),
         force_remove=call.flag("forcerm"),
     )
@@ -169,11 +176,12 @@ def _credentials(call: Call) -> Mapping[str, Credentials]:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    call.filters(_PRUNE_KEYS)
-    from stackctl.builder.build import prune as forget
+    from stackctl.builder.build import builder_of  # noqa: PLC0415
 
-    deleted, freed = await forget(call.engine)
-    return call.json({"CachesDeleted": [*deleted] or None, "SpaceReclaimed": freed})
+    call.filters(_PRUNE_KEYS)
+    steps = [record.id for record in call.engine.world.state.load(BuildCacheRecord)]
+    _, freed = await builder_of(call.engine).prune()
+    return call.json({"CachesDeleted": steps or None, "SpaceReclaimed": freed})
 
 
 async def cancel(call: Call) -> web.StreamResponse:
