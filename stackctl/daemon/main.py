@@ -251,7 +251,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     from stackctl.daemon.app import Application
     from stackctl.daemon.call import Serving
     from stackctl.daemon.routes import router
-    from stackctl.daemon.wiring import build_engine
+    from stackctl.daemon.wiring import build
 
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()

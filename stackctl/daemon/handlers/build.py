@@ -176,7 +176,7 @@ def _credentials(call: Call) -> Mapping[str, Credentials]:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    from stackctl.builder.build import builder_of  # noqa: PLC0415
+    from stackctl.builder.build import builder_of
 
     call.filters(_PRUNE_KEYS)
     steps = [record.id for record in call.engine.world.state.load(BuildCacheRecord)]
