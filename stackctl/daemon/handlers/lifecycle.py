@@ -80,7 +80,7 @@ async def wait(call: Call) -> web.StreamResponse:
     if condition not in _CONDITIONS:
         raise InvalidInputError(f'invalid condition: "{condition[:80]}"')
     record = call.engine.containers.resolve(call.args["id"])
-    waiter = asyncio.ensure_future(call.engine.running.watch(record.id, condition))
+    waiter = call.engine.running.watch(record.id, condition)
     leaving: asyncio.Future[None] | None = None
     try:
         response = await call.stream(JSON_TYPE)
