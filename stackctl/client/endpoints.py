@@ -32,9 +32,21 @@ _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
 # What the daemon inherits; nothing of a user's session follows it.
 _KEPT = (
-    "PATH", "HOME", "LANG", "TZ", "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY",
-    "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
-)  # fmt: skip
+    "PATH",
+    "HOME",
+    "LANG",
+    "TZ",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,18 +295,11 @@ class Daemon:
         search = str(Path(__file__).resolve().parents[2])
         if "site-packages" not in search:
             environ["PYTHONPATH"] = search
+        argv = [sys.executable, "-m", "stackctl.daemon.main", "--socket", str(self._paths.socket)]
+        argv += ["--data-root", str(self._paths.data_root)]
+        argv += ["--run-root", str(self._paths.run_root)]
         daemon = process.spawn_detached(
-            [
-                sys.executable,
-                "-m",
-                "stackctl.daemon.main",
-                "--socket",
-                str(self._paths.socket),
-                "--data-root",
-                str(self._paths.data_root),
-                "--run-root",
-                str(self._paths.run_root),
-            ],  # fmt: skip
+            argv,
             log=log,
             env=environ,
         )
@@ -340,8 +345,8 @@ class Daemon:
         return {
             "running": True,
             "socket": str(self._paths.socket),
-            "pid": about["pid"],
-            "version": about["version"],
+            "pid": about["Pid"],
+            "version": about["Version"],
             "client_version": __version__,
             "containers": info["Containers"],
             "containers_running": info["ContainersRunning"],

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, cast
 from urllib.parse import quote, urlencode
 
@@ -11,15 +11,16 @@ from stackctl.api.framing import STDOUT, Decoder
 from stackctl.client.endpoints import Endpoint, connector
 from stackctl.client.raw import Answer, Connection, Stream, Transport, lines_of
 from stackctl.errors import InvalidInputError, NotModifiedError, StackctlError, UnavailableError
-from stackctl.orchestrator.apply.contract import Filters, OnProgress
 from stackctl.values import Json, JsonObject
 
 NEWEST = (1, 51)
+Filters = Mapping[str, Sequence[str]]
+OnProgress = Callable[[JsonObject], None]
 QueryValue = str | int | float | bool | None | Sequence[str]
 
 
 class EngineClient:
-    """One engine; safe to use from several threads. Satisfies ``apply.contract.Engine``."""
+    """One engine; safe to use from several threads. Satisfies the contract that apply states."""
 
     def __init__(self, endpoint: Endpoint, *, environ: Mapping[str, str]) -> None:
         self._endpoint = endpoint

@@ -5,11 +5,12 @@ keeps its connection; a stream or a hijacked connection has one of its own.
 """
 
 import contextlib
+import io
 import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from stackctl.errors import (
     ConflictError,
@@ -124,7 +125,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
-        self.file = sock.makefile("rb", buffering=65536)
+        self.file = cast(io.BufferedReader, sock.makefile("rb", buffering=65536))
         self.reusable = True
 
     def close(self) -> None:
