@@ -1,144 +1,78 @@
-"""The engine calls of the stack half: the hot ones raw, pushes and pulls with their credentials.
+"""The contract of apply, spoken as the Docker Engine API: hot calls by ``raw``, registries by the docker SDK."""
 
-Everything goes over ``client.raw``; see ``orchestrator.apply.contract`` for what each call promises. The ``docker``
-SDK is at hand through ``sdk`` for what it does better; importing it costs as much as a whole no-op ``up``.
-"""
-
+import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, BinaryIO, cast
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO, cast
+from urllib.parse import quote, urlencode
 
-from stackctl.client.raw import (
-    Connection,
-    Headers,
-    Http,
-    Response,
-    auth_header,
-    path_part,
-)
-from stackctl.errors import NotFoundError, NotModifiedError, StackctlError
+from stackctl.api.framing import STDOUT, Decoder
+from stackctl.client.endpoints import Endpoint, connector
+from stackctl.client.raw import Answer, Connection, Stream, Transport, lines_of
+from stackctl.errors import InvalidInputError, NotModifiedError, StackctlError, UnavailableError
 from stackctl.values import Json, JsonObject
 
-if TYPE_CHECKING:
-    import docker
-
+NEWEST = (1, 51)
 Filters = Mapping[str, Sequence[str]]
 OnProgress = Callable[[JsonObject], None]
-Credentials = Callable[[str], JsonObject | None]
+QueryValue = str | int | float | bool | None | Sequence[str]
 
 
-class Events:
-    """The event stream: objects, until ``close``."""
+class EngineClient:
+    """One engine; safe to use from several threads. Satisfies the contract that apply states."""
 
-    def __init__(self, response: Response) -> None:
-        self._response = response
+    def __init__(self, endpoint: Endpoint, *, environ: Mapping[str, str]) -> None:
+        self._endpoint = endpoint
+        self._environ = environ
+        self._transport = Transport(connector(endpoint), host=endpoint.host or "docker")
+        self._version: tuple[int, int] | None = None
+        self._lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[JsonObject]:
-        return self._response.objects()
-
-    def close(self) -> None:
-        self._response.close()
-
-
-class Frames:
-    """Multiplexed output: (1 stdout | 2 stderr, bytes). ``terminal``: plain bytes, all of stream 1."""
-
-    def __init__(self, response: Response, *, terminal: bool) -> None:
-        self._response = response
-        self._terminal = terminal
-
-    def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        raw = "raw-stream" in self._response.headers.get("content-type", "")
-        if self._terminal or raw:
-            return ((1, data) for data in self._response)
-        return demultiplex(self._response)
-
-    def close(self) -> None:
-        self._response.close()
-
-
-class Attached:
-    """A process that is attached to: iterate its output, write its input."""
-
-    def __init__(self, connection: Connection, *, terminal: bool) -> None:
-        self._connection = connection
-        self._terminal = terminal
-        self._closed = False
-
-    def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        if self._terminal:
-            return ((1, data) for data in self._received())
-        return demultiplex(self._received())
-
-    def _received(self) -> Iterator[bytes]:
-        while True:
-            try:
-                data = self._connection.receive()
-            except OSError:
-                if self._closed:
-                    return
-                raise
-            if not data:
-                return
-            yield data
-
-    def write(self, data: bytes) -> None:
-        self._connection.send(data)
-
-    def close_write(self) -> None:
-        import socket
-
-        try:
-            self._connection.link.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the other side is gone already
-
-    def close(self) -> None:
-        self._closed = True
-        self._connection.close()
-
-
-def demultiplex(chunks: "Response | Iterator[bytes]") -> Iterator[tuple[int, bytes]]:
-    """Take Docker's frames apart: a header of 8 bytes (stream, 3 zeros, length), then the data."""
-    buffer = bytearray()
-    for chunk in chunks:
-        buffer += chunk
-        at = 0
-        while len(buffer) - at >= 8:
-            size = int.from_bytes(buffer[at + 4 : at + 8], "big")
-            if len(buffer) - at - 8 < size:
-                break
-            if size:
-                yield buffer[at], bytes(buffer[at + 8 : at + 8 + size])
-            at += 8 + size
-        del buffer[:at]
-
-
-class HttpEngine:
-    """An engine behind ``Http``. ``address`` is its DOCKER_HOST form, for people and for the SDK."""
-
-    def __init__(
-        self, http: Http, *, address: str = "", credentials: Credentials | None = None
-    ) -> None:
-        self.http = http
-        self.address = address
-        self._credentials = credentials
-        self._version: JsonObject = {}
+    # The wire
 
     @property
     def api_version(self) -> tuple[int, int]:
-        if not self.http.api_version[0]:
-            self.http.request("GET", "/_ping").read()
-        return self.http.api_version
+        """The API version spoken: the newest that both sides know."""
+        if self._version is None:
+            with self._lock:
+                if self._version is None:
+                    _, headers, _ = self._transport.request("GET", "/_ping")
+                    self._version = min(_version(headers.get("api-version", "1.24")), NEWEST)
+        return self._version
 
-    def sdk(self) -> "docker.DockerClient":
-        """Return the docker SDK's client for the same engine."""
-        import docker
+    def _target(self, path: str, query: Mapping[str, QueryValue]) -> str:
+        major, minor = self.api_version
+        pairs: list[tuple[str, str]] = []
+        for name, value in query.items():
+            if value is None or value == "":
+                continue
+            if isinstance(value, bool):
+                pairs.append((name, "1" if value else "0"))
+            elif isinstance(value, str | int | float):
+                pairs.append((name, str(value)))
+            else:
+                pairs += [(name, item) for item in value]
+        question = f"?{urlencode(pairs)}" if pairs else ""
+        return f"/v{major}.{minor}{path}{question}"
 
-        return docker.DockerClient(base_url=self.address)
+    def _call(self, method: str, path: str, body: Json = None, **query: QueryValue) -> Json:
+        content = self._transport.request(method, self._target(path, query), body)[2]
+        return cast(Json, json.loads(content)) if content else None
 
-    def ping(self) -> None:
-        self.http.request("GET", "/_ping").read()
+    def _object(self, method: str, path: str, body: Json = None, **query: QueryValue) -> JsonObject:
+        answer = self._call(method, path, body, **query)
+        if not isinstance(answer, dict):
+            raise UnavailableError(f"the engine's answer to {method} {path} is no JSON object")
+        return answer
+
+    def _objects(self, path: str, **query: QueryValue) -> list[JsonObject]:
+        answer = self._call("GET", path, None, **query)
+        if not isinstance(answer, list):
+            raise UnavailableError(f"the engine's answer to GET {path} is no JSON array")
+        return [item for item in answer if isinstance(item, dict)]
+
+    # System
 
     def version(self) -> JsonObject:
         return self._object("GET", "/version")
@@ -146,104 +80,91 @@ class HttpEngine:
     def info(self) -> JsonObject:
         return self._object("GET", "/info")
 
-    def disk_usage(self) -> JsonObject:
-        return self._object("GET", "/system/df")
+    def events(self, *, filters: Filters, since: str = "", until: str = "") -> "JsonStream":
+        query = {"filters": _filters(filters), "since": since, "until": until}
+        return JsonStream(self._transport.stream("GET", self._target("/events", query)))
 
-    def events(self, *, filters: Filters, since: str = "", until: str = "") -> Events:
-        query = _with_filters(filters)
-        if since:
-            query["since"] = since
-        if until:
-            query["until"] = until
-        return Events(self.http.request("GET", "/events", query=query, stream=True))
-
-    # -- containers
+    # Containers
 
     def list_containers(
         self, *, everything: bool = True, filters: Filters | None = None
     ) -> list[JsonObject]:
-        query = _with_filters(filters) | {"all": "1" if everything else "0"}
-        return self._objects("/containers/json", query)
+        return self._objects("/containers/json", all=everything, filters=_filters(filters))
 
     def inspect_container(self, container: str) -> JsonObject:
-        return self._object("GET", f"/containers/{path_part(container)}/json")
+        return self._object("GET", f"/containers/{_part(container)}/json")
 
     def create_container(self, name: str, body: JsonObject, *, platform: str = "") -> JsonObject:
-        query = {"name": name} if name else {}
-        if platform:
-            query["platform"] = platform
-        return self._object("POST", "/containers/create", query=query, body=body)
+        return self._object("POST", "/containers/create", body, name=name, platform=platform)
 
     def start_container(self, container: str) -> None:
-        self._done(f"/containers/{path_part(container)}/start")
+        with contextlib.suppress(NotModifiedError):
+            self._call("POST", f"/containers/{_part(container)}/start")
 
     def stop_container(
         self, container: str, *, timeout: float | None = None, signal: str = ""
     ) -> None:
-        query = _seconds(timeout)
-        if signal:
-            query["signal"] = signal
-        self._done(f"/containers/{path_part(container)}/stop", query)
+        seconds = None if timeout is None else max(round(timeout), -1)
+        with contextlib.suppress(NotModifiedError):
+            self._call("POST", f"/containers/{_part(container)}/stop", t=seconds, signal=signal)
 
     def restart_container(self, container: str, *, timeout: float | None = None) -> None:
-        self._done(f"/containers/{path_part(container)}/restart", _seconds(timeout))
+        seconds = None if timeout is None else max(round(timeout), -1)
+        self._call("POST", f"/containers/{_part(container)}/restart", t=seconds)
 
     def kill_container(self, container: str, *, signal: str = "SIGKILL") -> None:
-        self._done(f"/containers/{path_part(container)}/kill", {"signal": signal})
+        self._call("POST", f"/containers/{_part(container)}/kill", signal=signal)
 
     def pause_container(self, container: str) -> None:
-        self._done(f"/containers/{path_part(container)}/pause")
+        self._call("POST", f"/containers/{_part(container)}/pause")
 
     def unpause_container(self, container: str) -> None:
-        self._done(f"/containers/{path_part(container)}/unpause")
+        self._call("POST", f"/containers/{_part(container)}/unpause")
 
     def rename_container(self, container: str, name: str) -> None:
-        self._done(f"/containers/{path_part(container)}/rename", {"name": name})
+        self._call("POST", f"/containers/{_part(container)}/rename", name=name)
 
     def remove_container(
         self, container: str, *, force: bool = False, volumes: bool = False
     ) -> None:
-        query = {"force": force, "v": volumes}
-        self.http.json("DELETE", f"/containers/{path_part(container)}", query=query)
+        self._call("DELETE", f"/containers/{_part(container)}", force=force, v=volumes)
 
     def wait_container(self, container: str, *, condition: str = "not-running") -> int:
-        path = f"/containers/{path_part(container)}/wait"
-        response = self.http.request("POST", path, query={"condition": condition}, stream=True)
-        answer = json.loads(response.read() or b"{}")
-        failed = answer.get("Error") or {}
-        if failed.get("Message"):
-            raise StackctlError(str(failed["Message"]))
-        return int(answer.get("StatusCode", 0))
+        """Return the exit code when the condition is met."""
+        path = self._target(f"/containers/{_part(container)}/wait", {"condition": condition})
+        # A connection of its own: the answer may take for ever.
+        for answer in JsonStream(self._transport.stream("POST", path)):
+            code = answer.get("StatusCode")
+            if isinstance(code, int):
+                return code
+        raise UnavailableError("the engine stopped waiting for the container")
 
     def top(self, container: str, arguments: str = "") -> JsonObject:
-        query = {"ps_args": arguments} if arguments else None
-        return self._object("GET", f"/containers/{path_part(container)}/top", query=query)
+        return self._object("GET", f"/containers/{_part(container)}/top", ps_args=arguments)
 
     def stats(self, container: str) -> JsonObject:
-        path = f"/containers/{path_part(container)}/stats"
-        return self._object("GET", path, query={"stream": False})
-
-    def stats_stream(self, container: str) -> Events:
-        path = f"/containers/{path_part(container)}/stats"
-        return Events(self.http.request("GET", path, stream=True))
+        return self._object("GET", f"/containers/{_part(container)}/stats", stream=False)
 
     def resize_container(self, container: str, *, rows: int, columns: int) -> None:
-        self._done(f"/containers/{path_part(container)}/resize", {"h": rows, "w": columns})
+        self._call("POST", f"/containers/{_part(container)}/resize", h=rows, w=columns)
 
     def put_archive(self, container: str, path: str, archive: bytes | BinaryIO) -> None:
-        place = f"/containers/{path_part(container)}/archive"
-        self.http.request("PUT", place, query={"path": path}, data=archive).read()
+        target = self._target(f"/containers/{_part(container)}/archive", {"path": path})
+        headers = {"Content-Type": "application/x-tar"}
+        for _ in self._transport.stream("PUT", target, archive, headers):
+            pass
 
-    def get_archive(self, container: str, path: str) -> Response:
-        place = f"/containers/{path_part(container)}/archive"
-        return self.http.request("GET", place, query={"path": path}, stream=True)
+    def get_archive(self, container: str, path: str) -> Stream:
+        target = self._target(f"/containers/{_part(container)}/archive", {"path": path})
+        return self._transport.stream("GET", target)
 
-    def export_container(self, container: str) -> Response:
-        return self.http.request("GET", f"/containers/{path_part(container)}/export", stream=True)
+    def export_container(self, container: str) -> Stream:
+        return self._transport.stream(
+            "GET", self._target(f"/containers/{_part(container)}/export", {})
+        )
 
     def commit_container(self, container: str, query: Mapping[str, str]) -> str:
-        answer = self._object("POST", "/commit", query={"container": container, **query}, body={})
-        return str(answer.get("Id", ""))
+        return _id(self._object("POST", "/commit", None, container=container, **query))
 
     def logs(
         self,
@@ -255,106 +176,110 @@ class HttpEngine:
         until: str = "",
         timestamps: bool = False,
         terminal: bool = False,
-    ) -> Frames:
-        query: dict[str, str | bool | int] = {
+    ) -> "FramedStream":
+        query: dict[str, QueryValue] = {
             "stdout": True,
             "stderr": True,
             "follow": follow,
             "tail": tail,
+            "since": since,
+            "until": until,
             "timestamps": timestamps,
         }
-        if since:
-            query["since"] = since
-        if until:
-            query["until"] = until
-        path = f"/containers/{path_part(container)}/logs"
-        response = self.http.request("GET", path, query=query, stream=True)
-        return Frames(response, terminal=terminal)
+        target = self._target(f"/containers/{_part(container)}/logs", query)
+        return FramedStream(self._transport.stream("GET", target), raw=terminal)
 
     def attach(
         self, container: str, *, stdin: bool, terminal: bool, logs: bool = False
-    ) -> Attached:
-        query = {"stream": True, "stdout": True, "stderr": True, "stdin": stdin, "logs": logs}
-        path = f"/containers/{path_part(container)}/attach"
-        connection, _ = self.http.hijack(path, query=query)
-        return Attached(connection, terminal=terminal)
+    ) -> "Conversation":
+        query: dict[str, QueryValue] = {
+            "stream": True,
+            "stdin": stdin,
+            "stdout": True,
+            "stderr": True,
+            "logs": logs,
+        }
+        target = self._target(f"/containers/{_part(container)}/attach", query)
+        return Conversation(*self._transport.hijack(target), raw=terminal)
 
-    # -- processes added to a container
+    # Processes added to a container
 
     def create_exec(self, container: str, body: JsonObject) -> str:
-        path = f"/containers/{path_part(container)}/exec"
-        return str(self._object("POST", path, body=body)["Id"])
+        return _id(self._object("POST", f"/containers/{_part(container)}/exec", body))
 
-    def start_exec(self, exec_id: str, *, terminal: bool = False) -> Attached:
+    def start_exec(self, exec_id: str, *, terminal: bool = False) -> "Conversation":
+        target = self._target(f"/exec/{_part(exec_id)}/start", {})
         body: JsonObject = {"Detach": False, "Tty": terminal}
-        connection, _ = self.http.hijack(f"/exec/{path_part(exec_id)}/start", body=body)
-        return Attached(connection, terminal=terminal)
+        return Conversation(*self._transport.hijack(target, body), raw=terminal)
 
     def start_exec_detached(self, exec_id: str, *, terminal: bool = False) -> None:
-        body: JsonObject = {"Detach": True, "Tty": terminal}
-        self.http.request("POST", f"/exec/{path_part(exec_id)}/start", body=body).read()
+        self._call("POST", f"/exec/{_part(exec_id)}/start", {"Detach": True, "Tty": terminal})
 
     def inspect_exec(self, exec_id: str) -> JsonObject:
-        return self._object("GET", f"/exec/{path_part(exec_id)}/json")
+        return self._object("GET", f"/exec/{_part(exec_id)}/json")
 
     def resize_exec(self, exec_id: str, *, rows: int, columns: int) -> None:
-        self._done(f"/exec/{path_part(exec_id)}/resize", {"h": rows, "w": columns})
+        self._call("POST", f"/exec/{_part(exec_id)}/resize", h=rows, w=columns)
 
-    # -- networks
+    # Networks
 
     def list_networks(self, *, filters: Filters | None = None) -> list[JsonObject]:
-        return self._objects("/networks", _with_filters(filters))
+        return self._objects("/networks", filters=_filters(filters))
 
     def inspect_network(self, network: str) -> JsonObject:
-        return self._object("GET", f"/networks/{path_part(network)}")
+        return self._object("GET", f"/networks/{_part(network)}")
 
     def create_network(self, body: JsonObject) -> str:
-        return str(self._object("POST", "/networks/create", body=body).get("Id", ""))
+        return _id(self._object("POST", "/networks/create", body))
 
     def remove_network(self, network: str) -> None:
-        self.http.json("DELETE", f"/networks/{path_part(network)}")
+        self._call("DELETE", f"/networks/{_part(network)}")
 
     def connect_network(self, network: str, body: JsonObject) -> None:
-        self.http.request("POST", f"/networks/{path_part(network)}/connect", body=body).read()
+        self._call("POST", f"/networks/{_part(network)}/connect", body)
 
     def disconnect_network(self, network: str, container: str, *, force: bool = False) -> None:
         body: JsonObject = {"Container": container, "Force": force}
-        self.http.request("POST", f"/networks/{path_part(network)}/disconnect", body=body).read()
+        self._call("POST", f"/networks/{_part(network)}/disconnect", body)
 
-    # -- volumes
+    # Volumes
 
     def list_volumes(self, *, filters: Filters | None = None) -> list[JsonObject]:
-        answer = self._object("GET", "/volumes", query=_with_filters(filters))
-        return cast(list[JsonObject], answer.get("Volumes") or [])
+        found = self._object("GET", "/volumes", None, filters=_filters(filters)).get("Volumes")
+        return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
     def create_volume(self, body: JsonObject) -> JsonObject:
-        return self._object("POST", "/volumes/create", body=body)
+        return self._object("POST", "/volumes/create", body)
 
     def remove_volume(self, volume: str, *, force: bool = False) -> None:
-        self.http.json("DELETE", f"/volumes/{path_part(volume)}", query={"force": force})
+        self._call("DELETE", f"/volumes/{_part(volume)}", force=force)
 
-    # -- images
+    # Images
 
     def list_images(self, *, filters: Filters | None = None) -> list[JsonObject]:
-        return self._objects("/images/json", _with_filters(filters))
+        return self._objects("/images/json", filters=_filters(filters))
 
     def inspect_image(self, reference: str) -> JsonObject:
-        return self._object("GET", f"/images/{path_part(reference)}/json")
+        return self._object("GET", f"/images/{quote(reference, safe='/:@')}/json")
 
     def pull_image(
         self, reference: str, *, platform: str = "", on_progress: OnProgress | None = None
     ) -> None:
-        name, tag = split_reference(reference)
-        query = {"fromImage": name, "tag": tag}
-        if platform:
-            query["platform"] = platform
-        self._progress("/images/create", query, self._auth(reference), on_progress)
+        from stackctl.client.credentials import header_for
+
+        name, tag = _split(reference)
+        query = {"fromImage": name, "tag": tag, "platform": platform}
+        headers = header_for(reference, self._environ)
+        stream = self._transport.stream("POST", self._target("/images/create", query), b"", headers)
+        _follow(stream, on_progress)
 
     def push_image(self, reference: str, *, on_progress: OnProgress | None = None) -> None:
-        name, tag = split_reference(reference)
-        path = f"/images/{path_part(name)}/push"
-        headers = self._auth(reference) or {"X-Registry-Auth": auth_header({})}
-        self._progress(path, {"tag": tag}, headers, on_progress)
+        from stackctl.client.credentials import header_for
+
+        name, tag = _split(reference)
+        target = self._target(f"/images/{quote(name, safe='/:')}/push", {"tag": tag})
+        headers = header_for(reference, self._environ) or {"X-Registry-Auth": "e30="}
+        _follow(self._transport.stream("POST", target, b"", headers), on_progress)
 
     def build_image(
         self,
@@ -363,110 +288,172 @@ class HttpEngine:
         *,
         on_progress: OnProgress | None = None,
     ) -> str:
-        headers = {"Content-Type": "application/x-tar", **self._build_auth()}
-        response = self.http.request("POST", "/build", query=query, data=context, headers=headers)
-        found = ""
-        for message in _checked(response):
-            aux = message.get("aux")
-            if isinstance(aux, dict) and isinstance(aux.get("ID"), str):
-                found = str(aux["ID"])
-            if on_progress is not None:
-                on_progress(message)
-        return found
+        """Build from a tar stream with the query of ``POST /build``; return the image's ID."""
+        from stackctl.client.credentials import header_for_build
 
-    def load_image(self, archive: BinaryIO, *, on_progress: OnProgress | None = None) -> None:
-        response = self.http.request("POST", "/images/load", query={"quiet": False}, data=archive)
-        for message in _checked(response):
-            if on_progress is not None:
+        headers = {"Content-Type": "application/x-tar", **header_for_build(self._environ)}
+        target = self._target("/build", {"version": "1", **query})
+        made = ""
+
+        def watch(message: JsonObject) -> None:
+            nonlocal made
+            match message:
+                case {"aux": {"ID": str(image)}}:
+                    made = image
+            if on_progress:
                 on_progress(message)
 
-    def import_image(self, archive: BinaryIO, repository: str, tag: str) -> None:
-        query = {"fromSrc": "-", "repo": repository, "tag": tag}
-        response = self.http.request("POST", "/images/create", query=query, data=archive)
-        for _ in _checked(response):
-            pass
+        _follow(self._transport.stream("POST", target, context, headers), watch)
+        if not made:
+            raise UnavailableError("the engine ended the build without naming an image")
+        return made
+
+    def import_image(
+        self, archive: BinaryIO, reference: str, *, changes: Iterable[str] = ()
+    ) -> None:
+        """Make an image of a root file system's tar."""
+        name, tag = _split(reference)
+        query: dict[str, QueryValue] = {
+            "fromSrc": "-",
+            "repo": name,
+            "tag": tag,
+            "changes": [*changes],
+        }
+        headers = {"Content-Type": "application/x-tar"}
+        _follow(
+            self._transport.stream("POST", self._target("/images/create", query), archive, headers)
+        )
+
+    def load_images(self, archive: BinaryIO) -> Iterator[str]:
+        """Load images from an archive; yield what the engine says, a line each."""
+        headers = {"Content-Type": "application/x-tar"}
+        stream = self._transport.stream("POST", self._target("/images/load", {}), archive, headers)
+        for message in JsonStream(stream):
+            _raise_for(message)
+            text = message.get("stream")
+            if isinstance(text, str):
+                yield text.rstrip("\n")
 
     def tag_image(self, reference: str, repository: str, tag: str) -> None:
-        path = f"/images/{path_part(reference)}/tag"
-        self._done(path, {"repo": repository, "tag": tag})
+        self._call("POST", f"/images/{quote(reference, safe='/:@')}/tag", repo=repository, tag=tag)
 
     def remove_image(self, reference: str, *, force: bool = False) -> None:
-        self.http.json("DELETE", f"/images/{path_part(reference)}", query={"force": force})
-
-    # -- in common
-
-    def _object(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str | bool | int] | None = None,
-        body: Json = None,
-    ) -> JsonObject:
-        answer = self.http.json(method, path, query=query, body=body)
-        return answer if isinstance(answer, dict) else {}
-
-    def _objects(self, path: str, query: Mapping[str, str | bool | int] | None) -> list[JsonObject]:
-        answer = self.http.json("GET", path, query=query)
-        return cast(list[JsonObject], answer if isinstance(answer, list) else [])
-
-    def _done(self, path: str, query: Mapping[str, str | bool | int] | None = None) -> None:
-        """POST where "it already is so" (304) is as good as done."""
-        try:
-            self.http.request("POST", path, query=query).read()
-        except NotModifiedError:
-            return
-
-    def _auth(self, reference: str) -> Headers:
-        found = self._credentials(reference) if self._credentials else None
-        return {"X-Registry-Auth": auth_header(found)} if found else {}
-
-    def _build_auth(self) -> Headers:
-        # An empty reference asks for the credentials of every registry, by address.
-        found = self._credentials("") if self._credentials else None
-        return {"X-Registry-Config": auth_header(found)} if found else {}
-
-    def _progress(
-        self,
-        path: str,
-        query: Mapping[str, str],
-        headers: Headers,
-        on_progress: OnProgress | None,
-    ) -> None:
-        response = self.http.request("POST", path, query=query, headers=headers, stream=True)
-        for message in _checked(response):
-            if on_progress is not None:
-                on_progress(message)
+        self._call("DELETE", f"/images/{quote(reference, safe='/:@')}", force=force)
 
 
-def split_reference(reference: str) -> tuple[str, str]:
-    """Return the name and the tag or digest of an image reference; the tag is ``latest`` where there is none."""
-    name, at, digest = reference.partition("@")
-    if at:
-        return name, digest
-    head, slash, last = reference.rpartition("/")
-    base, _, tag = last.partition(":")
-    return f"{head}{slash}{base}", tag or "latest"
+class JsonStream:
+    """The JSON objects of a stream as they arrive; ``close`` ends the iteration from another thread."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[JsonObject]:
+        return lines_of(iter(self._stream))
+
+    def close(self) -> None:
+        self._stream.close()
 
 
-def _checked(response: Response) -> Iterator[JsonObject]:
-    """Yield progress messages; raises the error that one of them carries."""
-    for message in response.objects():
-        detail = message.get("errorDetail")
-        if detail or message.get("error"):
-            response.close()
-            text = str(detail.get("message")) if isinstance(detail, dict) else ""
-            text = text or str(message.get("error"))
-            missing = "not found" in text or "manifest unknown" in text or "does not exist" in text
-            raise NotFoundError(text) if missing else StackctlError(text)
-        yield message
+class FramedStream:
+    """Log output as (1: stdout, 2: stderr, bytes); ``close`` ends the iteration from another thread."""
+
+    def __init__(self, stream: Stream, *, raw: bool) -> None:
+        self._stream = stream
+        self._raw = raw
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        decoder = Decoder()
+        for data in self._stream:
+            if self._raw:
+                yield STDOUT, data
+            else:
+                yield from decoder.feed(data)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
-def _with_filters(filters: Filters | None) -> dict[str, str | bool | int]:
+class Conversation:
+    """An attached process: its output as (1: stdout, 2: stderr, bytes) and its input."""
+
+    def __init__(self, connection: Connection, answer: Answer, *, raw: bool) -> None:
+        del answer
+        self._connection = connection
+        self._raw = raw
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        decoder = Decoder()
+        while True:
+            try:
+                data = self._connection.file.read1(65536)
+            except (OSError, ValueError):
+                return
+            if not data:
+                return
+            if self._raw:
+                yield STDOUT, data
+            else:
+                yield from decoder.feed(data)
+
+    def write(self, data: bytes) -> None:
+        self._connection.socket.sendall(data)
+
+    def close_write(self) -> None:
+        """Give the process end of file on its input."""
+        import socket
+
+        with contextlib.suppress(OSError):
+            self._connection.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _follow(stream: Stream, on_progress: OnProgress | None = None) -> None:
+    for message in JsonStream(stream):
+        _raise_for(message)
+        if on_progress:
+            on_progress(message)
+
+
+def _raise_for(message: JsonObject) -> None:
+    """An error in the middle of a stream: the status was sent as 200 long before."""
+    match message:
+        case {"errorDetail": {"message": str(text)}} | {"error": str(text)}:
+            raise StackctlError(text)
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    if not (major.isdigit() and minor.isdigit()):
+        raise UnavailableError(f'the engine speaks API version "{text[:20]}", which is none')
+    return int(major), int(minor)
+
+
+def _filters(filters: Filters | None) -> str | None:
     if not filters:
-        return {}
-    return {"filters": json.dumps({name: list(values) for name, values in filters.items()})}
+        return None
+    return json.dumps({name: list(values) for name, values in filters.items()})
 
 
-def _seconds(timeout: float | None) -> dict[str, str | bool | int]:
-    return {} if timeout is None else {"t": max(-1, round(timeout))}
+def _part(name: str) -> str:
+    if not name:
+        raise InvalidInputError("a name or ID is empty")
+    return quote(name, safe="")
+
+
+def _id(answer: JsonObject) -> str:
+    found = answer.get("Id")
+    if not isinstance(found, str):
+        raise UnavailableError("the engine's answer has no Id")
+    return found
+
+
+def _split(reference: str) -> tuple[str, str]:
+    """Return an image's name and its tag or digest, "latest" where neither is given."""
+    name, at, digest = reference.partition("@")
+    head, colon, tag = name.rpartition(":")
+    has_tag = bool(colon) and "/" not in tag
+    if at:
+        return (head if has_tag else name), digest
+    return (head, tag) if has_tag else (name, "latest")

@@ -1,431 +1,328 @@
-"""A small HTTP/1.1 client for the Docker Engine API, without the price of importing a big one.
+"""The few calls of the hot path, without the price of the SDK's import: HTTP/1.1 over a socket.
 
-One kept-alive connection per thread; chunked and sized bodies both ways; connections taken over for attach and exec.
-Failures become the kinds of ``stackctl.errors``, from the HTTP status and the engine's message.
+Only ``socket`` and ``json`` are imported: http.client alone would cost three times what a whole ``ps`` takes. A thread
+keeps its connection; a stream or a hijacked connection has one of its own.
 """
 
-import base64
+import contextlib
+import io
 import json
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, cast
-from urllib.parse import quote
 
-from stackctl import errors
-from stackctl.values import Json, JsonObject
+from stackctl.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    NotModifiedError,
+    StackctlError,
+    UnauthorizedError,
+    UnavailableError,
+    UnsupportedError,
+)
+from stackctl.values import Json
 
-_CHUNK = 1 << 16
-_MAX_HEAD = 1 << 20
-_NEWEST_API = (1, 51)
-Connect = Callable[[], socket.socket]
-Headers = dict[str, str]
-Query = Mapping[str, str | bool | int]
-
-_KINDS: dict[int, type[errors.StackctlError]] = {
-    304: errors.NotModifiedError,
-    400: errors.InvalidInputError,
-    401: errors.UnauthorizedError,
-    403: errors.ForbiddenError,
-    404: errors.NotFoundError,
-    405: errors.UnsupportedError,
-    409: errors.ConflictError,
-    501: errors.UnsupportedError,
-    503: errors.UnavailableError,
+KINDS: dict[int, type[StackctlError]] = {
+    304: NotModifiedError,
+    400: InvalidInputError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    405: UnsupportedError,
+    409: ConflictError,
+    501: UnsupportedError,
+    503: UnavailableError,
 }
+Query = Mapping[str, str | int | bool | None]
+_PIECE = 256 * 1024
 
 
-def unix_connector(path: str) -> Connect:
-    """Return what opens a connection to a UNIX socket; it raises UnavailableError or ForbiddenError."""
+class Answer:
+    """One response, its body still on the wire."""
 
-    def connect() -> socket.socket:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            link.connect(path)
-        except PermissionError as error:
-            link.close()
-            raise errors.ForbiddenError(
-                f"no permission on the engine's socket {path}",
-                hint="Use sudo, or join the group that owns the socket.",
-            ) from error
-        except OSError as error:
-            link.close()
-            raise errors.UnavailableError(
-                f"no engine answers at {path}: {error.strerror or error}",
-                hint="Start one: sudo stackctl engine start.",
-            ) from error
-        return link
+    def __init__(self, connection: "Connection", method: str) -> None:
+        self._connection = connection
+        self._file = connection.file
+        status_line = self._file.readline(65536)
+        if not status_line:
+            raise EndOfConnectionError
+        parts = status_line.split(None, 2)
+        if len(parts) < 2 or not parts[0].startswith(b"HTTP/"):
+            raise UnavailableError("what answers at the socket is not an engine")
+        self.status = int(parts[1])
+        self.headers: dict[str, str] = {}
+        while (line := self._file.readline(65536)) not in (b"\r\n", b"\n", b""):
+            name, _, value = line.decode("latin-1").partition(":")
+            self.headers[name.strip().lower()] = value.strip()
+        self._chunked = "chunked" in self.headers.get("transfer-encoding", "")
+        length = self.headers.get("content-length", "")
+        empty = method == "HEAD" or self.status in (204, 304) or self.status == 101
+        self._left = 0 if empty else int(length) if length else -1
+        if empty:
+            self._chunked = False
 
-    return connect
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives."""
+        if self._chunked:
+            yield from self._chunks()
+            return
+        while self._left:
+            size = _PIECE if self._left < 0 else min(self._left, _PIECE)
+            data = self._file.read1(size)
+            if not data:
+                if self._left > 0:
+                    raise UnavailableError(
+                        "the engine closed the connection in the middle of its answer"
+                    )
+                self._connection.reusable = False
+                return
+            if self._left > 0:
+                self._left -= len(data)
+            yield data
+
+    def _chunks(self) -> Iterator[bytes]:
+        while True:
+            line = self._file.readline(65536)
+            if not line:
+                raise UnavailableError(
+                    "the engine closed the connection in the middle of its answer"
+                )
+            left = int(line.split(b";")[0] or b"0", 16)
+            if left == 0:
+                while self._file.readline(65536) not in (b"\r\n", b"\n", b""):
+                    pass
+                return
+            while left:
+                data = self._file.read1(min(left, _PIECE))
+                if not data:
+                    raise UnavailableError(
+                        "the engine closed the connection in the middle of its answer"
+                    )
+                left -= len(data)
+                yield data
+            self._file.readline(8)
+
+    def read(self) -> bytes:
+        """Return the whole body."""
+        return b"".join(self.pieces())
 
 
-def tcp_connector(host: str, port: int, *, tls: tuple[str, str, str] | None = None) -> Connect:
-    """Return what opens a TCP connection; ``tls`` names the files of CA, certificate and key (each may be empty)."""
+class EndOfConnectionError(UnavailableError):
+    """The engine hung up before it answered."""
 
-    def connect() -> socket.socket:
-        try:
-            link = socket.create_connection((host, port))
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return _secured(link, host, tls) if tls is not None else link
-        except OSError as error:
-            raise errors.UnavailableError(
-                f"no engine answers at tcp://{host}:{port}: {error.strerror or error}"
-            ) from error
-
-    return connect
-
-
-def _secured(link: socket.socket, host: str, tls: tuple[str, str, str]) -> socket.socket:
-    import ssl
-
-    authority, certificate, key = tls
-    context = ssl.create_default_context(cafile=authority or None)
-    if certificate:
-        context.load_cert_chain(certificate, key or None)
-    return context.wrap_socket(link, server_hostname=host)
+    def __init__(self) -> None:
+        super().__init__(
+            "the engine closed the connection before it answered",
+            hint="stackctl engine logs says why, for the built-in engine",
+        )
 
 
 class Connection:
-    """One HTTP connection with a read buffer."""
+    """One socket to the engine."""
 
-    def __init__(self, link: socket.socket) -> None:
-        self.link = link
-        self.buffer = b""
-
-    def send(self, data: bytes) -> None:
-        self.link.sendall(data)
-
-    def receive(self) -> bytes:
-        """Return what is there next, empty at the end."""
-        if self.buffer:
-            data, self.buffer = self.buffer, b""
-            return data
-        return self.link.recv(_CHUNK)
-
-    def line(self) -> bytes:
-        """Return the next line without its end; raises UnavailableError when the connection ends first."""
-        while (end := self.buffer.find(b"\n")) < 0:
-            data = self.link.recv(_CHUNK)
-            if not data or len(self.buffer) > _MAX_HEAD:
-                raise errors.UnavailableError("the engine closed the connection")
-            self.buffer += data
-        line, self.buffer = self.buffer[:end], self.buffer[end + 1 :]
-        return line.rstrip(b"\r")
-
-    def some(self, most: int) -> bytes:
-        """Return between 1 and ``most`` bytes; empty at the end."""
-        data = self.receive()
-        data, self.buffer = data[:most], data[most:]
-        return data
-
-    def head(self) -> tuple[int, Headers]:
-        """Read a status line and headers (names in lower case)."""
-        first = self.line().split(b" ", 2)
-        if len(first) < 2 or not first[0].startswith(b"HTTP/1."):
-            raise errors.UnavailableError("what answers at the socket is no engine")
-        headers: Headers = {}
-        while line := self.line():
-            name, _, value = line.partition(b":")
-            headers[name.decode("latin-1").lower()] = value.strip().decode("latin-1")
-        return int(first[1]), headers
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.file = cast(io.BufferedReader, sock.makefile("rb", buffering=65536))
+        self.reusable = True
 
     def close(self) -> None:
-        """Close; a reader in another thread wakes up with the end of the stream."""
-        try:
-            self.link.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.link.close()
+        """Hang up; also from another thread, which ends a read in progress."""
+        self.reusable = False
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
 
 
-class Response:
-    """An answer whose body is yet to be read: iterate it, or ``read`` it whole."""
+class Transport:
+    """Requests to one engine; safe to use from several threads."""
 
-    def __init__(
+    def __init__(self, connect: Callable[[], socket.socket], *, host: str = "docker") -> None:
+        self._connect = connect
+        self._host = host
+        self._local = threading.local()
+
+    def open(self) -> Connection:
+        """Return a fresh connection; raises what ``connect`` raises."""
+        return Connection(self._connect())
+
+    def send(
         self,
         connection: Connection,
-        status: int,
-        headers: Headers,
-        *,
-        give_back: Callable[[Connection], None] | None,
-        bodiless: bool = False,
+        method: str,
+        target: str,
+        body: bytes | BinaryIO | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.connection = connection
-        self.status = status
-        self.headers = headers
-        self._give_back = give_back
-        self._bodiless = bodiless or status in (204, 304) or 100 <= status < 200
-        self.closed = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._body()
-        except (OSError, errors.UnavailableError):
-            if self.closed:
-                return
-            self.close()
-            raise
-        if not self.closed:
-            self._finish()
-
-    def _body(self) -> Iterator[bytes]:
-        connection = self.connection
-        if self._bodiless:
+        """Write a request."""
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}", "User-Agent: stackctl"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        if body is None or isinstance(body, bytes):
+            data = body or b""
+            if data or method in ("POST", "PUT"):
+                lines.append(f"Content-Length: {len(data)}")
+            connection.socket.sendall("\r\n".join([*lines, "", ""]).encode() + data)
             return
-        if "chunked" in self.headers.get("transfer-encoding", ""):
-            while size := int(connection.line().split(b";")[0] or b"0", 16):
-                yield from self._sized(size)
-                connection.line()
-            while connection.line():
-                pass
-        elif "content-length" in self.headers:
-            yield from self._sized(int(self.headers["content-length"]))
-        else:
-            self._give_back = None
-            while data := connection.receive():
-                yield data
-
-    def _sized(self, size: int) -> Iterator[bytes]:
-        while size:
-            data = self.connection.some(size)
-            if not data:
-                raise errors.UnavailableError("the engine closed the connection in mid-answer")
-            size -= len(data)
-            yield data
-
-    def _finish(self) -> None:
-        self.closed = True
-        if self._give_back is not None and self.headers.get("connection", "").lower() != "close":
-            self._give_back(self.connection)
-        else:
-            self.connection.close()
-
-    def read(self) -> bytes:
-        return b"".join(self)
-
-    def lines(self) -> Iterator[bytes]:
-        """Yield the body line by line, empty ones left out."""
-        rest = b""
-        for data in self:
-            *whole, rest = (rest + data).split(b"\n")
-            yield from (line for line in whole if line.strip())
-        if rest.strip():
-            yield rest
-
-    def objects(self) -> Iterator[JsonObject]:
-        """Yield the JSON objects of a progress or event stream."""
-        for line in self.lines():
-            yield cast(JsonObject, json.loads(line))
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self.connection.close()
-
-
-class Http:
-    """Requests to one engine; safe to use from several threads.
-
-    ``headers`` go with every request. ``api_version`` is what the engine speaks, known from its first answer on.
-    """
-
-    def __init__(self, connect: Connect, *, headers: Headers | None = None) -> None:
-        self._connect = connect
-        self._local = threading.local()
-        self._headers = {"Host": "docker", "User-Agent": "stackctl", **(headers or {})}
-        self._pid = os.getpid()
-        self.api_version = (0, 0)
-
-    def json(
-        self, method: str, path: str, *, query: Query | None = None, body: Json = None
-    ) -> Json:
-        """Return the decoded answer; None when it has no body. Raises the kind for an error status."""
-        data = self.request(method, path, query=query, body=body).read()
-        return cast(Json, json.loads(data)) if data.strip() else None
+        lines.append("Transfer-Encoding: chunked")
+        connection.socket.sendall("\r\n".join([*lines, "", ""]).encode())
+        for piece in _pieces_of(body):
+            connection.socket.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        connection.socket.sendall(b"0\r\n\r\n")
 
     def request(
         self,
         method: str,
-        path: str,
-        *,
-        query: Query | None = None,
+        target: str,
         body: Json = None,
-        data: bytes | BinaryIO | None = None,
-        headers: Headers | None = None,
-        stream: bool = False,
-    ) -> Response:
-        """Send a request and return its answer with the body unread; raises the kind for an error status.
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of a call; raises the kind of error the status says."""
+        data = None if body is None else json.dumps(body).encode()
+        extra = {
+            **({"Content-Type": "application/json"} if data is not None else {}),
+            **(headers or {}),
+        }
+        while True:
+            connection = getattr(self._local, "connection", None)
+            kept = connection is not None
+            if connection is None:
+                connection = self.open()
+            self._local.connection = None
+            try:
+                self.send(connection, method, target, data, extra)
+                answer = Answer(connection, method)
+                content = answer.read()
+            except (EndOfConnectionError, ConnectionError) as error:
+                connection.close()
+                if kept:
+                    # The engine closed an idle connection; nothing was answered, so ask again.
+                    continue
+                if isinstance(error, ConnectionError):
+                    raise EndOfConnectionError from error
+                raise
+            except BaseException:
+                connection.close()
+                raise
+            if connection.reusable and answer.headers.get("connection", "").lower() != "close":
+                self._local.connection = connection
+            else:
+                connection.close()
+            check(answer.status, content)
+            return answer.status, answer.headers, content
 
-        ``body`` is sent as JSON, ``data`` as it is (a file in chunks). ``stream``: on a connection of its own, for
-        answers that are long or get closed halfway.
-        """
-        extra = dict(headers or {})
-        payload: bytes | BinaryIO | None = data
-        if body is not None:
-            payload = json.dumps(body).encode()
-            extra.setdefault("Content-Type", "application/json")
-        elif data is not None:
-            extra.setdefault("Content-Type", "application/x-tar")
-        fresh = stream or (data is not None and not isinstance(data, bytes))
-        response = self._exchange(method, path, query, payload, extra, fresh=fresh)
-        self._learn(response)
-        if response.status >= 400 or response.status == 304:
-            raise failure(response.status, response.read())
-        return response
-
-    def hijack(
-        self, path: str, *, query: Query | None = None, body: Json = None
-    ) -> tuple[Connection, Headers]:
-        """Send a POST and take the connection over as a two-way stream."""
-        connection = Connection(self._connect())
+    def stream(
+        self,
+        method: str,
+        target: str,
+        body: bytes | BinaryIO | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> "Stream":
+        """Start a call whose answer comes in pieces; raises as ``request`` does when it is an error."""
+        connection = self.open()
         try:
-            payload = json.dumps(body).encode() if body is not None else b""
-            extra = {
+            try:
+                self.send(connection, method, target, body, headers)
+            except (BrokenPipeError, ConnectionResetError):
+                # An engine that refuses a body answers before it has read it all.
+                pass
+            try:
+                answer = Answer(connection, method)
+            except ConnectionError as error:
+                raise EndOfConnectionError from error
+            if answer.status >= 400:
+                check(answer.status, answer.read())
+        except BaseException:
+            connection.close()
+            raise
+        return Stream(connection, answer)
+
+    def hijack(self, target: str, body: Json = None) -> tuple[Connection, Answer]:
+        """POST and take the connection over; raises as ``request`` does when refused."""
+        connection = self.open()
+        try:
+            data = json.dumps(body if body is not None else {}).encode()
+            headers = {
                 "Content-Type": "application/json",
                 "Connection": "Upgrade",
                 "Upgrade": "tcp",
-                "Content-Length": str(len(payload)),
             }
-            connection.send(self._head("POST", path, query, extra) + payload)
-            status, headers = connection.head()
-            if status not in (101, 200):
-                response = Response(connection, status, headers, give_back=None)
-                raise failure(status, response.read())
+            self.send(connection, "POST", target, data, headers)
+            answer = Answer(connection, "POST")
+            if answer.status not in (101, 200):
+                check(answer.status, answer.read())
+                raise StackctlError(f"the engine answered {answer.status} where it should upgrade")
         except BaseException:
             connection.close()
             raise
-        return connection, headers
+        return connection, answer
+
+
+class Stream:
+    """The body of an answer as it arrives; ``close`` ends the iteration from another thread."""
+
+    def __init__(self, connection: Connection, answer: Answer) -> None:
+        self._connection = connection
+        self._answer = answer
+        self._closed = False
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._answer.headers
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._answer.pieces()
+        except (OSError, ValueError, UnavailableError):
+            if not self._closed:
+                raise
+        finally:
+            self.close()
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        kept = getattr(self._local, "connection", None)
-        if kept is not None:
-            kept.close()
-            self._local.connection = None
-
-    def _exchange(
-        self,
-        method: str,
-        path: str,
-        query: Query | None,
-        payload: bytes | BinaryIO | None,
-        extra: Headers,
-        *,
-        fresh: bool,
-    ) -> Response:
-        head_extra = dict(extra)
-        if isinstance(payload, bytes):
-            head_extra["Content-Length"] = str(len(payload))
-        elif payload is not None:
-            head_extra["Transfer-Encoding"] = "chunked"
-        elif method in ("POST", "PUT"):
-            head_extra["Content-Length"] = "0"
-        kept = None if fresh else self._take()
-        connection = kept or Connection(self._connect())
-        try:
-            status, headers = self._send(connection, method, path, query, payload, head_extra)
-        except (OSError, errors.UnavailableError) as error:
-            connection.close()
-            if kept is None:
-                raise _lost(error) from error
-            # A kept connection may have been closed meanwhile by the engine; only then is a second try safe.
-            connection = Connection(self._connect())
-            try:
-                status, headers = self._send(connection, method, path, query, payload, head_extra)
-            except OSError as again:
-                connection.close()
-                raise _lost(again) from again
-        except BaseException:
-            connection.close()
-            raise
-        give_back = None if fresh else self._keep
-        return Response(connection, status, headers, give_back=give_back, bodiless=method == "HEAD")
-
-    def _send(
-        self,
-        connection: Connection,
-        method: str,
-        path: str,
-        query: Query | None,
-        payload: bytes | BinaryIO | None,
-        extra: Headers,
-    ) -> tuple[int, Headers]:
-        head = self._head(method, path, query, extra)
-        if payload is None or isinstance(payload, bytes):
-            connection.send(head + (payload or b""))
-        else:
-            connection.send(head)
-            try:
-                while data := payload.read(_CHUNK):
-                    connection.send(b"%x\r\n%b\r\n" % (len(data), data))
-                connection.send(b"0\r\n\r\n")
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the engine answered early; its answer says why
-        status, headers = connection.head()
-        while status == 100:
-            status, headers = connection.head()
-        return status, headers
-
-    def _head(self, method: str, path: str, query: Query | None, extra: Headers) -> bytes:
-        prefix = "/v{}.{}".format(*self.api_version) if self.api_version[0] else ""
-        text = f"{method} {prefix}{path}{_query(query)} HTTP/1.1\r\n"
-        text += "".join(f"{name}: {value}\r\n" for name, value in (self._headers | extra).items())
-        return (text + "\r\n").encode("latin-1")
-
-    def _learn(self, response: Response) -> None:
-        if not self.api_version[0]:
-            major, _, minor = response.headers.get("api-version", "").partition(".")
-            if major.isdigit() and minor.isdigit():
-                self.api_version = min((int(major), int(minor)), _NEWEST_API)
-
-    def _take(self) -> Connection | None:
-        kept: Connection | None = getattr(self._local, "connection", None)
-        self._local.connection = None
-        return kept if self._pid == os.getpid() else None
-
-    def _keep(self, connection: Connection) -> None:
-        other = getattr(self._local, "connection", None)
-        if other is not None:
-            connection.close()
-        else:
-            self._local.connection = connection
+        self._closed = True
+        self._connection.close()
 
 
-def failure(status: int, body: bytes) -> errors.StackctlError:
-    """Return the error for an HTTP status and the engine's JSON (or other) body."""
-    text = body.decode(errors="replace").strip()
+def check(status: int, content: bytes) -> None:
+    """Raise the kind of error that a status says, with the engine's own words."""
+    if status < 300:
+        return
+    text = content.decode(errors="replace").strip()
     try:
-        decoded = json.loads(text)
-        if isinstance(decoded, dict) and isinstance(decoded.get("message"), str):
-            text = decoded["message"]
+        answer = json.loads(text) if text else {}
     except ValueError:
-        pass
-    kind = _KINDS.get(status, errors.StackctlError)
-    return kind(text or f"the engine answered with status {status}")
+        answer = {}
+    message = answer.get("message") if isinstance(answer, dict) else None
+    kind = KINDS.get(status, StackctlError)
+    raise kind(str(message or text or f"the engine answered {status}"))
 
 
-def path_part(text: str) -> str:
-    """Return a name or reference as one part of a path (slashes stay: image references have them)."""
-    return quote(text, safe="/:@")
+def lines_of(pieces: Iterator[bytes]) -> Iterator[dict[str, Json]]:
+    """Yield the JSON objects of a stream that holds one a line, or one after the other."""
+    decoder = json.JSONDecoder()
+    held = ""
+    import codecs
+
+    utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+    for piece in pieces:
+        held += utf8.decode(piece)
+        while held := held.lstrip():
+            try:
+                value, end = decoder.raw_decode(held)
+            except ValueError:
+                break
+            held = held[end:]
+            if isinstance(value, dict):
+                yield value
 
 
-def auth_header(value: Json) -> str:
-    """Return credentials in the form of X-Registry-Auth and X-Registry-Config."""
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
-
-
-def _query(query: Query | None) -> str:
-    if not query:
-        return ""
-    parts = []
-    for name, value in query.items():
-        text = ("1" if value else "0") if isinstance(value, bool) else str(value)
-        parts.append(f"{quote(name, safe='')}={quote(text, safe='')}")
-    return "?" + "&".join(parts)
-
-
-def _lost(error: Exception) -> errors.StackctlError:
-    if isinstance(error, errors.StackctlError):
-        return error
-    return errors.UnavailableError(f"the connection to the engine broke: {error}")
+def _pieces_of(body: BinaryIO | Iterator[bytes]) -> Iterator[bytes]:
+    if hasattr(body, "read"):
+        while piece := body.read(_PIECE):
+            yield piece
+        return
+    for piece in body:
+        if piece:
+            yield piece
