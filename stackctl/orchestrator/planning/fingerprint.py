@@ -56,6 +56,12 @@ class Fingerprint:
     definition: str
 
 
+def image_name(stack: Stack, name: str) -> str:
+    """Return the reference of a service's image: its own, or the one a build without a name gets."""
+    service = stack.services[name]
+    return service.image or f"{stack.name}-{service.name}"
+
+
 def keyed_digest(key: bytes, data: bytes) -> str:
     """Return a short digest that cannot be guessed back without the key."""
     return hashlib.blake2b(data, key=key[:64], digest_size=12).hexdigest()
