@@ -6,11 +6,12 @@ in InvalidInputError and not in memory or time without end.
 
 import bz2
 import hashlib
+import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
 
@@ -95,8 +96,8 @@ def _gunzip(file: BinaryIO) -> Readable:
     return make(fileobj=file, mode="rb")
 
 
-class _Peekable:
-    """A stream whose first bytes can be looked at; what decompressors ask of a file besides read is nothing."""
+class _Peekable(io.RawIOBase):
+    """A stream whose first bytes can be looked at; a file as far as decompressors ask for one."""
 
     def __init__(self, raw: Readable) -> None:
         self._raw = raw
@@ -117,18 +118,14 @@ class _Peekable:
             return head
         return self._raw.read(size if size >= 0 else CHUNK)
 
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - as io.RawIOBase has it before 3.12
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
     def readable(self) -> bool:
         return True
-
-    def seekable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return False
-
-    @property
-    def closed(self) -> bool:
-        return False
 
 
 class TarStream:
