@@ -112,8 +112,8 @@ class Assembly:
             line = data.count(b"\n", 0, error.start) + 1
             self.problems.add_in(source, line, 1, "not UTF-8 text", hint="save the file as UTF-8")
             return None
-        except OSError as error:
-            self.missing(mark, name, error.strerror or str(error))
+        except (OSError, ValueError) as error:
+            self.missing(mark, name, getattr(error, "strerror", None) or str(error))
             return None
         self.sources.append(source)
         return source, reader.read(source, self.problems)

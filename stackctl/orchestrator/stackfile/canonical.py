@@ -123,6 +123,8 @@ def _text_list(_phase: Canonical, value: Raw, _where: Where, mark: Mark | None) 
 
 def _key_values(phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> object:
     if not isinstance(value, list):
+        for name, item in value.items():
+            value[name] = item if isinstance(item, str) else go_text(item)
         return value
     made = Map()
     for index, (item, mark) in enumerate(entries(value)):

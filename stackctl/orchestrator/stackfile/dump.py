@@ -4,7 +4,7 @@ import json
 
 import yaml
 
-from stackctl.orchestrator.stackfile.load import Loaded
+from stackctl.orchestrator.stackfile.load import Loaded, room_to_work
 from stackctl.orchestrator.stackfile.marks import Raw, Where
 from stackctl.values import JsonObject
 
@@ -15,21 +15,29 @@ def to_json(loaded: Loaded, *, escape: bool = True) -> str:
         key: _without_empty_lists(value) if key.startswith("x-") else value
         for key, value in loaded.tree.items()
     }
-    text = json.dumps(_sorted(tree), indent=2, ensure_ascii=False, allow_nan=False)
+    with room_to_work():
+        text = json.dumps(_sorted(tree), indent=2, ensure_ascii=False, allow_nan=False)
     return text.replace("$", "$$") + "\n" if escape else text + "\n"
 
 
 def to_yaml(loaded: Loaded, *, escape: bool = True) -> str:
-    """Return the tree as YAML, extensions and models included, commands left out where the image's holds."""
-    text = yaml.dump(
-        full_tree(loaded),
-        Dumper=_Dumper,
-        default_flow_style=False,
-        sort_keys=False,
-        allow_unicode=True,
-        width=1_000_000,
-    )
-    return text.replace("$", "$$") if escape else str(text)
+    """Return the tree as YAML, extensions and models included, commands left out where the image's holds.
+
+    With ``escape`` every ``$`` of a value is doubled (keys are never interpolated), so that reading the output
+    gives the same output again.
+    """
+    with room_to_work():
+        tree = full_tree(loaded)
+        return str(
+            yaml.dump(
+                _escaped(tree) if escape else tree,
+                Dumper=_Dumper,
+                default_flow_style=False,
+                sort_keys=False,
+                allow_unicode=True,
+                width=1_000_000,
+            )
+        )
 
 
 def full_tree(loaded: Loaded) -> JsonObject:
@@ -39,15 +47,41 @@ def full_tree(loaded: Loaded) -> JsonObject:
     if loaded.models:
         tree["models"] = loaded.models
     keys = [key for key in order if key in tree] + sorted(tree.keys() - set(order))
-    return {key: _complete(tree[key], (key,), loaded) for key in keys}
+    complete = {key: _complete(tree[key], (key,), loaded) for key in keys}
+    services = complete.get("services")
+    for service in services.values() if isinstance(services, dict) else ():
+        _readable(service)
+    return complete
+
+
+def _readable(service: Raw) -> None:
+    """Undo what the JSON form has that a stack file does not, in place."""
+    build = service.get("build")
+    if build and "dockerfile" not in build and "dockerfile_inline" not in build:
+        # It was empty text, which means the same.
+        service["build"] = dict(sorted({**build, "dockerfile": "Dockerfile"}.items()))
+    for key, devices in (service.get("blkio_config") or {}).items():
+        if isinstance(devices, list):
+            service["blkio_config"][key] = [
+                {name.lower(): value for name, value in device.items()} for device in devices
+            ]
+
+
+def _escaped(value: Raw) -> Raw:
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    return [_escaped(item) for item in value] if isinstance(value, list) else value
 
 
 def _complete(value: Raw, where: Where, loaded: Loaded) -> Raw:
     if isinstance(value, dict):
+        hidden = ("command", "entrypoint") if len(where) == 2 and where[0] == "services" else ()
         made = {
             key: _complete(value[key], (*where, key), loaded)
             for key in sorted(value)
-            if value[key] is not None or key not in ("command", "entrypoint")
+            if value[key] is not None or key not in hidden
         }
         made.update(loaded.extensions.get(where, {}))
         return made

@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Callable
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
+from stackctl.errors import NotFoundError
 from stackctl.orchestrator.stackfile.marks import Raw, Where, dotted
 from stackctl.orchestrator.stackfile.problems import Problems, suggestion
 from stackctl.orchestrator.stackfile.scalars import Timestamp
@@ -30,11 +30,12 @@ _ANNOTATIONS = frozenset(
 
 def schema_text() -> str:
     """Return the text of the schema: of the wheel, else of the checkout."""
-    packaged = resources.files("stackctl").joinpath("_schemas", _NAME)
-    if packaged.is_file():
-        return packaged.read_text(encoding="utf-8")
-    checkout = Path(__file__).resolve().parents[3] / "schemas" / _NAME
-    return checkout.read_text(encoding="utf-8")
+    package = Path(__file__).resolve().parents[2]
+    for directory in (package / "_schemas", package.parent / "schemas"):
+        path = directory / _NAME
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    raise NotFoundError(f"{_NAME} is not installed", hint="reinstall stackctl")
 
 
 @cache
@@ -176,7 +177,10 @@ class _Compiler:
             (re.compile(pattern), self.compile(part))
             for pattern, part in schema.get("patternProperties", {}).items()
         ]
-        closed = schema.get("additionalProperties") is False
+        others = schema.get("additionalProperties")
+        closed = others is False
+        if isinstance(others, dict):
+            patterns.append((re.compile(""), self.compile(others)))
         free = not schema.get("properties")
 
         def members(value: Raw, where: Where, found: list[Finding]) -> None:
