@@ -191,7 +191,7 @@ async def test_input_that_is_not_once_stays_open_when_the_client_leaves(place: P
 
 
 async def test_a_terminal_has_one_stream_and_the_size_it_is_given(place: Place) -> None:
-    script = "trap 'stty size' WINCH; stty size; while read line; do stty size; done"
+    script = "trap : WINCH; stty size; while :; do read line; stty size; done"
     launch = place.launch("/bin/sh", "-c", script, tty=True, open_stdin=True, console_size=(20, 70))
     await place.runtime.create(launch)
     streams = await place.runtime.attach(launch.id)

@@ -136,8 +136,7 @@ class ConmonRuntime:
             raise start_error(words, verb="start")
 
     async def wait(self, container_id: str, running: Running) -> Exit:
-        await pidfd.wait_gone(running.monitor_pid, running.monitor_start)
-        pidfd.reap(running.monitor_pid)
+        await pidfd.wait_gone(running.monitor_pid, running.monitor_start, reap=True)
         code = 255
         if not self._bundles.exit_file(container_id).exists():
             code = await self._end_orphan(container_id, running)
@@ -322,22 +321,17 @@ class ConmonRuntime:
         self._cgroups.kill(self._group(container_id))
         code = await pidfd.wait_child(running.pid) if killed else None
         if code is None:
-            await pidfd.wait_gone(running.pid, running.pid_start)
-            pidfd.reap(running.pid)
+            await pidfd.wait_gone(running.pid, running.pid_start, reap=True)
         return 137 if killed else 255
 
     async def _end_monitor(self, running: Running) -> None:
-        descriptor = pidfd.open_pidfd(running.monitor_pid, running.monitor_start)
-        if descriptor is not None:
-            try:
-                async with asyncio.timeout(2.0):
-                    await pidfd.readable(descriptor)
-            except TimeoutError:
-                pidfd.send_signal(running.monitor_pid, running.monitor_start, _SIGKILL)
-                await pidfd.readable(descriptor)
-            finally:
-                os.close(descriptor)
-        pidfd.reap(running.monitor_pid)
+        pid, started = running.monitor_pid, running.monitor_start
+        try:
+            async with asyncio.timeout(2.0):
+                await pidfd.wait_gone(pid, started, reap=True)
+        except TimeoutError:
+            pidfd.send_signal(pid, started, _SIGKILL)
+            await pidfd.wait_gone(pid, started, reap=True)
 
     async def _wait_empty(self, container_id: str) -> None:
         # A killed process leaves its cgroup a moment after it is gone from view; v1 tells nobody when.
