@@ -84,7 +84,7 @@ class ConmonRuntime:
         self._prepared = True
 
     def leave_cgroups(self) -> None:
-        """Take the daemon itself out of its starter's cgroups (the daemon's first step)."""
+        """Take the daemon itself out of its starter's cgroups (its first step: every monitor then starts outside)."""
         self._cgroups.leave(os.getpid(), group="/")
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class ConmonRuntime:
                 raise
 
     async def _monitored(self, container_id: str, bundle: Path, note: Note) -> Running:
-        started = await self._conmon.create(container_id, bundle, note, leave=self._cgroups.leave)
+        started = await self._conmon.create(container_id, bundle, note, leave=self._leave)
         running = Running(
             pid=started.pid,
             pid_start=pidfd.start_time(started.pid),
@@ -125,6 +125,11 @@ class ConmonRuntime:
         )
         self._bundles.write_running(container_id, running)
         return running
+
+    async def _leave(self, pid: int) -> None:
+        # The kernel takes its time to move a process; it need not when the daemon has moved itself.
+        if self._cgroups.inherited():
+            await asyncio.to_thread(self._cgroups.leave, pid)
 
     async def start(self, container_id: str) -> None:
         log = self._bundles.path(container_id) / "runtime.log"
