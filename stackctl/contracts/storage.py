@@ -174,7 +174,12 @@ class RootTree(Protocol):
         """Return what is at the path; raises NotFoundError."""
 
     def pack(self, root: Path, path: str) -> AsyncIterator[bytes]:
-        """Yield a tar of the path, its base name as the top entry; raises NotFoundError."""
+        """Yield a tar of the path, its base name as the top entry; raises NotFoundError.
+
+        As Docker names them: entries of "/" start with "/", those of "/etc/." with "./"; "" is the whole root with
+        bare names and without a top entry, as export wants it. A symlink at the path itself is not followed unless
+        the path ends in "/" or "/.".
+        """
 
     async def unpack(
         self,
@@ -184,8 +189,13 @@ class RootTree(Protocol):
         *,
         no_overwrite_dir_non_dir: bool = False,
         copy_uid_gid: bool = False,
+        owner: tuple[int, int] | None = None,
     ) -> None:
         """Unpack a tar (also gzip, bzip2, xz, zstd) into the directory at path.
+
+        Owners are those of the tar; with ``copy_uid_gid`` everything gets ``owner`` (user ID, group ID), as Docker
+        gives it to the user of a container that has one; without ``owner`` it changes nothing. ``owner`` alone is
+        taken too.
 
         Raises NotFoundError for a missing directory, InvalidInputError when it is no directory or the tar is bad.
         """

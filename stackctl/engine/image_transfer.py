@@ -6,8 +6,8 @@ it. What is there already (a layer by chain ID with a blob, a blob by digest) is
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,7 @@ async def pull(
 ) -> AsyncIterator[Progress]:
     reference = parse_reference(text).with_default_tag()
     resolved = await images.parts.registry.resolve(reference, platform, credentials)
-    label = reference.tag or reference.digest
+    label = reference.digest or reference.tag
     yield Progress(status=f"Pulling from {reference.repository}", id=label)
     manifest = parse_manifest(resolved.data, resolved.descriptor.media_type)
     if not isinstance(manifest, Manifest):
@@ -62,8 +62,9 @@ async def pull(
         layers = _wanted(manifest, document)
         with images.held.hold([layer.chain_id for layer in layers]):
             job = _Pull(images, reference, credentials)
-            async for message in reported(lambda report: job.run(layers, report)):
-                yield message
+            async with aclosing(reported(lambda report: job.run(layers, report))) as messages:
+                async for message in messages:
+                    yield message
             record, fresh = await _finish(images, reference, resolved, manifest, job)
     yield Progress(status=f"Digest: {resolved.top.digest}")
     verb = "Downloaded newer image for" if fresh else "Image is up to date for"
@@ -120,7 +121,7 @@ async def _finish(
     record = await images.add(
         await content.read(manifest.config.digest),
         layers=layers,
-        tags=[f"{reference.name}:{reference.tag}"] if reference.tag else [],
+        tags=[str(reference)] if reference.tag and not reference.digest else [],
         digests=[f"{reference.name}@{resolved.top.digest}"],
         manifest=data,
     )
@@ -223,7 +224,7 @@ class _Pull:
         report(Progress(status="Verifying Checksum", id=layer.short))
 
 
-async def reported(work: Callable[[Report], Awaitable[None]]) -> AsyncIterator[Progress]:
+async def reported(work: Callable[[Report], Awaitable[None]]) -> AsyncGenerator[Progress, None]:
     """Run work that reports, yielding what it reports; raise what it raises; cancel it when nobody listens any more."""
     queue: asyncio.Queue[Progress | None] = asyncio.Queue()
 
@@ -260,8 +261,11 @@ async def push(
         held = [record.id, record.manifest, *record.layer_blobs]
         with images.held.hold(held):
             work = functools.partial(_push, images, record, target, credentials)
-            async for message in reported(work):
-                yield message
+            async with aclosing(reported(work)) as messages:
+                async for message in messages:
+                    yield message
+        # What was plain is kept compressed from now on.
+        await images.collect_blobs(held)
 
 
 def _push_targets(images: "Images", reference: Reference) -> list[Reference]:
@@ -334,7 +338,6 @@ async def _publish(
     )
     kept = await images.parts.content.put(data, document.media_type)
     current = images.get(record.id) or record
-    old = {current.manifest, *current.layer_blobs}
     changed = replace(
         current,
         manifest=kept.digest,
@@ -342,7 +345,6 @@ async def _publish(
         digests=tuple(dict.fromkeys((*current.digests, f"{target.name}@{published.digest}"))),
     )
     images.save(changed)
-    await images.collect_blobs(old)
     tag = target.tag
     report(Progress(status=f"{tag}: digest: {published.digest} size: {len(data)}"))
     report(Progress(aux={"Tag": tag, "Digest": published.digest, "Size": len(data)}))

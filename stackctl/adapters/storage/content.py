@@ -92,6 +92,7 @@ class BlobStore:
             raise _host_error(error) from error
         finally:
             writer.discard()
+            await _closed(chunks)
 
     async def _accept(
         self, writer: "_Writer", found: str, size: int, expected: Descriptor | None
@@ -223,6 +224,13 @@ class _Writer:
         self.close()
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
+
+
+async def _closed(chunks: AsyncIterator[bytes]) -> None:
+    """End a generator that was left in the middle now, and not when the collector finds it."""
+    close = getattr(chunks, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _store_plain(raw: Readable, target: Path) -> tuple[str, int]:
