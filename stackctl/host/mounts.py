@@ -75,7 +75,7 @@ class Overlay:
 
 
 def mount(source: str, target: Path, kind: str = "", flags: int = 0, data: str = "") -> None:
-    """Call mount(2). Raises HostError."""
+    """Mount a file system. Raises HostError."""
     result = _libc.mount(
         os.fsencode(source),
         os.fsencode(target),

@@ -6,18 +6,41 @@ verified and flushed; so a name that exists is a blob that is right.
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator, Sequence
+import posixpath
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from stackctl.adapters.storage.bridge import into_thread, out_of_thread
+from stackctl.adapters.storage.layers import batched
+from stackctl.adapters.storage.tarreader import (
+    HARDLINK,
+    REGULAR,
+    SYMLINK,
+    Readable,
+    TarStream,
+    any_tar,
+    decompressed,
+)
+from stackctl.adapters.storage.tarwriter import Owner, end, header, padding
+from stackctl.adapters.storage.treewriter import clean_name
 from stackctl.errors import HostError, InvalidInputError, NotFoundError
 from stackctl.host.files import atomic_write, remove_tree, write_all
-from stackctl.oci.descriptor import OCI_INDEX, Descriptor
+from stackctl.oci.descriptor import (
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    Descriptor,
+)
 from stackctl.oci.digest import check_digest, digest_of, is_digest
 
 MAX_SMALL_BLOB = 8 << 20
 _BATCH = 1 << 20
+_MAX_ARCHIVE_ENTRIES = 100_000
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _INDEX = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % OCI_INDEX.encode()
 
@@ -67,9 +90,10 @@ class BlobStore:
             found, size = await asyncio.to_thread(writer.finish)
             return await self._accept(writer, found, size, expected)
         except OSError as error:
-            raise _host_error(error) from error
+            raise _mapped(error) from error
         finally:
             writer.discard()
+            await _closed(chunks)
 
     async def _accept(
         self, writer: "_Writer", found: str, size: int, expected: Descriptor | None
@@ -99,8 +123,43 @@ class BlobStore:
             try:
                 await asyncio.to_thread(atomic_write, target, data)
             except OSError as error:
-                raise _host_error(error) from error
+                raise _mapped(error) from error
         return Descriptor(media_type=media_type, digest=digest, size=len(data))
+
+    async def ingest_tar(self, chunks: AsyncIterator[bytes]) -> Descriptor:
+        target = self.new_file()
+        try:
+            digest, size = await into_thread(chunks, lambda raw: _store_plain(raw, target))
+            return await self.adopt(target, digest, size, OCI_LAYER)
+        except OSError as error:
+            raise _mapped(error) from error
+        finally:
+            target.unlink(missing_ok=True)
+
+    async def ingest_archive(self, chunks: AsyncIterator[bytes]) -> Mapping[str, Descriptor]:
+        def work(raw: Readable) -> dict[str, Descriptor]:
+            return _store_files(raw, self.new_file, self._target)
+
+        try:
+            return await into_thread(chunks, work)
+        except OSError as error:
+            raise _mapped(error) from error
+
+    def archive(self, files: Sequence[tuple[str, str | bytes]], mtime: int) -> AsyncIterator[bytes]:
+        sources = [
+            (name, self.path(what) if isinstance(what, str) else what) for name, what in files
+        ]
+        return out_of_thread(lambda: batched(_archive(sources, mtime)))
+
+    async def compress(self, digest: str) -> Descriptor:
+        source, target = self.path(digest), self.new_file()
+        try:
+            found, size = await asyncio.to_thread(_gzip, source, target)
+            return await self.adopt(target, found, size, OCI_LAYER_GZIP)
+        except OSError as error:
+            raise _mapped(error) from error
+        finally:
+            target.unlink(missing_ok=True)
 
     async def read(self, digest: str) -> bytes:
         path = self.path(digest)
@@ -155,18 +214,139 @@ class _Writer:
             (self.path.parent.parent / "blobs" / self._hash.name).mkdir(mode=0o700, exist_ok=True)
         return self.expected_digest, self._size
 
-    def discard(self) -> None:
-        """Close; remove the file unless it became a blob."""
+    def close(self) -> None:
+        """Close; may be called twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def discard(self) -> None:
+        """Close; remove the file unless it became a blob."""
+        self.close()
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
+
+
+async def _closed(chunks: AsyncIterator[bytes]) -> None:
+    """End a generator that was left in the middle now, and not when the collector finds it."""
+    close = getattr(chunks, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _store_plain(raw: Readable, target: Path) -> tuple[str, int]:
+    """Write a tar without its compression; the tar is walked, so that what is none is refused here."""
+    writer = _Writer(target, "")
+    try:
+        stream = TarStream(_Copying(decompressed(raw), writer))
+        for _ in stream:
+            pass
+        stream.drain()
+        return writer.finish()
+    finally:
+        writer.close()
+
+
+class _Copying:
+    """A reader that writes down what passes."""
+
+    def __init__(self, source: Readable, writer: "_Writer") -> None:
+        self._source = source
+        self._writer = writer
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self._writer.write([data])
+        return data
+
+
+def _store_files(
+    raw: Readable, new_file: Callable[[], Path], target: Callable[[str], Path]
+) -> dict[str, Descriptor]:
+    found: dict[str, Descriptor] = {}
+    links: dict[str, str] = {}
+    stream = TarStream(decompressed(raw), max_entries=_MAX_ARCHIVE_ENTRIES)
+    for entry in stream:
+        name = os.fsdecode(clean_name(entry.name))
+        if entry.kind == SYMLINK:
+            # Old archives share layers so: "<id>/layer.tar" -> "../<other id>/layer.tar".
+            where = posixpath.join(posixpath.dirname(name), os.fsdecode(entry.link))
+            links[name] = os.fsdecode(clean_name(os.fsencode(where)))
+        elif entry.kind == HARDLINK:
+            links[name] = os.fsdecode(clean_name(entry.link))
+        elif entry.kind == REGULAR and entry.sparse is None:
+            found[name] = _store_file(stream, new_file(), target)
+    stream.drain()
+    for name, other in links.items():
+        if other in found:
+            found.setdefault(name, found[other])
+    return found
+
+
+def _store_file(stream: TarStream, path: Path, target: Callable[[str], Path]) -> Descriptor:
+    writer = _Writer(path, "")
+    try:
+        head = b""
+        while chunk := stream.read():
+            head = head or chunk[:512]
+            writer.write([chunk])
+        digest, size = writer.finish()
+        path.replace(target(digest))
+    finally:
+        writer.discard()
+    return Descriptor(media_type=_sniff(head), digest=digest, size=size)
+
+
+def _sniff(head: bytes) -> str:
+    if head.startswith(b"\x1f\x8b"):
+        return OCI_LAYER_GZIP
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return OCI_LAYER_ZSTD
+    return OCI_LAYER if any_tar(head) or head == bytes(512) else "application/octet-stream"
+
+
+def _archive(files: Sequence[tuple[str, Path | bytes]], mtime: int) -> Iterator[bytes]:
+    directories: set[str] = set()
+    owner = Owner(mode=0o644, mtime=mtime)
+    for name, what in files:
+        parents = [str(parent) for parent in reversed(Path(name).parents) if str(parent) != "."]
+        for parent in parents:
+            if parent not in directories:
+                directories.add(parent)
+                yield header(f"{parent}/".encode(), b"5", Owner(mode=0o755, mtime=mtime))
+        if isinstance(what, bytes):
+            yield header(name.encode(), b"0", owner, size=len(what)) + what + padding(len(what))
+            continue
+        with open(what, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            yield header(name.encode(), b"0", owner, size=size)
+            while data := file.read(_BATCH):
+                yield data
+            yield padding(size)
+    yield end()
+
+
+def _gzip(source: Path, target: Path) -> tuple[str, int]:
+    """Compress, without a name and a time in the header (RFC 1952), so that the same bytes give the same bytes."""
+    writer = _Writer(target, "")
+    try:
+        squeeze = zlib.compressobj(6, zlib.DEFLATED, 31)
+        with open(source, "rb", buffering=0) as file:
+            while data := file.read(_BATCH):
+                writer.write([squeeze.compress(data)])
+        writer.write([squeeze.flush()])
+        return writer.finish()
+    finally:
+        writer.close()
 
 
 def _name(expected: Descriptor | None) -> str:
     return expected.digest if expected else ""
 
 
-def _host_error(error: OSError) -> HostError:
-    return HostError(f"cannot store a blob: {error.strerror}", errno=error.errno or 0)
+def _mapped(error: OSError) -> Exception:
+    """Return our kind of the kernel's refusal; what befell the sender stays as it is."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return error
+    hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return HostError(f"cannot store a blob: {error.strerror}", errno=error.errno or 0, hint=hint)

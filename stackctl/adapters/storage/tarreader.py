@@ -6,11 +6,12 @@ in InvalidInputError and not in memory or time without end.
 
 import bz2
 import hashlib
+import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
 
@@ -19,7 +20,7 @@ from stackctl.errors import InvalidInputError
 try:
     from isal.igzip import IGzipFile as _GzipFile
 except ImportError:  # the wheel exists for two architectures; elsewhere the standard library serves
-    from gzip import GzipFile as _GzipFile
+    from gzip import GzipFile as _GzipFile  # type: ignore[assignment]
 
 BLOCK = 512
 CHUNK = 1 << 20
@@ -95,8 +96,8 @@ def _gunzip(file: BinaryIO) -> Readable:
     return make(fileobj=file, mode="rb")
 
 
-class _Peekable:
-    """A stream whose first bytes can be looked at; what decompressors ask of a file besides read is nothing."""
+class _Peekable(io.RawIOBase):
+    """A stream whose first bytes can be looked at; a file as far as decompressors ask for one."""
 
     def __init__(self, raw: Readable) -> None:
         self._raw = raw
@@ -117,18 +118,14 @@ class _Peekable:
             return head
         return self._raw.read(size if size >= 0 else CHUNK)
 
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - as io.RawIOBase has it before 3.12
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
     def readable(self) -> bool:
         return True
-
-    def seekable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return False
-
-    @property
-    def closed(self) -> bool:
-        return False
 
 
 class TarStream:
@@ -328,7 +325,7 @@ class TarStream:
             raise InvalidInputError(f'the owner of "{_show(entry.name)}" is not possible')
         if b"\0" in entry.name or b"\0" in entry.link:
             raise InvalidInputError(f'the name "{_show(entry.name)}" holds a zero byte')
-        if not -(1 << 62) < entry.mtime < 1 << 62:
+        if not -(1 << 72) < entry.mtime < 1 << 72:
             entry.mtime = 0
         self._left = entry.size
         self._padding = -entry.size % BLOCK
@@ -436,14 +433,14 @@ def _time(raw: bytes) -> int:
     whole, _, fraction = raw.partition(b".")
     negative = whole.startswith(b"-")
     digits = whole.lstrip(b"-")
-    if not digits.isdigit() or len(digits) > 12 or (fraction and not fraction.isdigit()):
+    if not digits.isdigit() or len(digits) > 14 or (fraction and not fraction.isdigit()):
         return 0
     value = int(digits) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0"))
     return -value if negative else value
 
 
 def _records(data: bytes) -> dict[bytes, bytes]:
-    """Return pax records: "length key=value\\n", the length counting the whole record."""
+    """Return pax records: "length key=value", a line each, the length counting the whole record."""
     records: dict[bytes, bytes] = {}
     at = 0
     while at < len(data):
@@ -456,13 +453,21 @@ def _records(data: bytes) -> dict[bytes, bytes]:
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if not equals:
             raise InvalidInputError("a pax record of the tar is damaged")
-        records[key] = value
+        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            # Format 0.0 repeats its keys; joined in order they are the map of format 0.1.
+            before = records.get(b"GNU.sparse.map")
+            records[b"GNU.sparse.map"] = value if before is None else before + b"," + value
+        else:
+            records[key] = value
         at = end
     return records
 
 
 def _check_sum(header: bytes) -> None:
-    stored = _number(header[148:156])
+    try:
+        stored = _number(header[148:156])
+    except InvalidInputError as error:
+        raise InvalidInputError(f"this is not a tar: {error.message}") from error
     total = sum(header) - sum(header[148:156]) + 8 * 32
     if stored != total:
         signed = total - 256 * sum(byte > 127 for byte in header[:148] + header[156:])

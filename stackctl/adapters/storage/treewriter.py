@@ -51,13 +51,14 @@ class TreeWriter:
         *,
         base: bytes = b"",
         whiteouts: bool = False,
-        owners: bool = True,
+        owner: tuple[int, int] | None = None,
         no_overwrite_dir_non_dir: bool = False,
     ) -> None:
         self._root = root_fd
         self._base = base.strip(b"/")
         self._whiteouts = whiteouts
-        self._owners = owners
+        self._owner = owner
+        self._owners = os.geteuid() == 0
         self._keep_kinds = no_overwrite_dir_non_dir
         self._own = (os.geteuid(), os.getegid())
         self._fds: OrderedDict[bytes, int] = OrderedDict()
@@ -76,6 +77,8 @@ class TreeWriter:
     def apply(self, entry: TarEntry, data: TarStream) -> None:
         """Write one entry. Raises InvalidInputError for what would leave the root, OSError for the kernel's refusal."""
         path = clean_name(entry.name)
+        if self._owner is not None:
+            entry.uid, entry.gid = self._owner
         if not path:
             if entry.kind == DIRECTORY:
                 self._directories[b""] = entry
