@@ -93,6 +93,8 @@ class RunningContainers:
                 launched = await self._launcher.launch(record, undo)
                 for attached in live.pending:
                     await attached.join()
+                # Before it is let go: it may have ended when the call returns.
+                started_at = self.world.clock.now()
                 await self.world.runtime.start(record.id)
                 record = replace(
                     launched.record,
@@ -100,8 +102,7 @@ class RunningContainers:
                     error="",
                     exit_code=0,
                     oom_killed=False,
-                    started_at=self.world.clock.now(),
-                    finished_at=record.finished_at,
+                    started_at=started_at,
                     health=initial_health(launched.record),
                 )
                 self.book.save(record)
