@@ -99,8 +99,9 @@ class Builder:
                 file, instructions, target=request.target, args=request.args, defaults=defaults
             )
             run = _Run(self, request, file, plan, context, platform, defaults)
-            async for output in run.outputs():
-                yield output
+            async with contextlib.aclosing(run.outputs()) as outputs:
+                async for output in outputs:
+                    yield output
         finally:
             await asyncio.shield(asyncio.to_thread(context.close))
 

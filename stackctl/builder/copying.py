@@ -102,7 +102,7 @@ def is_archive(path: str) -> bool:
         magic = file.read(6)
         file.seek(0)
         try:
-            reader: io.BufferedIOBase | io.BufferedReader = file
+            reader: io.BufferedIOBase | zstandard.ZstdDecompressionReader = file
             if magic.startswith(b"\x1f\x8b"):
                 reader = gzip.GzipFile(fileobj=file)
             elif magic.startswith(b"BZh"):
@@ -313,11 +313,13 @@ def _content(path: str, size: int) -> Iterator[bytes]:
 def _add_xattrs(info: tarfile.TarInfo, path: str, tree: Tree) -> None:
     if tree.ours:
         return
+    headers: dict[str, str] = {}
+    info.pax_headers = headers
     try:
         for name in os.listxattr(path, follow_symlinks=False):
             if name.startswith(("security.capability", "user.")):
                 value = os.getxattr(path, name, follow_symlinks=False)
-                info.pax_headers[f"SCHILY.xattr.{name}"] = value.decode("utf-8", "surrogateescape")
+                headers[f"SCHILY.xattr.{name}"] = value.decode("utf-8", "surrogateescape")
     except OSError:
         return
 

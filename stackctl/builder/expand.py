@@ -82,9 +82,9 @@ class _Expansion:
 
     def _collect(self, piece: str, quoted: bool) -> None:
         if quoted:
-            self._word = (
-                [*(self._word or ()), piece] if self._word is None else self._word + [piece]
-            )
+            if self._word is None:
+                self._word = []
+            self._word.append(piece)
             return
         for char in piece:
             if char.isspace():
