@@ -223,7 +223,7 @@ class _Expansion:
         return value
 
     def _pattern(self, stop: str) -> list[str]:
-        """Read a pattern: variables in it are replaced, escaped characters stand for themselves (as "\\c")."""
+        r"""Read a pattern: variables in it are replaced, escaped characters stand for themselves (as "\c")."""
         out: list[str] = []
         while self._at < len(self._text) and self._text[self._at] not in stop:
             char = self._text[self._at]

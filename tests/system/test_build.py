@@ -12,15 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from stackctl.adapters.network.bridge import BridgeNetworks
+from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.adapters.storage.roottree import OpenAtRootTree
-from stackctl.builder.build import Builder
+from stackctl.builder.build import Builder, build
 from stackctl.builder.request import BuildOutput, BuildRequest
 from stackctl.builder.run import Joined
 from stackctl.contracts.state import ImageRecord
+from stackctl.engine.core import Engine
 from stackctl.engine.world import HostFacts, World
 from stackctl.errors import InvalidInputError, NotFoundError
-from tests.fakes.storage import Shelf
+from stackctl.paths import engine_paths
+from tests.fakes.storage import MemoryState, QuickClock, Shelf
 
 pytestmark = pytest.mark.root
 
@@ -74,9 +78,9 @@ class Bench:
         return Builder(world, self.shelf.images, HostNetwork(self.home))
 
     async def build(
-        self, dockerfile: str, files: dict[str, object] | None = None, **request
+        self, text: str, files: dict[str, object] | None = None, **request
     ) -> list[BuildOutput]:
-        context = _chunks(pack({"Dockerfile": dockerfile, **(files or {})}))
+        context = _chunks(pack({"Dockerfile": text, **(files or {})}))
         return [item async for item in self.builder.build(BuildRequest(context=context, **request))]
 
     async def image(
@@ -138,11 +142,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     yield bench
     assert await bench.shelf.layers.snapshots() == []
     assert list(await bench.runtime.known()) == []
-    left = (
-        [path for path in (tmp_path / "data/build").iterdir()]
-        if (tmp_path / "data/build").exists()
-        else []
-    )
+    left = list((tmp_path / "data/build").iterdir()) if (tmp_path / "data/build").exists() else []
     assert left == []
     await bench.shelf.layers.close()
     bench.runtime.close()
@@ -476,3 +476,66 @@ async def test_the_cache_outlives_the_images_and_prune_empties_it(busybox: Bench
     steps, size = await busybox.builder.prune()
     assert steps > 0
     assert size > 0
+
+
+async def test_a_step_is_on_the_engines_bridge_and_gives_everything_back(tmp_path: Path):
+    paths = engine_paths(
+        {"STACKCTL_RUN_ROOT": str(tmp_path / "run"), "STACKCTL_DATA_ROOT": str(tmp_path / "data")},
+        uid=0,
+    )
+    paths.run_root.mkdir()
+    shelf = Shelf(tmp_path)
+    keeper = KeeperClient(paths.keeper_socket, tmp_path / "keeper.log")
+    runtime = ConmonRuntime(
+        RuntimeSettings(run_root=paths.run_root, cgroup_parent=paths.cgroup_parent)
+    )
+    host = HostFacts(
+        boot_id="test", data_root=paths.data_root, run_root=paths.run_root,
+        cgroup_parent=paths.cgroup_parent, bridge_prefix=paths.bridge_prefix,
+        veth_prefix=paths.veth_prefix, address_pool=paths.address_pool, resolv_conf="nameserver 192.0.2.7\n",
+    )  # fmt: skip
+    engine = Engine(
+        World(
+            runtime=runtime, content=shelf.content, layers=shelf.layers, volumes=None,
+            files=OpenAtRootTree(), network=BridgeNetworks(paths, keeper), keeper=keeper,
+            registry=NoRegistry(), state=KeyedState(), clock=QuickClock(), host=host,
+        )
+    )  # fmt: skip
+    await engine.start()
+    try:
+        text = (
+            BUSYBOX
+            + "RUN ip addr > /ip; cat /etc/resolv.conf /etc/hosts > /files\nRUN --network=none ip addr > /none\n"
+        )
+        files = {"Dockerfile": text, "busybox": (0o755, Path("/bin/busybox"))}
+        request = BuildRequest(
+            context=_chunks(pack(files)), extra_hosts=("db:192.0.2.9",), tags=("t",)
+        )
+        outputs = [item async for item in build(request, engine)]
+        assert [item.error for item in outputs if item.error] == []
+        async with shelf.layers.view(engine.images.resolve("t").layers) as root:
+            assert paths.address_pool.rpartition(".0.0")[0] in (root / "ip").read_text()
+            assert "eth0" not in (root / "none").read_text()
+            assert "nameserver 192.0.2.7" in (root / "files").read_text()
+            assert "192.0.2.9\tdb" in (root / "files").read_text()
+        assert engine.containers.all() == ()
+        assert list(await engine.world.network.sandboxes()) == []
+        assert engine.files.known() == []
+    finally:
+        await engine.stop()
+        await shelf.layers.close()
+        runtime.close()
+
+
+class NoRegistry:
+    """A registry that is never asked."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class KeyedState(MemoryState):
+    """Records of every kind in memory, volumes by their name."""
+
+    def save(self, record) -> None:
+        self.records[getattr(record, "id", "") or record.name] = record
