@@ -32,9 +32,7 @@ def _request(family: int, packed: bytes, direction: int, sequence: int) -> bytes
     source = 3 if family == socket.AF_INET6 else 1  # CTA_IP_V6_SRC, CTA_IP_V4_SRC
     addresses = _attribute(_NESTED | 1, _attribute(source, packed))  # CTA_TUPLE_IP
     only_source, nothing = struct.pack("=I", 1), struct.pack("=I", 0)  # CTA_FILTER_F_CTA_IP_SRC
-    original, reply = (
-        (only_source, nothing) if direction == _TUPLE_ORIG else (nothing, only_source)
-    )
+    original, reply = (only_source, nothing) if direction == _TUPLE_ORIG else (nothing, only_source)
     body = struct.pack("=BBH", family, 0, 0) + _attribute(_NESTED | direction, addresses)
     body += _attribute(_NESTED | _FILTER, _attribute(1, original) + _attribute(2, reply))
     return struct.pack("=IHHII", 16 + len(body), _DELETE, _REQUEST_ACK, sequence, 0) + body

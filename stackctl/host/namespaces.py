@@ -6,6 +6,7 @@ A thread that has changed its namespace never runs anything else: each call here
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from stackctl.errors import HostError
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000
 _MNT_DETACH = 2
+_SIOCGSKNS = 0x894C
 _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
 
@@ -134,3 +136,26 @@ def _in_thread(function: Callable[[], T]) -> T:
     if failures:
         raise failures[0]
     return results[0]
+
+
+def netns_inode(path: str) -> int:
+    """Return the identity of the namespace kept at the path, 0 when there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def netns_of_socket(descriptor: int) -> int:
+    """Return the identity of the network namespace a socket is in, 0 where the kernel does not tell.
+
+    SIOCGSKNS, Linux 4.10, <linux/sockios.h>.
+    """
+    try:
+        namespace = fcntl.ioctl(descriptor, _SIOCGSKNS)
+    except OSError:
+        return 0
+    try:
+        return os.fstat(namespace).st_ino
+    finally:
+        os.close(namespace)

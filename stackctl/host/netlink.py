@@ -74,13 +74,17 @@ def bridge(name: str, *, mac: str = "", mtu: int = 0) -> Message:
     if mtu:
         body += _attribute(_IFLA_MTU, struct.pack("=I", mtu))
     body += _nested(_IFLA_LINKINFO, _attribute(_INFO_KIND, b"bridge"))
-    return Message(
-        _NEWLINK, _CREATE | _EXCL, body, f"making bridge {name}", (errno.EEXIST,)
-    )
+    return Message(_NEWLINK, _CREATE | _EXCL, body, f"making bridge {name}", (errno.EEXIST,))
 
 
 def veth(
-    name: str, *, peer: str, peer_index: int, peer_netns: int, peer_mac: str = "", master: int = 0,
+    name: str,
+    *,
+    peer: str,
+    peer_index: int,
+    peer_netns: int,
+    peer_mac: str = "",
+    master: int = 0,
     mtu: int = 0,
 ) -> Message:
     """Make a veth pair, its peer directly inside the namespace of the descriptor ``peer_netns``.
@@ -152,15 +156,16 @@ def default_route(gateway: str, index: int) -> Message:
     # rtm: family, dst_len, src_len, tos, table main, protocol boot, scope universe, type unicast, flags
     body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 254, 3, 0, 1, 0)
     body += _attribute(_RTA_GATEWAY, packed) + _attribute(_RTA_OIF, struct.pack("=I", index))
-    return Message(
-        _NEWROUTE, _CREATE | _REPLACE, body, f"routing by {gateway}", (errno.EEXIST,)
-    )
+    return Message(_NEWROUTE, _CREATE | _REPLACE, body, f"routing by {gateway}", (errno.EEXIST,))
 
 
 def default_route_delete(family: int) -> Message:
     body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 254, 0, 255, 1, 0)
     return Message(
-        _DELROUTE, 0, body, "removing the default route",
+        _DELROUTE,
+        0,
+        body,
+        "removing the default route",
         (errno.ESRCH, errno.ENOENT, errno.EAFNOSUPPORT),
     )
 
@@ -176,9 +181,7 @@ class Netlink:
             self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
             self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
         except OSError as error:
-            raise HostError(
-                f"opening netlink: {error.strerror}", errno=error.errno or 0
-            ) from error
+            raise HostError(f"opening netlink: {error.strerror}", errno=error.errno or 0) from error
         self._sequence = 0
 
     def __enter__(self) -> "Netlink":
@@ -246,9 +249,7 @@ class Netlink:
 
     def _dump(self, kind: int, body: bytes) -> Iterator[bytes]:
         self._sequence += 1
-        header = _HEADER.pack(
-            _HEADER.size + len(body), kind, _REQUEST | _DUMP, self._sequence, 0
-        )
+        header = _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _DUMP, self._sequence, 0)
         self._socket.send(header + body)
         while True:
             for answer, flags, sequence, payload in _messages(self._socket.recv(1 << 18)):
@@ -343,9 +344,7 @@ def _failure(what: str, number: int, flags: int, payload: bytes) -> HostError:
 def _name(name: str) -> bytes:
     encoded = name.encode()
     if not 0 < len(encoded) < 16:
-        raise HostError(
-            f"interface name {name!r} must have 1 to 15 characters", errno=errno.EINVAL
-        )
+        raise HostError(f"interface name {name!r} must have 1 to 15 characters", errno=errno.EINVAL)
     return encoded + b"\0"
 
 

@@ -112,7 +112,11 @@ def _load() -> ctypes.CDLL | None:
 def _run_program(commands: str, options: list[str]) -> str:
     try:
         done = subprocess.run(
-            ["nft", *options, "-f", "-"], input=commands, capture_output=True, text=True, check=False
+            ["nft", *options, "-f", "-"],
+            input=commands,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError as error:
         raise HostError(

@@ -221,7 +221,9 @@ class Firewall:
         found: dict[tuple[str, str, str], list[int]] = {}
         for entry in self._nft.objects("list ruleset"):
             match entry:
-                case {"chain": {"family": str(family), "table": str(table), "name": str(name), **rest}}:
+                case {
+                    "chain": {"family": str(family), "table": str(table), "name": str(name), **rest}
+                }:
                     drops = rest.get("hook") == "forward" and rest.get("policy") == "drop"
                     is_ours = table.startswith("stackctl")
                     if family in ("ip", "ip6", "inet") and not is_ours:
