@@ -1,12 +1,12 @@
 """Removing images and what only they used, with Docker's rules for what may go.
 
-A layer or blob goes when no image record names it, no container stands on it and nothing in flight holds it.
+A layer or blob goes when no image record and no step of a build names it, no container stands on it and nothing in flight holds it.
 """
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from stackctl.contracts.state import ImageRecord
+from stackctl.contracts.state import BuildCacheRecord, ImageRecord
 from stackctl.engine.image_config import instant
 from stackctl.engine.image_values import ImagePruneFilter, Removal, is_running, short
 from stackctl.errors import ConflictError, NotFoundError, StackctlError
@@ -100,6 +100,9 @@ async def _live(images: "Images") -> tuple[set[str], set[str]]:
     for record in images.all():
         layers.update(record.layers)
         blobs.update((record.id, record.manifest, *record.layer_blobs))
+    for step in images.parts.state.load(BuildCacheRecord):
+        layers.update(step.layers)
+        blobs.update(step.blobs)
     return layers, blobs
 
 
