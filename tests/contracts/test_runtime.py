@@ -102,12 +102,27 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     for container_id in made.ids:
         await made.runtime.delete(container_id)
     made.runtime.close()
+    assert zombies() == []
     left = [
         path
         for root in Path("/sys/fs/cgroup").iterdir()
         for path in root.glob(made.parent.strip("/"))
     ]
     assert left == []
+
+
+def zombies() -> list[str]:
+    """Return this process's children that ended and were not waited for."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = path.read_text().rpartition(")")
+        except OSError:
+            continue
+        state, parent, *_ = rest.split()
+        if state == "Z" and int(parent) == os.getpid():
+            found.append(name)
+    return found
 
 
 async def collect(streams: Streams) -> dict[int, bytes]:
@@ -176,7 +191,7 @@ async def test_input_that_is_not_once_stays_open_when_the_client_leaves(place: P
 
 
 async def test_a_terminal_has_one_stream_and_the_size_it_is_given(place: Place) -> None:
-    script = "trap 'stty size' WINCH; stty size; while read line; do stty size; done"
+    script = "trap : WINCH; stty size; while :; do read line; stty size; done"
     launch = place.launch("/bin/sh", "-c", script, tty=True, open_stdin=True, console_size=(20, 70))
     await place.runtime.create(launch)
     streams = await place.runtime.attach(launch.id)
@@ -267,6 +282,56 @@ async def test_an_exec_that_leaves_a_process_behind_ends_all_the_same(place: Pla
     async with asyncio.timeout(5):
         assert (await collect(session))[1] == b"started\n"
     await session.close()
+
+
+async def test_a_create_that_is_cancelled_leaves_nothing(place: Place) -> None:
+    for pause in (0.001, 0.02, 0.04):
+        launch = place.launch("/bin/sleep", "100")
+        creating = asyncio.create_task(place.runtime.create(launch))
+        await asyncio.sleep(pause)
+        creating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await creating
+    assert await place.runtime.known() == []
+
+
+async def test_an_exec_that_is_cancelled_while_it_starts_is_ended(place: Place) -> None:
+    container_id, _ = await place.run("/bin/sleep", "100")
+    starting = asyncio.create_task(
+        place.runtime.execute(container_id, exec_of("/bin/sleep", "100"))
+    )
+    await asyncio.sleep(0.005)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    while others:
+        await asyncio.wait(others)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+    assert len(await place.runtime.processes(container_id)) == 1
+
+
+async def test_attaching_and_leaving_keeps_no_descriptor(place: Place) -> None:
+    container_id, _ = await place.run("/bin/sleep", "100")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(200):
+        streams = await place.runtime.attach(container_id)
+        await streams.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_writer_that_waits_for_room_is_released_by_close(place: Place) -> None:
+    container_id, _ = await place.run("/bin/sleep", "100")
+    session = await place.runtime.execute(
+        container_id, exec_of("/bin/sleep", "100", open_stdin=True)
+    )
+    writing = asyncio.create_task(session.write(b"x" * 1_000_000))
+    await asyncio.sleep(0.05)
+    assert not writing.done()
+    await session.close()
+    await writing
+    await session.kill(signal.SIGKILL)
+    await session.wait()
 
 
 async def test_an_exec_can_be_killed(place: Place) -> None:

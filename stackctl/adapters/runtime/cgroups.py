@@ -28,7 +28,7 @@ class CgroupFacts:
 
     @property
     def version(self) -> str:
-        """ "2" when cgroup2 holds the controllers, "1" also for hybrid."""
+        """Return "2" when cgroup2 holds the controllers, "1" also for hybrid."""
         return "1" if self.controllers else "2"
 
 

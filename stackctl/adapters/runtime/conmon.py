@@ -76,7 +76,12 @@ class Conmon:
         finally:
             os.close(sync_read)
             os.close(start_write)
-        return self._judge(report, code, bundle, argv)
+        try:
+            return self._judge(report, code, bundle, argv)
+        except HostError:
+            with contextlib.suppress(OSError, ValueError):
+                await pidfd.wait_child(int((bundle / "conmon.pid").read_text()))
+            raise
 
     def _judge(self, report: bytes, code: int, bundle: Path, argv: list[str]) -> Started:
         words = (bundle / "conmon.log").read_bytes()

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import datetime
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 from stackctl.contracts.runtime import Ended
@@ -141,6 +141,17 @@ async def follow(
     log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
 ) -> AsyncIterator[Entry]:
     """Yield what is there, then what comes, until ``ended`` is set and the rest is read."""
+    batches = follow_batches(log_path, since=since, tail=tail, ended=ended)
+    async with contextlib.aclosing(batches):
+        async for batch in batches:
+            for entry in batch:
+                yield entry
+
+
+async def follow_batches(
+    log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
+) -> AsyncGenerator[list[Entry], None]:
+    """As ``follow``, a chunk's worth of entries at a time."""
     watch = inotify.Watch()
     files: list[int] = []
     try:
@@ -153,22 +164,21 @@ async def follow(
         files = _open_all(files_of(log_path))
         parser = Parser(since=since)
         for batch in _batches(files, parser, _tail_start(files, tail, since=since, until=0.0)):
-            for entry in batch:
-                yield entry
+            yield batch
+            await asyncio.sleep(0)
         while True:
             done = ended.is_set()
             watch.drain()
             grown = False
             for batch in _grown(files, log_path, watch, parser):
                 grown = True
-                for entry in batch:
-                    yield entry
+                yield batch
+                await asyncio.sleep(0)
             if done and not grown:
                 break
             if not grown:
                 await _change(watch, ended)
-        for entry in parser.finish():
-            yield entry
+        yield parser.finish()
     finally:
         watch.close()
         for descriptor in files:
