@@ -152,7 +152,7 @@ def _read(path: Path, service: str) -> bytes:
 
 
 def _add(archive: tarfile.TarFile, name: str, path: str) -> None:
-    info = archive.gettarinfo(path, arcname=name)
+    info = cast("tarfile.TarInfo | None", archive.gettarinfo(path, arcname=name))
     if info is None:
         return  # a socket: it has no place in an archive
     info.uid = info.gid = 0

@@ -60,7 +60,7 @@ def execute(
     if not plan.operations:
         return Result()
     run = Run(engine=engine, stack=stack, inputs=inputs or Inputs())
-    return _Executor(plan, run, on_event or (lambda event: None), parallel).run()
+    return _Executor(plan, run, on_event or _ignore, parallel).run()
 
 
 class _Executor:
@@ -91,7 +91,7 @@ class _Executor:
         self._interrupted = False
         self._events: EventStream | None = None
         self._events_work = False
-        self._closing = False
+        self._closing = threading.Event()
 
     # -- the walk
 
@@ -296,11 +296,11 @@ class _Executor:
     def _listen(self) -> None:
         """Follow the engine's events for the stack's containers, on a thread of its own."""
         filters = {"type": ["container"], "label": [f"{labels.PROJECT}={self._plan.stack}"]}
-        while not self._closing:
+        while not self._closing.is_set():
             try:
                 stream = self._run.engine.events(filters=filters)
                 self._events = stream
-                if self._closing:
+                if self._closing.is_set():
                     stream.close()
                 self._news.put(self._connected)
                 for event in stream:
@@ -311,8 +311,7 @@ class _Executor:
             except (OSError, ValueError, StackctlError):
                 pass  # looked at by the clock until the stream is back
             self._news.put(self._disconnected)
-            if not self._closing:
-                time.sleep(_LOOK_AGAIN)
+            self._closing.wait(_LOOK_AGAIN)
 
     def _connected(self) -> None:
         self._events_work = True
@@ -381,7 +380,7 @@ class _Executor:
             pass  # the failure that led here is what counts
 
     def _close(self) -> None:
-        self._closing = True
+        self._closing.set()
         for _ in self._threads:
             self._tasks.put(None)
         if self._events is not None:
@@ -427,6 +426,10 @@ class _Executor:
                     if name and name != operation.action.service:
                         services[name] = None
         return list(services)
+
+
+def _ignore(_event: ProgressEvent) -> None:
+    return
 
 
 def named(operation: Operation, error: BaseException) -> StackctlError:

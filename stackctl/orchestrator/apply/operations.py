@@ -30,7 +30,6 @@ from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning import labels
 from stackctl.orchestrator.planning.fingerprint import Inputs
 from stackctl.orchestrator.planning.plan import (
-    Action,
     BuildImage,
     ConnectNetwork,
     ContainerAction,
@@ -112,15 +111,50 @@ class Run:
 
 def perform(run: Run, operation: Operation, tell: Tell) -> None:
     """Do one operation; ``tell`` gets the engine's progress messages. Raises what the engine raises."""
-    action = operation.action
-    handler = _HANDLERS.get(type(action))
-    if handler is None:
-        raise InvalidInputError(f"cannot do {operation.id!r}")
-    handler(run, operation, action, tell)
+    match operation.action:
+        case PullImage() as action:
+            _pull(run, operation, action, tell)
+        case BuildImage() as action:
+            _build(run, operation, action, tell)
+        case RemoveImage() as action:
+            _remove_image(run, action, tell)
+        case CreateNetwork() as action:
+            _create_network(run, action)
+        case RemoveNetwork() as action:
+            _remove_network(run, action)
+        case ConnectNetwork() as action:
+            _connect(run, action)
+        case DisconnectNetwork() as action:
+            _disconnect(run, action)
+        case CreateVolume() as action:
+            _create_volume(run, action)
+        case RemoveVolume() as action:
+            _remove_volume(run, action)
+        case CreateContainer() as action:
+            _create_container(run, action, tell)
+        case RenameContainer() as action:
+            _rename(run, action)
+        case StartContainer() as action:
+            _start(run, action)
+        case StopContainer() as action:
+            _stop(run, action)
+        case RestartContainer() as action:
+            _restart(run, action)
+        case KillContainer() as action:
+            _kill(run, action)
+        case PauseContainer() as action:
+            _pause(run, action)
+        case UnpauseContainer() as action:
+            _unpause(run, action)
+        case RemoveContainer() as action:
+            _remove_container(run, action)
+        case RunHook() as action:
+            _run_hook(run, action)
+        case _:
+            raise InvalidInputError(f"cannot do {operation.id!r}")
 
 
-def _pull(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, PullImage)
+def _pull(run: Run, operation: Operation, action: PullImage, tell: Tell) -> None:
     try:
         run.engine.pull_image(action.name, platform=action.platform, on_progress=tell)
     except StackctlError as error:
@@ -137,8 +171,7 @@ def type_of(error: StackctlError) -> type[StackctlError]:
     return kind if kind.__init__ is StackctlError.__init__ else StackctlError
 
 
-def _build(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, BuildImage)
+def _build(run: Run, operation: Operation, action: BuildImage, tell: Tell) -> None:
     service = run.service(action.service)
     if service.build is None:
         raise InvalidInputError(f"service {service.name!r} has no build")
@@ -165,7 +198,7 @@ def _note_image(run: Run, operation: Operation, reference: str, present: str) ->
         run.unchanged.add(operation.id)
 
 
-def _remove_image(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
+def _remove_image(run: Run, action: RemoveImage, tell: Tell) -> None:
     try:
         run.engine.remove_image(action.name)
     except NotFoundError:
@@ -175,22 +208,19 @@ def _remove_image(run: Run, operation: Operation, action: Action, tell: Tell) ->
         tell({"warning": f"image {action.name} stays: {error.message}"})
 
 
-def _create_network(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, CreateNetwork)
+def _create_network(run: Run, action: CreateNetwork) -> None:
     stack = run.wanted()
     run.engine.create_network(network_body(stack, stack.networks[action.key]))
 
 
-def _remove_network(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, RemoveNetwork)
+def _remove_network(run: Run, action: RemoveNetwork) -> None:
     try:
         run.engine.remove_network(action.id)
     except NotFoundError:
         return
 
 
-def _connect(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, ConnectNetwork)
+def _connect(run: Run, action: ConnectNetwork) -> None:
     service = run.service(action.service)
     endpoint = service.networks[action.key]
     run.engine.connect_network(
@@ -202,27 +232,23 @@ def _connect(run: Run, operation: Operation, action: Action, tell: Tell) -> None
     )
 
 
-def _disconnect(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, DisconnectNetwork)
+def _disconnect(run: Run, action: DisconnectNetwork) -> None:
     run.engine.disconnect_network(action.network, action.id, force=True)
 
 
-def _create_volume(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, CreateVolume)
+def _create_volume(run: Run, action: CreateVolume) -> None:
     stack = run.wanted()
     run.engine.create_volume(volume_body(stack, stack.volumes[action.key]))
 
 
-def _remove_volume(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, RemoveVolume)
+def _remove_volume(run: Run, action: RemoveVolume) -> None:
     try:
         run.engine.remove_volume(action.name)
     except NotFoundError:
         return
 
 
-def _create_container(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, CreateContainer)
+def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
     stack, service = run.wanted(), run.service(action.service)
     one_network = run.engine.api_version < _SEVERAL_NETWORKS
     body = container_body(
@@ -282,18 +308,15 @@ def _files_archive(stack: Stack, service: Service) -> bytes:
     return output.getvalue()
 
 
-def _rename(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, RenameContainer)
+def _rename(run: Run, action: RenameContainer) -> None:
     run.engine.rename_container(run.containers.get(action.name, action.current), action.name)
 
 
-def _start(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, StartContainer)
+def _start(run: Run, action: StartContainer) -> None:
     run.engine.start_container(run.container(action))
 
 
-def _stop(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, StopContainer)
+def _stop(run: Run, action: StopContainer) -> None:
     try:
         run.engine.stop_container(
             run.container(action), timeout=action.timeout, signal=action.signal
@@ -302,28 +325,23 @@ def _stop(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
         return
 
 
-def _restart(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, RestartContainer)
+def _restart(run: Run, action: RestartContainer) -> None:
     run.engine.restart_container(run.container(action), timeout=action.timeout)
 
 
-def _kill(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, KillContainer)
+def _kill(run: Run, action: KillContainer) -> None:
     run.engine.kill_container(run.container(action), signal=action.signal)
 
 
-def _pause(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, PauseContainer)
+def _pause(run: Run, action: PauseContainer) -> None:
     run.engine.pause_container(run.container(action))
 
 
-def _unpause(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, UnpauseContainer)
+def _unpause(run: Run, action: UnpauseContainer) -> None:
     run.engine.unpause_container(run.container(action))
 
 
-def _remove_container(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, RemoveContainer)
+def _remove_container(run: Run, action: RemoveContainer) -> None:
     try:
         # By force: a restart policy may have started it again between its stop and now.
         run.engine.remove_container(run.container(action), force=True, volumes=action.volumes)
@@ -331,8 +349,7 @@ def _remove_container(run: Run, operation: Operation, action: Action, tell: Tell
         return
 
 
-def _run_hook(run: Run, operation: Operation, action: Action, tell: Tell) -> None:
-    assert isinstance(action, RunHook)
+def _run_hook(run: Run, action: RunHook) -> None:
     hook = action.hook
     body: JsonObject = {
         "Cmd": list(hook.command),
@@ -352,26 +369,3 @@ def _run_hook(run: Run, operation: Operation, action: Action, tell: Tell) -> Non
             f"service {action.service!r}: {action.point} hook {' '.join(hook.command)!r} "
             f"ended with exit code {code}{': ' + said if said else ''}"
         )
-
-
-_HANDLERS: dict[type[Action], Callable[[Run, Operation, Action, Tell], None]] = {
-    PullImage: _pull,
-    BuildImage: _build,
-    RemoveImage: _remove_image,
-    CreateNetwork: _create_network,
-    RemoveNetwork: _remove_network,
-    ConnectNetwork: _connect,
-    DisconnectNetwork: _disconnect,
-    CreateVolume: _create_volume,
-    RemoveVolume: _remove_volume,
-    CreateContainer: _create_container,
-    RenameContainer: _rename,
-    StartContainer: _start,
-    StopContainer: _stop,
-    RestartContainer: _restart,
-    KillContainer: _kill,
-    PauseContainer: _pause,
-    UnpauseContainer: _unpause,
-    RemoveContainer: _remove_container,
-    RunHook: _run_hook,
-}

@@ -12,9 +12,7 @@ _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV",
 
 def is_met(engine: Engine, action: WaitContainers, containers: dict[str, str]) -> bool:
     """Tell whether the condition holds; raises StackctlError saying why where it cannot hold any more."""
-    return all(
-        [_one(engine, action, containers.get(name, name), name) for name in action.containers]
-    )
+    return all(_one(engine, action, containers.get(name, name), name) for name in action.containers)
 
 
 def _one(engine: Engine, action: WaitContainers, identity: str, name: str) -> bool:
