@@ -4,10 +4,12 @@ Threads, not asyncio: the calls are few and block on a socket, and the import of
 ``up``. Waits hold no thread: they are looked at when an engine event says that something happened.
 """
 
+import contextlib
 import queue
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from stackctl.errors import InterruptedByUserError, StackctlError
@@ -54,13 +56,35 @@ def execute(
     """Carry a plan out; ``parallel`` operations at once (0: 16).
 
     When an operation fails no more are begun, those under way are finished, what was made and never started is taken
-    back, and the failure is raised with the operations that waited for it. On KeyboardInterrupt no more are begun and
-    those under way are finished; then InterruptedByUserError is raised, at a second one at once.
+    back, and the failure is raised with the services that waited for it. On SIGINT or SIGTERM (where this runs in the
+    main thread) no more are begun and those under way are finished; then InterruptedByUserError is raised, at a
+    second signal at once.
     """
     if not plan.operations:
         return Result()
     run = Run(engine=engine, stack=stack, inputs=inputs or Inputs())
-    return _Executor(plan, run, on_event or _ignore, parallel).run()
+    executor = _Executor(plan, run, on_event or _ignore, parallel)
+    with _signals_to(executor.interrupt):
+        return executor.run()
+
+
+@contextlib.contextmanager
+def _signals_to(handler: Callable[[], None]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM call the handler: an exception in the middle of the walk would lose track of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(_number: int, _frame: object) -> None:
+        handler()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, previous in zip(numbers, before, strict=True):
+            signal.signal(number, previous)
 
 
 class _Executor:
@@ -116,12 +140,14 @@ class _Executor:
         except queue.Empty:
             self._look_at_waits()
             return
-        except KeyboardInterrupt:
-            if self._interrupted:
-                raise InterruptedByUserError("interrupted; what was under way was left") from None
-            self._interrupted = True
-            return
         news()
+
+    def interrupt(self) -> None:
+        """Begin nothing more; at the second call raise InterruptedByUserError. Called from a signal handler."""
+        if self._interrupted:
+            raise InterruptedByUserError("interrupted; what was under way was left")
+        self._interrupted = True
+        self._news.put(_nothing)
 
     def _patience(self) -> float | None:
         """Return how many seconds to wait for news."""
@@ -426,6 +452,10 @@ class _Executor:
                     if name and name != operation.action.service:
                         services[name] = None
         return list(services)
+
+
+def _nothing() -> None:
+    return
 
 
 def _ignore(_event: ProgressEvent) -> None:
