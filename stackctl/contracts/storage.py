@@ -188,11 +188,14 @@ class RootTree(Protocol):
         chunks: AsyncIterator[bytes],
         *,
         no_overwrite_dir_non_dir: bool = False,
+        copy_uid_gid: bool = False,
         owner: tuple[int, int] | None = None,
     ) -> None:
         """Unpack a tar (also gzip, bzip2, xz, zstd) into the directory at path.
 
-        Owners are those of the tar, or ``owner`` for everything (Docker's copyUIDGID: the container's user).
+        Owners are those of the tar; with ``copy_uid_gid`` everything gets ``owner`` (user ID, group ID), as Docker
+        gives it to the user of a container that has one; without ``owner`` it changes nothing. ``owner`` alone is
+        taken too.
 
         Raises NotFoundError for a missing directory, InvalidInputError when it is no directory or the tar is bad.
         """

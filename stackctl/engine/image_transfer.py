@@ -51,7 +51,7 @@ async def pull(
 ) -> AsyncIterator[Progress]:
     reference = parse_reference(text).with_default_tag()
     resolved = await images.parts.registry.resolve(reference, platform, credentials)
-    label = reference.tag or reference.digest
+    label = reference.digest or reference.tag
     yield Progress(status=f"Pulling from {reference.repository}", id=label)
     manifest = parse_manifest(resolved.data, resolved.descriptor.media_type)
     if not isinstance(manifest, Manifest):
@@ -121,7 +121,7 @@ async def _finish(
     record = await images.add(
         await content.read(manifest.config.digest),
         layers=layers,
-        tags=[f"{reference.name}:{reference.tag}"] if reference.tag else [],
+        tags=[str(reference)] if reference.tag and not reference.digest else [],
         digests=[f"{reference.name}@{resolved.top.digest}"],
         manifest=data,
     )

@@ -226,9 +226,9 @@ class Firewall:
                 }:
                     drops = rest.get("hook") == "forward" and rest.get("policy") == "drop"
                     is_ours = table.startswith("stackctl")
-                    if family in ("ip", "ip6", "inet") and not is_ours:
-                        if drops or name == "DOCKER-USER":
-                            found[(family, table, name)] = []
+                    filters = family in ("ip", "ip6", "inet") and not is_ours
+                    if filters and (drops or name == "DOCKER-USER"):
+                        found[family, table, name] = []
                 case {"rule": {
                     "family": str(family), "table": str(table), "chain": str(name),
                     "comment": str(comment), "handle": int(number),

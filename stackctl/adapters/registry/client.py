@@ -71,7 +71,7 @@ class RegistryClient:
         top = replace(top, media_type=document.media_type)
         if not isinstance(document, Index):
             return ResolvedManifest(descriptor=top, data=data, top=top)
-        chosen = choose(document, platform or Platform())
+        chosen = choose(document, platform) if platform else _first(document, reference)
         found, data = await self._manifest(reference, chosen.digest, credentials)
         inner = parse_manifest(data, found.media_type)
         if isinstance(inner, Index):
@@ -270,6 +270,12 @@ class RegistryClient:
             raise
         except StackctlError as error:
             raise with_context(error, str(reference)) from error
+
+
+def _first(index: Index, reference: Reference) -> Descriptor:
+    if not index.manifests:
+        raise NotFoundError(f"{reference}: the index is empty")
+    return index.manifests[0]
 
 
 async def _refusal(

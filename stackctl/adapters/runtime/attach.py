@@ -19,6 +19,7 @@ _PACKET = 8192
 _READ = 65536
 _HIGH = 4 << 20
 _LOW = 1 << 20
+_PATIENCE = 4.0
 _STDOUT, _STDERR = 2, 3  # conmon's first byte of a packet
 
 
@@ -98,31 +99,50 @@ class OutputBuffer:
             self._loop.add_reader(descriptor, ready)
 
 
-async def write_all(descriptor: int, data: bytes, send: Callable[[memoryview], int]) -> bool:
-    """Write everything as room comes; False when the other side is gone."""
-    loop = asyncio.get_running_loop()
-    view = memoryview(data)
-    while view:
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO, errno.EBADF, errno.ENOTCONN)
+
+
+class InputWriter:
+    """Writes to a descriptor that does not block, and can be told to stop while it waits for room."""
+
+    def __init__(self, descriptor: int, send: Callable[[memoryview], int]) -> None:
+        self._descriptor = descriptor
+        self._send = send
+        self._room: asyncio.Future[None] | None = None
+        self._turn = asyncio.Lock()
+        self.stopped = False
+
+    async def write(self, data: bytes) -> None:
+        """Write everything as room comes; success when the other side is gone."""
+        view = memoryview(data)
+        async with self._turn:
+            while view and not self.stopped:
+                try:
+                    view = view[self._send(view) :]
+                except BlockingIOError:
+                    await self._wait_for_room()
+                except OSError as error:
+                    if error.errno not in _GONE:
+                        raise
+                    self.stop()
+
+    def stop(self) -> None:
+        """Write no more; the descriptor may be closed afterwards. May be repeated."""
+        self.stopped = True
+        if self._room is not None:
+            asyncio.get_running_loop().remove_writer(self._descriptor)
+            _tell(self._room)
+
+    async def _wait_for_room(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._room = loop.create_future()
+        loop.add_writer(self._descriptor, _tell, self._room)
         try:
-            view = view[send(view) :]
-        except BlockingIOError:
-            room: asyncio.Future[None] = loop.create_future()
-            loop.add_writer(descriptor, _tell, room)
-            try:
-                await room
-            finally:
-                loop.remove_writer(descriptor)
-        except OSError as error:
-            if error.errno in (
-                errno.EPIPE,
-                errno.ECONNRESET,
-                errno.EIO,
-                errno.EBADF,
-                errno.ENOTCONN,
-            ):
-                return False
-            raise
-    return True
+            await self._room
+        finally:
+            self._room = None
+            if not self.stopped:
+                loop.remove_writer(self._descriptor)
 
 
 def _tell(room: "asyncio.Future[None]") -> None:
@@ -138,6 +158,7 @@ class AttachedStreams:
     ) -> None:
         self._socket = connection
         self._park = park
+        self._input = InputWriter(connection.fileno(), connection.send)
         self._input_closed = False
         self._closed = False
         self._buffer = OutputBuffer()
@@ -148,15 +169,12 @@ class AttachedStreams:
 
     async def write(self, data: bytes) -> None:
         for start in range(0, len(data), _PACKET):
-            if self._closed or self._input_closed:
-                return
-            packet = data[start : start + _PACKET]
-            if not await write_all(self._socket.fileno(), packet, self._socket.send):
-                return
+            await self._input.write(data[start : start + _PACKET])
 
     async def close_input(self) -> None:
         if not self._input_closed and not self._closed:
             self._input_closed = True
+            self._input.stop()
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_WR)
 
@@ -164,6 +182,7 @@ class AttachedStreams:
         if self._closed:
             return
         self._closed = True
+        self._input.stop()
         self._buffer.drop_all()
         if self._park is not None and not self._input_closed:
             # conmon takes the end of this connection for the end of input: it must outlive us, deaf.
@@ -180,7 +199,7 @@ class AttachedStreams:
         return (2 if packet[0] == _STDERR else 1), packet[1:]
 
 
-def connect(
+async def connect(
     bundle: Path, *, park: Callable[[socket.socket], None] | None = None
 ) -> AttachedStreams:
     """Connect to the monitor of a bundle; raises ConflictError when it is gone.
@@ -192,13 +211,27 @@ def connect(
         directory = os.open(bundle, os.O_PATH | os.O_CLOEXEC)
         try:
             # A socket's address has 107 bytes; a bundle's path may have more.
-            connection.connect(f"/proc/self/fd/{directory}/attach")
+            await _connect(connection, f"/proc/self/fd/{directory}/attach")
         finally:
             os.close(directory)
     except OSError as error:
         connection.close()
         raise ConflictError(f"container {bundle.name} is not running") from error
     return AttachedStreams(connection, park=park)
+
+
+async def _connect(connection: socket.socket, address: str) -> None:
+    pause = 0.001
+    while True:
+        try:
+            connection.connect(address)
+            return
+        except BlockingIOError:
+            # Ten wait to be accepted already. The kernel tells nobody when there is room again.
+            if pause > _PATIENCE:
+                raise
+            await asyncio.sleep(pause)
+            pause *= 2
 
 
 class PipeStreams:
@@ -210,6 +243,8 @@ class PipeStreams:
         """Take the descriptors over; for a terminal all of them are one."""
         self._stdin = stdin
         self._terminal = terminal
+        typed = terminal if terminal >= 0 else stdin
+        self._input = InputWriter(typed, lambda view: os.write(typed, view))
         self._buffer = OutputBuffer()
         self._open: list[int] = []
         for descriptor, stream in ((stdout, 1), (stderr, 2), (terminal, 1)):
@@ -236,17 +271,15 @@ class PipeStreams:
         return self._terminal
 
     async def write(self, data: bytes) -> None:
-        descriptor = self._terminal if self._terminal >= 0 else self._stdin
-        if descriptor < 0:
-            return
-        if not await write_all(descriptor, data, lambda view: os.write(descriptor, view)):
-            self._close_stdin()
+        if self._terminal >= 0 or self._stdin >= 0:
+            await self._input.write(data)
 
     async def close_input(self) -> None:
         # A terminal has no half-close: end of file is a character there, and the client's to send.
         self._close_stdin()
 
     async def close(self) -> None:
+        self._input.stop()
         self._close_stdin()
         self._buffer.drop_all()
         for descriptor in self._open:
@@ -256,6 +289,7 @@ class PipeStreams:
 
     def _close_stdin(self) -> None:
         if self._stdin >= 0:
+            self._input.stop()
             os.close(self._stdin)
             self._stdin = -1
 

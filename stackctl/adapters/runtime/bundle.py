@@ -1,7 +1,6 @@
 """The OCI bundle directory of a container, and the notes kept beside config.json for a daemon that comes later."""
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +83,7 @@ class Bundles:
         found = set()
         for path in (self._root, self.exits):
             if path.is_dir():
-                found |= {name for name in os.listdir(path) if len(name) == 64}
+                found |= {entry.name for entry in path.iterdir() if len(entry.name) == 64}
         return found
 
     def remove(self, container_id: str) -> None:

@@ -28,7 +28,7 @@ class CgroupFacts:
 
     @property
     def version(self) -> str:
-        """ "2" when cgroup2 holds the controllers, "1" also for hybrid."""
+        """Return "2" when cgroup2 holds the controllers, "1" also for hybrid."""
         return "1" if self.controllers else "2"
 
 
@@ -147,6 +147,12 @@ class Cgroups:
                 if not directory.is_dir():
                     _make(root, directory, cpuset="cpuset" in names)
                 (directory / "cgroup.procs").write_text(str(pid))
+
+    def inherited(self) -> bool:
+        """Tell whether this process is in a cgroup that what it starts must ``leave``: not cheap, some 10 ms each."""
+        ours = ("/", f"/{self._parent}/{_MONITORS}")
+        lines = _read(Path("/proc/self/cgroup")).splitlines()
+        return any(line.split(":", 2)[2] not in ours for line in lines)
 
     def oom_kills(self, group: str) -> int:
         """Return how many processes the kernel's out-of-memory killer took in it."""

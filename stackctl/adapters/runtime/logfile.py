@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 import datetime
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 from stackctl.contracts.runtime import Ended
-from stackctl.errors import HostError
+from stackctl.errors import ConflictError, HostError
 from stackctl.host import inotify, pidfd
 
 Entry = tuple[int, float, bytes, bool]
@@ -141,6 +141,17 @@ async def follow(
     log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
 ) -> AsyncIterator[Entry]:
     """Yield what is there, then what comes, until ``ended`` is set and the rest is read."""
+    batches = follow_batches(log_path, since=since, tail=tail, ended=ended)
+    async with contextlib.aclosing(batches):
+        async for batch in batches:
+            for entry in batch:
+                yield entry
+
+
+async def follow_batches(
+    log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
+) -> AsyncGenerator[list[Entry], None]:
+    """As ``follow``, a chunk's worth of entries at a time."""
     watch = inotify.Watch()
     files: list[int] = []
     try:
@@ -153,22 +164,21 @@ async def follow(
         files = _open_all(files_of(log_path))
         parser = Parser(since=since)
         for batch in _batches(files, parser, _tail_start(files, tail, since=since, until=0.0)):
-            for entry in batch:
-                yield entry
+            yield batch
+            await asyncio.sleep(0)
         while True:
             done = ended.is_set()
             watch.drain()
             grown = False
             for batch in _grown(files, log_path, watch, parser):
                 grown = True
-                for entry in batch:
-                    yield entry
+                yield batch
+                await asyncio.sleep(0)
             if done and not grown:
                 break
             if not grown:
                 await _change(watch, ended)
-        for entry in parser.finish():
-            yield entry
+        yield parser.finish()
     finally:
         watch.close()
         for descriptor in files:
@@ -178,7 +188,12 @@ async def follow(
 async def rotate(
     log_path: Path, *, reopen: Callable[[], Awaitable[None]], keep: int = _HISTORY
 ) -> None:
-    """Move LOG aside as LOG.1 (LOG.1 as LOG.2, …) and have the monitor write a new one; ``keep`` old ones stay."""
+    """Move LOG aside as LOG.1 (LOG.1 as LOG.2, …) and have the monitor write a new one; ``keep`` old ones stay.
+
+    Raises ConflictError when there is no log or nobody writes it any more; every line stays readable.
+    """
+    if not log_path.exists():
+        raise ConflictError(f"there is no log {log_path} to rotate")
     for number in range(len(files_of(log_path)) - 1, 0, -1):
         _numbered(log_path, number).rename(_numbered(log_path, number + 1))
     watch = inotify.Watch()

@@ -47,8 +47,11 @@ class OpenAtRootTree:
         chunks: AsyncIterator[bytes],
         *,
         no_overwrite_dir_non_dir: bool = False,
+        copy_uid_gid: bool = False,
         owner: tuple[int, int] | None = None,
     ) -> None:
+        del copy_uid_gid  # the caller knows whose the container is, and says so by ``owner``
+
         def work(raw: Readable) -> None:
             with _root(root) as root_fd:
                 _check_directory(root_fd, path)

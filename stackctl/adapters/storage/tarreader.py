@@ -325,7 +325,7 @@ class TarStream:
             raise InvalidInputError(f'the owner of "{_show(entry.name)}" is not possible')
         if b"\0" in entry.name or b"\0" in entry.link:
             raise InvalidInputError(f'the name "{_show(entry.name)}" holds a zero byte')
-        if not -(1 << 62) < entry.mtime < 1 << 62:
+        if not -(1 << 72) < entry.mtime < 1 << 72:
             entry.mtime = 0
         self._left = entry.size
         self._padding = -entry.size % BLOCK
@@ -433,7 +433,7 @@ def _time(raw: bytes) -> int:
     whole, _, fraction = raw.partition(b".")
     negative = whole.startswith(b"-")
     digits = whole.lstrip(b"-")
-    if not digits.isdigit() or len(digits) > 12 or (fraction and not fraction.isdigit()):
+    if not digits.isdigit() or len(digits) > 14 or (fraction and not fraction.isdigit()):
         return 0
     value = int(digits) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0"))
     return -value if negative else value
@@ -453,7 +453,12 @@ def _records(data: bytes) -> dict[bytes, bytes]:
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if not equals:
             raise InvalidInputError("a pax record of the tar is damaged")
-        records[key] = value
+        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            # Format 0.0 repeats its keys; joined in order they are the map of format 0.1.
+            before = records.get(b"GNU.sparse.map")
+            records[b"GNU.sparse.map"] = value if before is None else before + b"," + value
+        else:
+            records[key] = value
         at = end
     return records
 
