@@ -163,9 +163,9 @@ class Session:
 
     def image_names(self, stack: "Stack") -> list[str]:
         """Return the image of every service."""
-        from stackctl.orchestrator.planning.fingerprint import image_name
+        from stackctl.orchestrator.planning.images import image_reference
 
-        return list(dict.fromkeys(image_name(stack, name) for name in stack.services))
+        return list(dict.fromkeys(image_reference(stack, one) for one in stack.services.values()))
 
     def profile_names(self, stack: "Stack") -> list[str]:
         """Return every profile that a service names."""
