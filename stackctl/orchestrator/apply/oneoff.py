@@ -78,7 +78,7 @@ def create(engine: Engine, stack: Stack, name: str, changes: Changes, *, key: by
         "AttachStderr": True,
         "ExposedPorts": {
             **(exposed if isinstance(exposed, dict) else {}),
-            **(dict.fromkeys(published, {}) if isinstance(published, dict) else {}),
+            **({key_0: {} for key_0 in published} if isinstance(published, dict) else {}),
         },
     }
     identity = str(engine.create_container(changes.name, body, platform=service.platform)["Id"])
