@@ -56,6 +56,25 @@ class ContentStore(Protocol):
     async def put(self, data: bytes, media_type: str) -> Descriptor:
         """Store bytes."""
 
+    async def ingest_tar(self, chunks: AsyncIterator[bytes]) -> Descriptor:
+        """Store the plain bytes of a tar that may be compressed; the digest is therefore the layer's diff ID.
+
+        Raises InvalidInputError when it is no tar.
+        """
+
+    async def ingest_archive(self, chunks: AsyncIterator[bytes]) -> Mapping[str, Descriptor]:
+        """Store every file of a tar (which may be compressed) as a blob; return them by clean path, links resolved.
+
+        The media type is what the first bytes say: a layer's (plain, gzip, zstd) or "application/octet-stream".
+        Raises InvalidInputError when it is no tar.
+        """
+
+    def archive(self, files: Sequence[tuple[str, str | bytes]], mtime: int) -> AsyncIterator[bytes]:
+        """Yield a tar of (path, digest of a blob or the bytes themselves), in the given order; ``mtime`` in seconds."""
+
+    async def compress(self, digest: str) -> Descriptor:
+        """Store the gzip form of a blob (always the same bytes for the same blob) and return it."""
+
     async def read(self, digest: str) -> bytes:
         """Return a small blob whole; raises NotFoundError."""
 
@@ -94,8 +113,12 @@ class LayerStore(Protocol):
     async def layers(self) -> Sequence[str]:
         """Return every chain ID."""
 
-    async def prepare(self, key: str, layers: Sequence[str]) -> None:
-        """Make a snapshot on layers (lowest first; none for an empty root); success when it is there already."""
+    async def prepare(self, key: str, layers: Sequence[str], *, volatile: bool = False) -> None:
+        """Make a snapshot on layers (lowest first; none for an empty root); success when it is there already.
+
+        A ``volatile`` one is never flushed to the disk, which makes unmounting it cheap: for what a crash of the
+        machine makes worthless anyway, such as a build step. fsync inside it does nothing.
+        """
 
     async def mount(self, key: str) -> Path:
         """Mount the snapshot and return its root; success when it is mounted."""
@@ -109,10 +132,13 @@ class LayerStore(Protocol):
     async def snapshots(self) -> Sequence[str]:
         """Return every key."""
 
-    async def commit(self, key: str, parent: Sequence[str]) -> PackedLayer | None:
+    async def commit(
+        self, key: str, parent: Sequence[str], *, consume: bool = False
+    ) -> PackedLayer | None:
         """Freeze what the snapshot holds as a new layer on ``parent`` (chain IDs) and store its tar as a blob.
 
-        None when nothing changed. The snapshot is still there afterwards.
+        None when nothing changed. The snapshot is still there afterwards; with ``consume`` its files become the
+        layer's without a copy and it is discarded (when nothing changed it stays).
         """
 
     async def changes(self, key: str) -> Sequence[Change]:
@@ -148,7 +174,12 @@ class RootTree(Protocol):
         """Return what is at the path; raises NotFoundError."""
 
     def pack(self, root: Path, path: str) -> AsyncIterator[bytes]:
-        """Yield a tar of the path, its base name as the top entry; raises NotFoundError."""
+        """Yield a tar of the path, its base name as the top entry; raises NotFoundError.
+
+        As Docker names them: entries of "/" start with "/", those of "/etc/." with "./"; "" is the whole root with
+        bare names and without a top entry, as export wants it. A symlink at the path itself is not followed unless
+        the path ends in "/" or "/.".
+        """
 
     async def unpack(
         self,
@@ -158,8 +189,13 @@ class RootTree(Protocol):
         *,
         no_overwrite_dir_non_dir: bool = False,
         copy_uid_gid: bool = False,
+        owner: tuple[int, int] | None = None,
     ) -> None:
         """Unpack a tar (also gzip, bzip2, xz, zstd) into the directory at path.
+
+        Owners are those of the tar; with ``copy_uid_gid`` everything gets ``owner`` (user ID, group ID), as Docker
+        gives it to the user of a container that has one; without ``owner`` it changes nothing. ``owner`` alone is
+        taken too.
 
         Raises NotFoundError for a missing directory, InvalidInputError when it is no directory or the tar is bad.
         """

@@ -1,1 +1,1 @@
-"""One module per resource: decode, call, encode."""
+"""One module per resource: decode the request, call a service of the core, encode the answer."""

@@ -1,0 +1,354 @@
+"""Registry by the OCI distribution protocol (OCI distribution specification 1.1)."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urljoin
+
+import aiohttp
+from yarl import URL
+
+from stackctl.adapters.registry.auth import parse_challenges
+from stackctl.adapters.registry.transport import (
+    Call,
+    Transport,
+    host_of,
+    read_bounded,
+    with_context,
+)
+from stackctl.contracts.clock import Clock
+from stackctl.contracts.registry import Credentials, ResolvedManifest
+from stackctl.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    StackctlError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from stackctl.oci.descriptor import (
+    DOCKER_MANIFEST,
+    DOCKER_MANIFEST_LIST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+)
+from stackctl.oci.digest import digest_of, is_digest
+from stackctl.oci.image import MAX_MANIFEST, Index, choose, parse_manifest
+from stackctl.oci.platform import Platform
+from stackctl.oci.reference import DEFAULT_REGISTRY, Reference
+
+_ACCEPT = ", ".join((OCI_INDEX, DOCKER_MANIFEST_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))
+_CERTS = Path("/etc/docker/certs.d")
+_TRIES_WITHOUT_PROGRESS = 5
+_PIECE = 1 << 20
+_CHUNK = 64 << 20
+_UPLOAD_TRIES = 3
+_HUB_LOGINS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "")
+
+
+class RegistryClient:
+    """One client for all registries."""
+
+    def __init__(
+        self, clock: Clock, *, insecure: Collection[str] = (), certs_directory: Path = _CERTS
+    ) -> None:
+        self._clock = clock
+        self._transport = Transport(clock, insecure, certs_directory)
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def resolve(
+        self, reference: Reference, platform: Platform | None, credentials: Credentials | None
+    ) -> ResolvedManifest:
+        name = reference.digest or reference.tag or "latest"
+        top, data = await self._manifest(reference, name, credentials)
+        document = parse_manifest(data, top.media_type)
+        top = replace(top, media_type=document.media_type)
+        if not isinstance(document, Index):
+            return ResolvedManifest(descriptor=top, data=data, top=top)
+        chosen = choose(document, platform) if platform else _first(document, reference)
+        found, data = await self._manifest(reference, chosen.digest, credentials)
+        inner = parse_manifest(data, found.media_type)
+        if isinstance(inner, Index):
+            raise InvalidInputError(f"{reference}: an index that leads to another index")
+        if chosen.size != found.size:
+            raise InvalidInputError(
+                f"{reference}: the manifest has {found.size} bytes, not {chosen.size}"
+            )
+        return ResolvedManifest(
+            descriptor=replace(found, media_type=inner.media_type, platform=chosen.platform),
+            data=data,
+            top=top,
+        )
+
+    async def _manifest(
+        self, reference: Reference, name: str, credentials: Credentials | None
+    ) -> tuple[Descriptor, bytes]:
+        call = self._call(reference, "GET", f"manifests/{name}", credentials)
+        response = await self._send(replace(call, headers={"Accept": _ACCEPT}), reference)
+        async with response:
+            if response.status != 200:
+                raise await _refusal(response, reference, credentials)
+            data = await read_bounded(response, MAX_MANIFEST)
+            content_type = response.headers.get("Content-Type", "")
+            claimed = response.headers.get("Docker-Content-Digest", "")
+        digest = digest_of(data)
+        expected = name if is_digest(name) else claimed
+        if expected.startswith("sha256:") and digest != expected:
+            raise InvalidInputError(
+                f"{reference}: {host_of(reference.registry)} gave a manifest that is {digest}, not {expected}"
+            )
+        return Descriptor(media_type=content_type, digest=digest, size=len(data)), data
+
+    async def fetch(
+        self, reference: Reference, descriptor: Descriptor, credentials: Credentials | None
+    ) -> AsyncIterator[bytes]:
+        got = failures = 0
+        while True:
+            before = got
+            try:
+                source = self._fetch_from(reference, descriptor, credentials, got)
+                async with contextlib.aclosing(source) as pieces:
+                    async for chunk in pieces:
+                        got += len(chunk)
+                        yield chunk
+                if descriptor.size < 0 or got >= descriptor.size:
+                    return
+                reason = "the connection was closed early"
+            except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+                reason = str(error) or type(error).__name__
+            failures = 1 if got > before else failures + 1
+            if failures >= _TRIES_WITHOUT_PROGRESS:
+                raise UnavailableError(
+                    f"cannot download {descriptor.digest[:19]} of {reference}: "
+                    f"tried {host_of(reference.registry)}: {reason}"
+                )
+            await self._clock.sleep(min(0.5 * 2 ** (failures - 1), 8.0))
+
+    async def _fetch_from(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        credentials: Credentials | None,
+        start: int,
+    ) -> AsyncGenerator[bytes, None]:
+        call = self._call(reference, "GET", f"blobs/{descriptor.digest}", credentials)
+        if start:
+            call = replace(call, headers={"Range": f"bytes={start}-"})
+        response = await self._send(call, reference)
+        async with response:
+            if response.status not in (200, 206):
+                raise await _refusal(response, reference, credentials)
+            skip = start if response.status == 200 else 0
+            async for chunk in response.content.iter_any():
+                if skip >= len(chunk):
+                    skip -= len(chunk)
+                    continue
+                yield chunk[skip:] if skip else chunk
+                skip = 0
+
+    async def push_blob(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        path: Path,
+        credentials: Credentials | None,
+        progress: Callable[[int], None] | None = None,
+    ) -> bool:
+        call = self._call(reference, "HEAD", f"blobs/{descriptor.digest}", credentials, push=True)
+        async with await self._send(call, reference) as response:
+            if response.status == 200:
+                return False
+            if response.status not in (404, 405):
+                raise await _refusal(response, reference, credentials)
+        size = (await asyncio.to_thread(path.stat)).st_size
+        for attempt in range(1, _UPLOAD_TRIES + 1):
+            try:
+                await self._upload(reference, descriptor.digest, path, size, credentials, progress)
+                return True
+            except UnavailableError:
+                if attempt == _UPLOAD_TRIES:
+                    raise
+                await self._clock.sleep(0.5 * 2 ** (attempt - 1))
+        return True
+
+    async def _upload(
+        self,
+        reference: Reference,
+        digest: str,
+        path: Path,
+        size: int,
+        credentials: Credentials | None,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        start = self._call(reference, "POST", "blobs/uploads/", credentials, push=True)
+        location = await self._step(replace(start, headers={"Content-Length": "0"}), reference, 202)
+        at = 0
+        while size - at > _CHUNK:
+            # A part at a time, since a proxy in between may bound the size of a request.
+            headers = _part_headers(at, _CHUNK)
+            body = _reader(path, at, _CHUNK, progress)
+            patch = replace(start, method="PATCH", path=location, headers=headers, body=body)
+            location = await self._step(patch, reference, 202)
+            at += _CHUNK
+        target = str(URL(location, encoded=True).update_query({"digest": digest}))
+        put = replace(
+            start,
+            method="PUT",
+            path=target,
+            headers=_part_headers(at, size - at) if at else _whole_headers(size),
+            body=_reader(path, at, size - at, progress) if size > at else b"",
+        )
+        await self._step(put, reference, 201)
+
+    async def _step(self, call: Call, reference: Reference, expected: int) -> str:
+        """Send one request of an upload; return where the next goes."""
+        async with await self._send(call, reference) as response:
+            if response.status != expected and not (expected == 201 and response.status == 204):
+                raise await _refusal(response, reference, call.credentials)
+            return urljoin(str(response.url), response.headers.get("Location", ""))
+
+    async def push_manifest(
+        self, reference: Reference, data: bytes, media_type: str, credentials: Credentials | None
+    ) -> Descriptor:
+        digest = digest_of(data)
+        name = reference.tag or digest
+        call = self._call(reference, "PUT", f"manifests/{name}", credentials, push=True)
+        call = replace(call, headers={"Content-Type": media_type}, body=data)
+        async with await self._send(call, reference) as response:
+            if response.status not in (200, 201):
+                raise await _refusal(response, reference, credentials)
+        return Descriptor(media_type=media_type, digest=digest, size=len(data))
+
+    async def login(self, credentials: Credentials) -> str:
+        address = credentials.server_address
+        host = address.partition("://")[2] or address
+        registry = DEFAULT_REGISTRY if address in _HUB_LOGINS else host.partition("/")[0]
+        call = Call(registry=registry, method="GET", path="", credentials=credentials)
+        async with await self._transport.send(call) as response:
+            if response.status in (401, 403):
+                challenges = parse_challenges(response.headers.get("WWW-Authenticate", ""))
+                ways = ", ".join(item.scheme for item in challenges) or "no scheme"
+                raise UnauthorizedError(
+                    f"login attempt to {host_of(registry)} failed: unauthorized ({ways})",
+                    hint="check the user name and the password",
+                )
+            if response.status != 200:
+                raise UnavailableError(f"{host_of(registry)} answers {response.status} to a login")
+        return ""
+
+    def _call(
+        self,
+        reference: Reference,
+        method: str,
+        path: str,
+        credentials: Credentials | None,
+        *,
+        push: bool = False,
+    ) -> Call:
+        actions = "pull,push" if push else "pull"
+        return Call(
+            registry=reference.registry,
+            method=method,
+            path=f"{reference.repository}/{path}",
+            credentials=credentials,
+            scope=f"repository:{reference.repository}:{actions}",
+        )
+
+    async def _send(self, call: Call, reference: Reference) -> aiohttp.ClientResponse:
+        try:
+            return await self._transport.send(call)
+        except UnauthorizedError as error:
+            if call.credentials is None and "push" not in call.scope:
+                # As Docker says it: an anonymous user cannot tell a private repository from none.
+                raise NotFoundError(_denied(reference), hint=error.hint) from error
+            raise
+        except StackctlError as error:
+            raise with_context(error, str(reference)) from error
+
+
+def _first(index: Index, reference: Reference) -> Descriptor:
+    if not index.manifests:
+        raise NotFoundError(f"{reference}: the index is empty")
+    return index.manifests[0]
+
+
+async def _refusal(
+    response: aiohttp.ClientResponse, reference: Reference, credentials: Credentials | None
+) -> StackctlError:
+    """Return the error that an answer stands for, naming the registry."""
+    detail = await _detail(response)
+    tried = f"tried {host_of(reference.registry)}: {detail or response.status}"
+    match response.status:
+        case 404:
+            return NotFoundError(f"manifest for {reference} not found: {tried}")
+        case 401 if credentials is None and response.method in ("GET", "HEAD"):
+            return NotFoundError(_denied(reference), hint="log in first if it is private")
+        case 401:
+            return UnauthorizedError(f"unauthorized: {reference}: {tried}", hint="log in first")
+        case 403:
+            return ForbiddenError(f"access to {reference} is denied: {tried}")
+        case 429:
+            return UnavailableError(
+                f"toomanyrequests: {reference}: {tried}", hint="try again later"
+            )
+        case status if status >= 500:
+            return UnavailableError(f"{reference}: {tried}")
+    return InvalidInputError(f"{reference}: the registry refuses: {tried}")
+
+
+def _denied(reference: Reference) -> str:
+    return (
+        f"pull access denied for {reference.name}, repository does not exist or may require "
+        f"'docker login': tried {host_of(reference.registry)}: denied"
+    )
+
+
+async def _detail(response: aiohttp.ClientResponse) -> str:
+    """Return what the registry says about its refusal (distribution specification, error codes)."""
+    with contextlib.suppress(StackctlError, ValueError, TypeError, KeyError, AttributeError):
+        errors = json.loads(await read_bounded(response, 65_536))["errors"]
+        texts = [
+            f"{str(item['code']).lower().replace('_', ' ')}: {item['message']}" for item in errors
+        ]
+        return "; ".join(texts)[:500]
+    return ""
+
+
+def _part_headers(at: int, length: int) -> dict[str, str]:
+    return {
+        "Content-Type": "application/octet-stream",
+        "Content-Length": str(length),
+        "Content-Range": f"{at}-{at + length - 1}",
+    }
+
+
+def _whole_headers(size: int) -> dict[str, str]:
+    return {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+
+
+def _reader(
+    path: Path, start: int, length: int, progress: Callable[[int], None] | None
+) -> Callable[[], AsyncIterator[bytes]]:
+    async def read() -> AsyncIterator[bytes]:
+        file = await asyncio.to_thread(open, path, "rb", 0)
+        try:
+            await asyncio.to_thread(file.seek, start)
+            left = length
+            while left:
+                data = await asyncio.to_thread(file.read, min(left, _PIECE))
+                if not data:
+                    return
+                left -= len(data)
+                yield data
+                if progress is not None:
+                    progress(start + length - left)
+        finally:
+            file.close()
+
+    return read

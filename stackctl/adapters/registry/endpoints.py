@@ -1,0 +1,75 @@
+"""Where a registry is: its host, the schemes to try, its certificates (Docker's certs.d directory)."""
+
+import ipaddress
+import ssl
+import urllib.request
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from stackctl.oci.reference import DEFAULT_REGISTRY
+
+_HUB = "registry-1.docker.io"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One way to a registry. ``verify`` is False for an insecure one's TLS; ``base`` ends without "/"."""
+
+    base: str
+    verify: bool = True
+
+
+def endpoints(registry: str, insecure: Collection[str]) -> list[Endpoint]:
+    """Return the ways to a registry, the best first: TLS; for an insecure one TLS unverified, then plain HTTP."""
+    host = _HUB if registry == DEFAULT_REGISTRY else registry
+    if not is_insecure(registry, insecure):
+        return [Endpoint(base=f"https://{host}")]
+    return [Endpoint(base=f"https://{host}", verify=False), Endpoint(base=f"http://{host}")]
+
+
+def is_insecure(registry: str, insecure: Collection[str]) -> bool:
+    """Tell whether plain HTTP will do: loopback, and what was configured (names, name:port, CIDR)."""
+    host = registry.rpartition(":")[0] if _has_port(registry) else registry
+    if registry in insecure or host in insecure or host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    if address.is_loopback:
+        return True
+    for item in insecure:
+        try:
+            if address in ipaddress.ip_network(item, strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def tls_context(registry: str, certs_directory: Path, *, verify: bool) -> ssl.SSLContext:
+    """Return the TLS settings of a registry: certs.d/HOST[:PORT]/*.crt to trust, *.cert with *.key to show."""
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    home = certs_directory / registry
+    if home.is_dir():
+        for authority in sorted(home.glob("*.crt")):
+            context.load_verify_locations(authority)
+        for certificate in sorted(home.glob("*.cert")):
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    return context
+
+
+def proxy_for(url_scheme: str, host: str) -> str | None:
+    """Return the proxy that the environment names for a host (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
+    proxies = urllib.request.getproxies_environment()
+    if url_scheme not in proxies or urllib.request.proxy_bypass(host):
+        return None
+    return proxies[url_scheme]
+
+
+def _has_port(registry: str) -> bool:
+    return ":" in registry.rpartition("]")[2]

@@ -1,0 +1,482 @@
+"""LayerStore by overlayfs: layers as directories named by chain ID, snapshots as overlays on them.
+
+On disk, below the data root::
+
+    layers/<hex>/fs            a layer's files, overlayfs's own marks for what is deleted
+    layers/<hex>/layer.json    what it is; written last, so that a layer without it is not there
+    layers/l/<short>           a short link to fs, for kernels that take a mount's options as one string
+    snapshots/<key>/           upper, work, merged (the mount point), snapshot.json
+
+A layer's files are not flushed one by one: the file system is flushed in the background, and what was not flushed when
+the machine went down is removed at the next start and unpacked again from its blob, which was.
+"""
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import re
+import stat
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from stackctl.adapters.storage.content import BlobStore
+from stackctl.adapters.storage.layers import JobResult, PackJob, UnpackJob, pack, unpack
+from stackctl.adapters.storage.treewriter import OPAQUE_XATTR
+from stackctl.contracts.storage import Change, PackedLayer
+from stackctl.errors import HostError, InvalidInputError, NotFoundError
+from stackctl.host.files import atomic_write, directory_fd, remove_tree, sync_filesystem, tree_usage
+from stackctl.host.mounts import Overlay, bind, is_mount_point, overlay, unmount
+from stackctl.oci.descriptor import OCI_LAYER
+from stackctl.oci.digest import chain_ids, check_digest, digest_of
+from stackctl.values import from_json, to_json
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_FLUSH_AFTER = 2.0
+_MODIFIED, _ADDED, _DELETED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layer:
+    """layer.json. ``boot_id`` is "" once the files are known to be on the disk."""
+
+    chain_id: str
+    diff_id: str
+    size: int
+    link: str
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    """snapshot.json. A ``volatile`` one is never flushed: it is worthless after a crash anyway."""
+
+    layers: tuple[str, ...]
+    volatile: bool = False
+
+
+class OverlayStore:
+    """Layers and snapshots below ``data_root``; short-lived views below ``run_root``. One process at a time."""
+
+    def __init__(
+        self, data_root: Path, run_root: Path, content: BlobStore, *, boot_id: str
+    ) -> None:
+        self._layers_root = data_root / "layers"
+        self._links = self._layers_root / "l"
+        self._temporary = data_root / "tmp"
+        self._snapshots_root = data_root / "snapshots"
+        self._views = run_root / "views"
+        self._content = content
+        self._boot_id = boot_id
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._slots = asyncio.Semaphore(max(2, min(4, os.cpu_count() or 2)))
+        self._flush: asyncio.Task[None] | None = None
+        for directory in (
+            self._layers_root, self._links, self._temporary, self._snapshots_root, self._views,
+            self._temporary / "empty",
+        ):  # fmt: skip
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._known = {layer.chain_id: layer for layer in self._scan()}
+        self._numbers = _next_link(self._links)
+
+    async def recover(self) -> None:
+        """Remove half-made layers, layers that may have lost bytes in a crash of the machine, and old views."""
+        for layer in [
+            item for item in self._known.values() if item.boot_id not in ("", self._boot_id)
+        ]:
+            await self.remove(layer.chain_id)
+        named = {_hex(chain_id) for chain_id in self._known} | {"l"}
+        for left in (
+            *(path for path in self._layers_root.iterdir() if path.name not in named),
+            *(path for path in self._temporary.iterdir() if path.name != "empty"),
+        ):
+            await asyncio.to_thread(remove_tree, left)
+        for view in list(self._views.iterdir()):
+            await asyncio.to_thread(unmount, view)
+            await asyncio.to_thread(view.rmdir)
+
+    async def close(self) -> None:
+        """Finish flushing; mounts stay."""
+        if self._flush is not None:
+            self._flush.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._flush
+            await self._mark_flushed()
+
+    # Layers
+
+    def has(self, chain_id: str) -> bool:
+        return chain_id in self._known
+
+    async def unpack(self, chain_id: str, blob: Path, media_type: str, diff_id: str) -> int:
+        del media_type  # what the bytes say is what counts; registries mislabel
+        check_digest(chain_id)
+        async with self._lock(chain_id):
+            if chain_id in self._known:
+                return self._known[chain_id].size
+            async with self._slots:
+                temporary = await asyncio.to_thread(self._new_directory)
+                try:
+                    job = UnpackJob(blob=str(blob), target=str(temporary / "fs"), diff_id=diff_id)
+                    result = await unpack(job)
+                    return await self._publish(
+                        temporary, chain_id, diff_id or result.digest, result.size
+                    )
+                finally:
+                    await asyncio.to_thread(remove_tree, temporary)
+
+    async def size(self, chain_id: str) -> int:
+        return self._layer(chain_id).size
+
+    async def remove(self, chain_id: str) -> None:
+        async with self._lock(chain_id):
+            layer = self._known.pop(chain_id, None)
+            if layer is None:
+                return
+            if layer.link:
+                (self._links / layer.link).unlink(missing_ok=True)
+            # Renamed first, so that a crash in the middle does not leave half a layer under its name.
+            trash = self._temporary / os.urandom(8).hex()
+            with contextlib.suppress(FileNotFoundError):
+                (self._layers_root / _hex(chain_id)).rename(trash)
+                await asyncio.to_thread(remove_tree, trash)
+
+    async def layers(self) -> Sequence[str]:
+        return tuple(self._known)
+
+    # Snapshots
+
+    async def prepare(self, key: str, layers: Sequence[str], *, volatile: bool = False) -> None:
+        home = self._home(key)
+        for chain_id in layers:
+            self._layer(chain_id)
+        async with self._lock(key):
+            if (home / "snapshot.json").exists():
+                return
+            await asyncio.to_thread(
+                self._make_snapshot, home, _Snapshot(layers=tuple(layers), volatile=volatile)
+            )
+
+    async def mount(self, key: str) -> Path:
+        home = self._home(key)
+        async with self._lock(key):
+            return await asyncio.to_thread(self._mount, key, home)
+
+    async def unmount(self, key: str) -> None:
+        home = self._home(key)
+        async with self._lock(key):
+            await asyncio.to_thread(unmount, home / "merged")
+
+    async def discard(self, key: str) -> None:
+        home = self._home(key)
+        async with self._lock(key):
+            if not home.exists():
+                return
+            await asyncio.to_thread(unmount, home / "merged")
+            trash = self._temporary / os.urandom(8).hex()
+            home.rename(trash)
+            await asyncio.to_thread(remove_tree, trash)
+
+    async def snapshots(self) -> Sequence[str]:
+        return sorted(path.name for path in self._snapshots_root.iterdir())
+
+    async def commit(
+        self, key: str, parent: Sequence[str], *, consume: bool = False
+    ) -> PackedLayer | None:
+        """See LayerStore. With ``consume`` the snapshot's files become the layer's and the snapshot is discarded."""
+        home = self._home(key)
+        self._snapshot(key)
+        target = self._content.new_file()
+        async with self._lock(key):
+            try:
+                packed = await pack(PackJob(source=str(home / "upper"), target=str(target)))
+                if not packed.entries:
+                    return None
+                blob = await self._content.adopt(target, packed.digest, packed.length, OCI_LAYER)
+            finally:
+                target.unlink(missing_ok=True)
+            chain_id = _chain(parent, packed.digest)
+            if consume:
+                size = await self._promote(home, chain_id, packed)
+            else:
+                size = await self.unpack(
+                    chain_id, self._content.path(packed.digest), OCI_LAYER, packed.digest
+                )
+        if consume:
+            await self.discard(key)
+        return PackedLayer(chain_id=chain_id, diff_id=packed.digest, blob=blob, size=size)
+
+    async def changes(self, key: str) -> Sequence[Change]:
+        snapshot = self._snapshot(key)
+        lowers = [str(self._files(chain_id)) for chain_id in reversed(snapshot.layers)]
+        return await asyncio.to_thread(_changes, str(self._home(key) / "upper"), lowers)
+
+    async def usage(self, key: str) -> int:
+        self._snapshot(key)
+        return await asyncio.to_thread(tree_usage, self._home(key) / "upper")
+
+    @contextlib.asynccontextmanager
+    async def view(self, layers: Sequence[str]) -> AsyncIterator[Path]:
+        target = self._views / os.urandom(8).hex()
+        lowers = self._lowers(layers)
+        target.mkdir(mode=0o700)
+        try:
+            if len(lowers.lowers) == 1:
+                await asyncio.to_thread(bind, lowers.lowers[0], target, read_only=True)
+            else:
+                await asyncio.to_thread(overlay, target, lowers)
+            yield target
+        finally:
+            await asyncio.to_thread(unmount, target)
+            with contextlib.suppress(OSError):
+                target.rmdir()
+
+    # What the above is made of
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def _layer(self, chain_id: str) -> _Layer:
+        try:
+            return self._known[chain_id]
+        except KeyError:
+            raise NotFoundError(f"the layer {chain_id} is not unpacked") from None
+
+    def _files(self, chain_id: str) -> Path:
+        self._layer(chain_id)
+        return self._layers_root / _hex(chain_id) / "fs"
+
+    def _home(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise InvalidInputError(f'"{key[:200]}" is not a possible snapshot key')
+        return self._snapshots_root / key
+
+    def _snapshot(self, key: str) -> _Snapshot:
+        try:
+            data = (self._home(key) / "snapshot.json").read_bytes()
+        except FileNotFoundError:
+            raise NotFoundError(f"the snapshot {key} does not exist") from None
+        return from_json(_Snapshot, json.loads(data))
+
+    def _scan(self) -> list[_Layer]:
+        found = []
+        for home in self._layers_root.iterdir():
+            with contextlib.suppress(OSError, ValueError, InvalidInputError):
+                found.append(from_json(_Layer, json.loads((home / "layer.json").read_bytes())))
+        return found
+
+    def _new_directory(self) -> Path:
+        path = self._temporary / os.urandom(8).hex()
+        path.mkdir(mode=0o700)
+        (path / "fs").mkdir(mode=0o755)
+        (path / "fs").chmod(0o755)
+        return path
+
+    async def _publish(self, temporary: Path, chain_id: str, diff_id: str, size: int) -> int:
+        self._numbers += 1
+        layer = _Layer(
+            chain_id=chain_id,
+            diff_id=diff_id,
+            size=size,
+            link=_base36(self._numbers),
+            boot_id=self._boot_id,
+        )
+        home = self._layers_root / _hex(chain_id)
+
+        def work() -> None:
+            _write(temporary / "layer.json", layer)
+            if home.exists():
+                remove_tree(home)
+            temporary.rename(home)
+            (self._links / layer.link).symlink_to(f"../{home.name}/fs")
+
+        await asyncio.to_thread(work)
+        self._known[chain_id] = layer
+        if self._flush is None or self._flush.done():
+            self._flush = asyncio.create_task(self._flush_later(), name="flush layers")
+        return size
+
+    async def _promote(self, home: Path, chain_id: str, packed: JobResult) -> int:
+        """Make the upper of an unmounted snapshot the layer itself."""
+        async with self._lock(chain_id):
+            if chain_id in self._known:
+                return self._known[chain_id].size
+            await asyncio.to_thread(unmount, home / "merged")
+            temporary = await asyncio.to_thread(self._new_directory)
+            try:
+                (temporary / "fs").rmdir()
+                (home / "upper").rename(temporary / "fs")
+                size = await asyncio.to_thread(tree_usage, temporary / "fs")
+                return await self._publish(temporary, chain_id, packed.digest, size)
+            finally:
+                await asyncio.to_thread(remove_tree, temporary)
+
+    async def _flush_later(self) -> None:
+        await asyncio.sleep(_FLUSH_AFTER)
+        await self._mark_flushed()
+
+    async def _mark_flushed(self) -> None:
+        waiting = [layer for layer in self._known.values() if layer.boot_id]
+        if not waiting:
+            return
+
+        def work() -> None:
+            with directory_fd(self._layers_root) as fd:
+                sync_filesystem(fd)
+
+        # What is not marked is only unpacked once more after the next crash.
+        with contextlib.suppress(OSError, HostError):
+            await asyncio.to_thread(work)
+            for layer in waiting:
+                if self._known.get(layer.chain_id) is layer:
+                    flushed = replace(layer, boot_id="")
+                    _write(self._layers_root / _hex(layer.chain_id) / "layer.json", flushed)
+                    self._known[layer.chain_id] = flushed
+
+    def _make_snapshot(self, home: Path, snapshot: _Snapshot) -> None:
+        for directory in (home, home / "work", home / "merged"):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        upper = home / "upper"
+        upper.mkdir(mode=0o755, exist_ok=True)
+        top = self._files(snapshot.layers[-1]).lstat() if snapshot.layers else None
+        # The merged root shows the upper's own mode and owner: take over what the image's root has.
+        upper.chmod(stat.S_IMODE(top.st_mode) if top else 0o755)
+        if top and (top.st_uid, top.st_gid) != (os.geteuid(), os.getegid()):
+            os.chown(upper, top.st_uid, top.st_gid)
+        _write(home / "snapshot.json", snapshot)
+
+    def _mount(self, key: str, home: Path) -> Path:
+        snapshot = self._snapshot(key)
+        target = home / "merged"
+        if is_mount_point(target):
+            return target
+        lowers = self._lowers(snapshot.layers)
+        if snapshot.volatile:
+            # The kernel marks the work directory so that it is not used twice; after a crash the mark stays.
+            remove_tree(home / "work")
+            (home / "work").mkdir(mode=0o700)
+        overlay(
+            target,
+            replace(lowers, upper=home / "upper", work=home / "work", volatile=snapshot.volatile),
+        )
+        return target
+
+    def _lowers(self, layers: Sequence[str]) -> Overlay:
+        """Return the overlay of the layers, the topmost first as the kernel wants them."""
+        ordered = list(reversed(layers))
+        if not ordered:
+            return Overlay(lowers=[self._temporary / "empty"])
+        return Overlay(
+            lowers=[self._files(chain_id) for chain_id in ordered],
+            links=self._links,
+            short_names=[self._layer(chain_id).link for chain_id in ordered],
+        )
+
+
+def _changes(upper: str, lowers: Sequence[str]) -> list[Change]:
+    found: list[Change] = []
+    _compare(upper, list(lowers), "", found)
+    return sorted(found, key=lambda change: change.path)
+
+
+def _compare(upper: str, lowers: list[str], prefix: str, found: list[Change]) -> None:
+    names = set()
+    with os.scandir(upper) as scan:
+        for entry in scan:
+            names.add(entry.name)
+            path = f"{prefix}/{entry.name}"
+            info = entry.stat(follow_symlinks=False)
+            below, visible = _below(lowers, entry.name)
+            if _is_whiteout(info):
+                found.append(Change(path=path, kind=_DELETED))
+            elif not stat.S_ISDIR(info.st_mode):
+                found.append(Change(path=path, kind=_ADDED if below is None else _MODIFIED))
+            else:
+                before = len(found)
+                _compare(entry.path, visible, path, found)
+                if below is None:
+                    found.append(Change(path=path, kind=_ADDED))
+                elif len(found) > before or not _alike(info, below):
+                    # A directory is there for the sake of what is in it, or because it was itself changed.
+                    found.append(Change(path=path, kind=_MODIFIED))
+    if lowers and _is_opaque(upper):
+        hidden = {path.name for lower in lowers for path in Path(lower).iterdir()} - names
+        found.extend(
+            Change(path=f"{prefix}/{name}", kind=_DELETED)
+            for name in hidden
+            if _below(lowers, name)[0] is not None
+        )
+
+
+def _below(lowers: Sequence[str], name: str) -> tuple[os.stat_result | None, list[str]]:
+    """Return what the layers show under a name, and the directories that are merged there."""
+    first: os.stat_result | None = None
+    merged: list[str] = []
+    for lower in lowers:
+        path = f"{lower}/{name}"
+        try:
+            info = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if _is_whiteout(info):
+            break
+        first = first or info
+        if not stat.S_ISDIR(info.st_mode):
+            break
+        merged.append(path)
+        if _is_opaque(path):
+            break
+    return first, merged if first and stat.S_ISDIR(first.st_mode) else []
+
+
+def _is_whiteout(info: os.stat_result) -> bool:
+    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
+
+
+def _is_opaque(path: str) -> bool:
+    try:
+        return os.getxattr(path, OPAQUE_XATTR, follow_symlinks=False) == b"y"
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EPERM):
+            return False
+        raise
+
+
+def _alike(upper: os.stat_result, lower: os.stat_result) -> bool:
+    return (upper.st_mode, upper.st_uid, upper.st_gid, int(upper.st_mtime)) == (
+        lower.st_mode,
+        lower.st_uid,
+        lower.st_gid,
+        int(lower.st_mtime),
+    )
+
+
+def _chain(parent: Sequence[str], diff_id: str) -> str:
+    return digest_of(f"{parent[-1]} {diff_id}".encode()) if parent else chain_ids([diff_id])[0]
+
+
+def _hex(chain_id: str) -> str:
+    return chain_id.partition(":")[2]
+
+
+def _write(path: Path, value: object) -> None:
+    try:
+        atomic_write(path, json.dumps(to_json(value)).encode(), durable=False)
+    except OSError as error:
+        raise HostError(f"cannot write {path}: {error.strerror}", errno=error.errno or 0) from error
+
+
+def _next_link(links: Path) -> int:
+    return max((int(path.name, 36) for path in links.iterdir()), default=0)
+
+
+def _base36(number: int) -> str:
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    text = ""
+    while number:
+        number, rest = divmod(number, 36)
+        text = digits[rest] + text
+    return text or "0"

@@ -1,0 +1,119 @@
+"""Cache keys, and the steps that were built before.
+
+A key is the digest of all that a step's result depends on: the state it starts from (layers and configuration,
+content-addressed themselves), the instruction with its variables replaced, the build arguments it can see, and the
+content of what it copies: names, modes, owners, bytes, never times. What a key leads to is the configuration blob of
+the state after the step; it holds the layers' diff IDs, so a hit costs one small read.
+"""
+
+import asyncio
+import hashlib
+import json
+from dataclasses import replace
+from weakref import WeakValueDictionary
+
+from stackctl.builder.image import State, decode_cached, encode, identity
+from stackctl.contracts.clock import Clock
+from stackctl.contracts.state import BuildCacheRecord, StateStore
+from stackctl.contracts.storage import ContentStore, LayerStore
+from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.oci.descriptor import OCI_CONFIG
+from stackctl.values import Json
+
+_VERSION = 1
+_TOUCH_AFTER = 3600.0
+
+
+def step_key(state: State, instruction: Json) -> str:
+    """Return the key of a step: ``instruction`` is everything the result depends on beside the state."""
+    # The history counts as well: it is part of the image that a hit gives.
+    history = [entry.created_by for entry in state.document.history]
+    text = json.dumps([_VERSION, identity(state), list(history), instruction], sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()}"
+
+
+class BuildCache:
+    """What was built before, by key. Lasts over restarts; a step whose layer or blob is gone is forgotten."""
+
+    def __init__(
+        self, store: StateStore, content: ContentStore, layers: LayerStore, clock: Clock
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._content = content
+        self._layers = layers
+        self._records: dict[str, BuildCacheRecord] | None = None
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._blobs: dict[str, bytes] = {}
+
+    def lock(self, key: str) -> asyncio.Lock:
+        """Return the lock under which a step is built, so that builds at the same time share it."""
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    async def find(self, key: str, before: State) -> State | None:
+        """Return the state after the step, or None."""
+        records = self._load()
+        record = records.get(key)
+        if record is None:
+            return None
+        try:
+            data = self._blobs.get(record.image_id)
+            if data is None or not self._content.has(record.image_id):
+                data = await self._content.read(record.image_id)
+                self._blobs[record.image_id] = data
+            after = decode_cached(data, before)
+        except (NotFoundError, InvalidInputError, ValueError):
+            self._forget(record)
+            return None
+        fresh = list(zip(after.layers, after.blobs, strict=True))[len(before.layers) :]
+        if not all(self._layers.has(one) and self._content.has(blob.digest) for one, blob in fresh):
+            self._forget(record)
+            return None
+        now = self._clock.now()
+        if now - record.used_at > _TOUCH_AFTER:
+            self._save(replace(record, used_at=now))
+        return after
+
+    async def remember(self, key: str, after: State) -> None:
+        """Store what a step led to."""
+        descriptor = await self._content.put(encode(after), OCI_CONFIG)
+        self._save(
+            BuildCacheRecord(
+                id=key,
+                image_id=descriptor.digest,
+                used_at=self._clock.now(),
+                layers=after.layers,
+                blobs=(descriptor.digest, *(blob.digest for blob in after.blobs)),
+            )
+        )
+
+    def note(self, name: str) -> str:
+        """Return a digest noted under a name, "" when there is none."""
+        record = self._load().get(f"note:{name}")
+        return record.image_id if record else ""
+
+    def save_note(self, name: str, digest: str) -> None:
+        """Note a digest that was costly to compute (of files in a stage)."""
+        self._save(BuildCacheRecord(id=f"note:{name}", image_id=digest, used_at=self._clock.now()))
+
+    def prune(self) -> int:
+        """Forget every step; return how many there were. Blobs and layers go with the store's own collection."""
+        records = self._load()
+        count = len(records)
+        for record in list(records.values()):
+            self._forget(record)
+        return count
+
+    def _load(self) -> dict[str, BuildCacheRecord]:
+        if self._records is None:
+            self._records = {record.id: record for record in self._store.load(BuildCacheRecord)}
+        return self._records
+
+    def _save(self, record: BuildCacheRecord) -> None:
+        self._load()[record.id] = record
+        self._store.save(record)
+
+    def _forget(self, record: BuildCacheRecord) -> None:
+        self._load().pop(record.id, None)
+        self._blobs.pop(record.image_id, None)
+        self._store.delete(record)

@@ -1,0 +1,234 @@
+"""The build context as received, and trees of files that COPY and ADD read from.
+
+A *tree* is a directory on the host seen as a root of its own: the context, or a stage's or image's files. Paths in it
+are relative with slashes; a symlink never leads out of it. The context's .dockerignore is applied here as well, since
+what was sent may hold more than it should.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import posixpath
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stackctl.builder.parser import MAX_SIZE
+from stackctl.contracts.storage import RootTree
+from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.ignore import Ignore, path_matcher
+
+_MAX_LINKS = 40
+_DIGESTS_KEPT = 200_000
+_WILDCARD = re.compile(r"[*?\[\\]")
+
+
+class Digests:
+    """SHA-256 of files, remembered by what stat says of them (device, inode, size, times)."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int, int, int, int], str] = {}
+
+    def of(self, path: str, info: os.stat_result) -> str:
+        """Return the hexadecimal digest of a regular file; blocks."""
+        key = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+        found = self._known.get(key)
+        if found is None:
+            with open(path, "rb", buffering=0) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if len(self._known) >= _DIGESTS_KEPT:
+                self._known.clear()
+            self._known[key] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One thing in a tree: ``path`` relative to the tree, ``info`` of the thing itself (a symlink is not followed)."""
+
+    path: str
+    info: os.stat_result
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.info.st_mode)
+
+
+class Tree:
+    """Files below a root. Every call blocks; call it from a thread."""
+
+    def __init__(
+        self, root: Path, digests: Digests, *, ignore: Ignore | None = None, ours: bool = False
+    ) -> None:
+        self.root = os.fspath(root)
+        self.ours = ours
+        self._digests = digests
+        self._ignore = ignore or Ignore(())
+
+    def host_path(self, path: str) -> str:
+        return f"{self.root}/{path}" if path else self.root
+
+    def find(self, path: str) -> Node:
+        """Return what the path leads to, symlinks followed inside the tree; raises NotFoundError."""
+        waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        done: list[str] = []
+        links = 0
+        info = os.lstat(self.root)
+        while waiting:
+            part = waiting.pop()
+            if part == "..":
+                if done:
+                    done.pop()
+                continue
+            if part in ("", "."):
+                continue
+            name = "/".join([*done, part])
+            info = self._lstat(name, path)
+            if stat.S_ISLNK(info.st_mode):
+                links += 1
+                if links > _MAX_LINKS:
+                    raise NotFoundError(f"{path}: too many levels of symbolic links")
+                target = str(Path(self.host_path(name)).readlink())
+                if target.startswith("/"):
+                    done = []
+                waiting.extend(reversed(target.split("/")))
+                continue
+            done.append(part)
+            if waiting and not stat.S_ISDIR(info.st_mode):
+                raise NotFoundError(f"stat {path}: not a directory")
+        name = "/".join(done)
+        if name and self._ignore.ignores(name) and not stat.S_ISDIR(info.st_mode):
+            raise NotFoundError(f"stat {path}: file does not exist")
+        return Node(path=name, info=os.lstat(self.host_path(name)))
+
+    def _lstat(self, name: str, asked: str) -> os.stat_result:
+        try:
+            return os.lstat(self.host_path(name))
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError(f"stat {asked}: file does not exist") from None
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"stat {asked[:200]}: {error}") from error
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the paths that match a source pattern (path.Match per component), sorted; [] when none does."""
+        clean = posixpath.normpath("/" + pattern).lstrip("/")
+        if not _WILDCARD.search(clean):
+            return [clean]
+        found = [""]
+        for part in clean.split("/"):
+            wild = _WILDCARD.search(part)
+            matches = path_matcher(part) if wild else part.__eq__
+            following: list[str] = []
+            for base in found:
+                with contextlib.suppress(NotADirectoryError, FileNotFoundError):
+                    following += [
+                        f"{base}/{name}" if base else name
+                        for name in _names(self.host_path(base))
+                        if matches(name)
+                    ]
+            found = following
+        return sorted(path for path in found if not self._ignore.ignores(path))
+
+    def walk(self, path: str) -> Iterator[Node]:
+        """Yield everything below a directory, parents first, names sorted; sockets are left out."""
+        if not self._ignore:
+            yield from self._plain(path)
+            return
+        for relative, entry in self._ignore.walk(self.root):
+            if not path or relative.startswith(f"{path}/"):
+                yield Node(path=relative, info=entry.stat(follow_symlinks=False))
+
+    def _plain(self, path: str) -> Iterator[Node]:
+        with os.scandir(self.host_path(path)) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+        for entry in entries:
+            info = entry.stat(follow_symlinks=False)
+            if stat.S_ISSOCK(info.st_mode):
+                continue
+            below = f"{path}/{entry.name}" if path else entry.name
+            yield Node(path=below, info=info)
+            if stat.S_ISDIR(info.st_mode):
+                yield from self._plain(below)
+
+    def fingerprint(self, node: Node) -> str:
+        """Return what the cache knows of a node: kind, mode, owner and content; never a time."""
+        info = node.info
+        owner = "" if self.ours else f" {info.st_uid}:{info.st_gid}"
+        head = f"{info.st_mode:o}{owner}"
+        host = self.host_path(node.path)
+        if stat.S_ISREG(info.st_mode):
+            return f"{head} {self._digests.of(host, info)}"
+        if stat.S_ISLNK(info.st_mode):
+            return f"{head} {Path(host).readlink()}"
+        if stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
+            return f"{head} {info.st_rdev}"
+        return head
+
+
+def _names(directory: str) -> list[str]:
+    with os.scandir(directory) as scan:
+        return [entry.name for entry in scan]
+
+
+class Context:
+    """The received context on disk. ``dockerfile`` is its text, ``name`` how messages call it."""
+
+    def __init__(self, root: Path, digests: Digests, *, temporary: bool) -> None:
+        self.root = root
+        self._temporary = temporary
+        self._digests = digests
+        self.tree = Tree(root, digests, ours=True)
+
+    def apply_ignore(self, dockerfile: str) -> None:
+        """Read .dockerignore (the Dockerfile's own one first) and hide what it names."""
+        for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
+            try:
+                text = self.read(name)
+            except NotFoundError:
+                continue
+            self.tree = Tree(self.root, self._digests, ignore=Ignore.parse(text), ours=True)
+            return
+
+    def read(self, name: str) -> str:
+        """Return a text file of the context; raises NotFoundError or InvalidInputError."""
+        plain = Tree(self.root, self._digests, ours=True)
+        node = plain.find(name)
+        if not stat.S_ISREG(node.info.st_mode):
+            raise InvalidInputError(f"{name} is not a regular file")
+        if node.info.st_size > MAX_SIZE:
+            raise InvalidInputError(f"{name} is larger than {MAX_SIZE >> 20} MiB")
+        with open(plain.host_path(node.path), "rb") as file:
+            data = file.read(MAX_SIZE + 1)
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(f"{name} is not UTF-8 text: {error.reason}") from error
+
+    def close(self) -> None:
+        """Remove it when it is a temporary one; may be called twice; blocks."""
+        if self._temporary:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+
+async def receive(
+    source: AsyncIterator[bytes] | Path, files: RootTree, digests: Digests, directory: Path
+) -> Context:
+    """Unpack the tar below ``directory``, or use a directory as it is. Raises InvalidInputError for a bad tar."""
+    if isinstance(source, Path):
+        if not await asyncio.to_thread(source.is_dir):
+            raise InvalidInputError(f"the build context {source} is not a directory")
+        return Context(source, digests, temporary=False)
+    await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+    root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="context-", dir=directory))
+    context = Context(root, digests, temporary=True)
+    try:
+        await files.unpack(root, "/", source)
+    except BaseException:
+        await asyncio.to_thread(context.close)
+        raise
+    return context

@@ -1,0 +1,119 @@
+"""The state of a stage between two steps: an image configuration and the layers below it; pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from stackctl.contracts.state import HistoryEntry, ImageConfig, ImageRecord
+from stackctl.contracts.storage import PackedLayer
+from stackctl.engine.image_config import (
+    ImageDocument,
+    config_tree,
+    document_bytes,
+    document_tree,
+    parse_document,
+)
+from stackctl.oci.descriptor import OCI_LAYER, Descriptor
+from stackctl.oci.digest import chain_ids
+from stackctl.oci.platform import Platform
+from stackctl.values import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """An image being made. ``layers`` are chain IDs and ``blobs`` what they were unpacked from, lowest first.
+
+    ``args`` are the build arguments in scope; they are no part of the image. ``parent`` is the ID of the FROM image.
+    """
+
+    document: ImageDocument
+    layers: tuple[str, ...] = ()
+    blobs: tuple[Descriptor, ...] = ()
+    args: Mapping[str, str] = field(default_factory=dict)
+    parent: str = ""
+
+    @property
+    def config(self) -> ImageConfig:
+        return self.document.config
+
+
+def scratch(platform: Platform) -> State:
+    """Return the state of FROM scratch."""
+    return State(
+        document=ImageDocument(
+            architecture=platform.architecture, variant=platform.variant, os=platform.os
+        )
+    )
+
+
+def of_record(record: ImageRecord, document: ImageDocument, blobs: Sequence[Descriptor]) -> State:
+    """Return the state that FROM an image starts with."""
+    return State(document=document, layers=record.layers, blobs=tuple(blobs), parent=record.id)
+
+
+def after_step(
+    state: State,
+    *,
+    config: ImageConfig,
+    created: str,
+    created_by: str,
+    layer: PackedLayer | None = None,
+    author: str = "",
+) -> State:
+    """Return the state one step further, with its line of history."""
+    document = state.document
+    entry = HistoryEntry(
+        created=created,
+        created_by=created_by,
+        author=author or document.author,
+        empty_layer=layer is None,
+    )
+    document = replace(
+        document,
+        config=config,
+        created=created,
+        author=author or document.author,
+        history=(*document.history, entry),
+        diff_ids=(*document.diff_ids, layer.diff_id) if layer else document.diff_ids,
+    )
+    return replace(
+        state,
+        document=document,
+        layers=(*state.layers, layer.chain_id) if layer else state.layers,
+        blobs=(*state.blobs, layer.blob) if layer else state.blobs,
+    )
+
+
+def encode(state: State) -> bytes:
+    """Return the configuration's bytes; the same state always gives the same."""
+    return document_bytes(document_tree(state.document))
+
+
+def decode_cached(data: bytes, before: State) -> State:
+    """Return the state that a cached step led to from ``before``.
+
+    Raises ValueError when the step stood on other layers, InvalidInputError when the bytes are damaged.
+    """
+    document = parse_document(data)
+    kept = before.document.diff_ids
+    if document.diff_ids[: len(kept)] != kept:
+        raise ValueError("the cached step has other layers below it")
+    fresh = tuple(
+        Descriptor(media_type=OCI_LAYER, digest=diff_id)
+        for diff_id in document.diff_ids[len(kept) :]
+    )
+    return replace(
+        before,
+        document=document,
+        layers=chain_ids(document.diff_ids),
+        blobs=(*before.blobs, *fresh),
+    )
+
+
+def identity(state: State) -> list[Json]:
+    """Return what a following step's result depends on: files, configuration and platform, but no times."""
+    document = state.document
+    return [
+        list(state.layers),
+        config_tree(document.config),
+        [document.os, document.architecture, document.variant, document.author],
+    ]

@@ -1,0 +1,41 @@
+"""stackctl build."""
+
+from typing import Annotated
+
+import typer
+
+from stackctl.cli.context import Session
+from stackctl.errors import InvalidInputError
+
+EPILOG = "Examples: stackctl build    stackctl build --no-cache web    stackctl build --build-arg VERSION=2"
+
+
+def command(
+    ctx: typer.Context,
+    services: Annotated[list[str] | None, typer.Argument(help="Only these services.")] = None,
+    no_cache: Annotated[bool, typer.Option(help="Run every step.")] = False,
+    pull: Annotated[bool, typer.Option(help="Pull base images first.")] = False,
+    build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for ARG.")] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No output but errors.")] = False,
+) -> None:
+    """Build the images of services that have a `build` section."""
+    for pair in build_arg or ():
+        if not pair.partition("=")[0]:
+            raise InvalidInputError(f'--build-arg: "{pair}" has no name', hint="NAME=VALUE")
+    session = Session.of(ctx, quiet=quiet)
+    stack = session.stack(tuple(services or ()))
+    names = [
+        name
+        for name, service in stack.services.items()
+        if service.build is not None and (not services or name in services)
+    ]
+    if not names:
+        session.note("no service has a build section")
+        return
+    session.build(stack, names, no_cache=no_cache, pull=pull, args=dict(_pairs(build_arg or [])))
+
+
+def _pairs(pairs: list[str]) -> list[tuple[str, str | None]]:
+    return [
+        (pair.partition("=")[0], pair.partition("=")[2] if "=" in pair else None) for pair in pairs
+    ]

@@ -1,0 +1,126 @@
+"""stackctl engine: the built-in engine's life."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from stackctl.cli.context import Session
+from stackctl.cli.render import tables
+from stackctl.errors import NotFoundError
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Start, stop and look at the built-in engine. Other commands start it when it is needed.",
+)
+
+
+@app.command()
+def start(ctx: typer.Context) -> None:
+    """Start the daemon; success when it runs already."""
+    session = Session.of(ctx)
+    started = session.daemon().start()
+    paths = session.paths()
+    session.note(f"engine {'started' if started else 'is running already'}: unix://{paths.socket}")
+
+
+@app.command()
+def stop(
+    ctx: typer.Context,
+    remove_all: Annotated[
+        bool,
+        typer.Option(
+            "--remove-all",
+            help="Remove every container and network of the engine first; images and volumes stay.",
+        ),
+    ] = False,
+) -> None:
+    """Stop the daemon. Containers go on running; the next command starts it again and adopts them."""
+    session = Session.of(ctx)
+    daemon = session.daemon()
+    if remove_all and (daemon.is_running() or daemon.has_state()):
+        daemon.start()
+        session.remove_everything()
+    stopped = daemon.stop()
+    session.note("engine stopped" if stopped else "engine was not running")
+
+
+@app.command()
+def restart(ctx: typer.Context) -> None:
+    """Replace the daemon under running containers."""
+    session = Session.of(ctx)
+    session.daemon().stop()
+    session.daemon().start()
+    session.note(f"engine restarted: unix://{session.paths().socket}")
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    layout: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+) -> None:
+    """Say whether it runs, where, and what it holds; exit code 3 when it does not run."""
+    session = Session.of(ctx)
+    paths = session.paths()
+    answer = session.daemon().status()
+    if layout == "json":
+        session.out(json.dumps(answer) + "\n")
+    elif answer["running"]:
+        session.out(
+            f"running  pid {answer['pid']}, version {answer['version']}\n"
+            f"socket   {paths.socket}\ndata     {paths.data_root}\nrun      {paths.run_root}\n"
+            f"holds    {answer['containers']} containers ({answer['containers_running']} running),"
+            f" {answer['images']} images\n"
+        )
+    else:
+        session.out(f"not running\nsocket   {paths.socket}\n")
+    if not answer["running"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+def logs(
+    ctx: typer.Context,
+    tail: Annotated[int, typer.Option("-n", "--tail", help="Only the last lines.")] = 0,
+) -> None:
+    """Print the daemon's own log."""
+    session = Session.of(ctx)
+    path = session.paths().daemon_log
+    if not path.exists():
+        raise NotFoundError(f"there is no log at {path}", hint="stackctl engine start")
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    session.out("".join(lines[-tail:] if tail else lines))
+
+
+@app.command()
+def env(
+    ctx: typer.Context,
+    shell: Annotated[str, typer.Option(help="sh, fish or json.")] = "sh",
+    unset: Annotated[bool, typer.Option("-u", "--unset", help="Undo it.")] = False,
+) -> None:
+    """Print what points docker and its SDKs here: eval "$(stackctl engine env)"."""
+    session = Session.of(ctx)
+    address = f"unix://{session.paths().socket}"
+    if shell == "json":
+        session.out(json.dumps({"DOCKER_HOST": address}) + "\n")
+    elif shell == "fish":
+        session.out("set -e DOCKER_HOST;\n" if unset else f"set -gx DOCKER_HOST {address};\n")
+    else:
+        session.out("unset DOCKER_HOST\n" if unset else f'export DOCKER_HOST="{address}"\n')
+    if not unset and not session.daemon().is_running():
+        session.daemon().start()
+
+
+@app.command()
+def check(
+    ctx: typer.Context,
+    layout: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+) -> None:
+    """Say what this machine has and lacks for the engine, with the command that mends it."""
+    session = Session.of(ctx)
+    tables.check_layout(layout)
+    sys.stdout.flush()
+    raise typer.Exit(session.daemon().check("json" if layout == "json" else "text"))

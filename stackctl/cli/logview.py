@@ -1,0 +1,126 @@
+"""Log lines of many containers on one terminal: a thread a container, prefixed, coloured, whole lines only."""
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stackctl.cli.render.containers import Listed
+from stackctl.errors import StackctlError
+from stackctl.orchestrator.apply.contract import Engine
+from stackctl.values import Json
+
+COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How lines look. ``tail`` "all" or a number; ``since`` and ``until`` as the Docker API takes them."""
+
+    prefix: bool = True
+    timestamps: bool = False
+    colour: bool = False
+    tail: str = "all"
+    since: str = ""
+    until: str = ""
+
+
+class LogView:
+    """Writes the logs of containers to standard output and standard error."""
+
+    def __init__(self, engine: Engine, look: Look, *, names: Sequence[str] = ()) -> None:
+        self._engine = engine
+        self._look = look
+        self._lock = threading.Lock()
+        self._width = max((len(name) for name in names), default=0)
+        self._threads: dict[str, threading.Thread] = {}
+        self._colours: dict[str, str] = {}
+        self._quiet = threading.Event()
+
+    def show(self, container: Listed, *, follow: bool, since: str = "") -> None:
+        """Start showing a container's log; once per container and life."""
+        old = self._threads.get(container.id)
+        if old is not None and old.is_alive():
+            return
+        thread = threading.Thread(
+            target=self._copy, args=(container, follow, since or self._look.since), daemon=True
+        )
+        self._threads[container.id] = thread
+        thread.start()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Return when every log shown has ended."""
+        for thread in list(self._threads.values()):
+            thread.join(timeout)
+
+    def hush(self) -> None:
+        """Write nothing more."""
+        self._quiet.set()
+
+    def say(self, name: str, text: str) -> None:
+        """Write a line of our own in a container's name."""
+        self._write(1, name, text.encode() + b"\n")
+
+    def _copy(self, container: Listed, follow: bool, since: str) -> None:
+        name = f"{container.service}-{container.number}" if container.service else container.name
+        self._width = max(self._width, len(name))
+        lines = _Lines(lambda stream, line: self._write(stream, name, line))
+        try:
+            for stream, piece in self._engine.logs(
+                container.id,
+                follow=follow,
+                tail=self._look.tail,
+                since=since,
+                until=self._look.until,
+                timestamps=self._look.timestamps,
+                terminal=_is_tty(self._engine.inspect_container(container.id)),
+            ):
+                lines.feed(stream, piece)
+        except (StackctlError, OSError):
+            # The container or the engine went away; what was said has been shown.
+            pass
+        lines.flush()
+
+    def _write(self, stream: int, name: str, line: bytes) -> None:
+        if self._quiet.is_set():
+            return
+        out = sys.stderr if stream == 2 else sys.stdout
+        with self._lock:
+            if self._look.prefix:
+                out.buffer.write(self._prefix(name))
+            out.buffer.write(line)
+            out.buffer.flush()
+
+    def _prefix(self, name: str) -> bytes:
+        text = f"{name.ljust(self._width)}  | "
+        if not self._look.colour:
+            return text.encode()
+        code = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
+        return f"\033[{code}m{text}\033[0m".encode()
+
+
+class _Lines:
+    """Whole lines from pieces, a buffer for each stream."""
+
+    def __init__(self, emit: Callable[[int, bytes], None]) -> None:
+        self._emit = emit
+        self._held: dict[int, bytes] = {}
+
+    def feed(self, stream: int, data: bytes) -> None:
+        *whole, rest = (self._held.get(stream, b"") + data).split(b"\n")
+        self._held[stream] = rest
+        for line in whole:
+            self._emit(stream, line + b"\n")
+
+    def flush(self) -> None:
+        for stream, rest in self._held.items():
+            if rest:
+                self._emit(stream, rest + b"\n")
+        self._held.clear()
+
+
+def _is_tty(about: Json) -> bool:
+    match about:
+        case {"Config": {"Tty": bool(tty)}}:
+            return tty
+    return False

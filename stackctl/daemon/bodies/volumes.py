@@ -1,0 +1,49 @@
+"""Volume bodies; pure."""
+
+import re
+
+from stackctl.api import times
+from stackctl.api.filters import Filters, flag, labels_match
+from stackctl.contracts.state import VolumeRecord
+from stackctl.errors import InvalidInputError
+from stackctl.values import JsonObject
+
+KEYS = frozenset({"dangling", "driver", "label", "name"})
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+
+
+def check_name(name: str) -> str:
+    """Return a volume name that may be used, or "" for an anonymous one; raises InvalidInputError."""
+    if name and not _NAME.fullmatch(name):
+        raise InvalidInputError(
+            f'invalid Name: "{name[:200]}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )
+    return name
+
+
+def volume_body(record: VolumeRecord, *, size: int | None = None, users: int = 0) -> JsonObject:
+    """Return one volume; with its size in bytes where the disk usage is asked for."""
+    body: JsonObject = {
+        "CreatedAt": times.rfc3339(float(int(record.created))),
+        "Driver": record.driver,
+        "Labels": {**record.labels} or None,
+        "Mountpoint": record.mountpoint,
+        "Name": record.name,
+        "Options": {**record.options} or None,
+        "Scope": "local",
+    }
+    if size is not None:
+        body["UsageData"] = {"RefCount": users, "Size": size}
+    return body
+
+
+def matches(record: VolumeRecord, filters: Filters, *, used: bool) -> bool:
+    """Tell whether a list's filters hold; ``used`` says that a container has it. Raises InvalidInputError."""
+    if "dangling" in filters and flag(filters, "dangling") == used:
+        return False
+    if (drivers := filters.get("driver")) and record.driver not in drivers:
+        return False
+    if (names := filters.get("name")) and not any(name in record.name for name in names):
+        return False
+    return labels_match(filters.get("label", ()), record.labels)

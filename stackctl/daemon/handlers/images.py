@@ -1,0 +1,274 @@
+"""/images, /commit and /distribution: list, inspect, pull, import, push, load, save, tag, remove, prune, commit."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+
+from aiohttp import web
+
+from stackctl.api import times
+from stackctl.api.codec import encode_object
+from stackctl.api.filters import Filters, flag
+from stackctl.daemon.bodies import images as bodies
+from stackctl.daemon.bodies import progress
+from stackctl.daemon.call import JSON_TYPE, TAR_TYPE, Call
+from stackctl.daemon.errors import text_of
+from stackctl.daemon.streams import until_gone
+from stackctl.engine.image_values import ImagePruneFilter, Progress
+from stackctl.errors import InvalidInputError, StackctlError
+from stackctl.oci.platform import Platform, parse_platform
+from stackctl.oci.reference import parse_reference
+from stackctl.values import Json
+
+_PRUNE_KEYS = frozenset({"dangling", "label", "label!", "until"})
+
+
+async def list_(call: Call) -> web.StreamResponse:
+    engine = call.engine
+    filters = dict(call.filters(bodies.KEYS))
+    if name := call.text("filter"):
+        filters["reference"] = (name,)
+    now = engine.world.clock.now()
+    older, newer = _bounds(call, filters)
+    everything = call.flag("all")
+    parents = {image.parent for image in engine.images.all()}
+    found = []
+    for image in engine.images.all():
+        intermediate = not image.tags and not image.digests and image.id in parents
+        if intermediate and not everything:
+            continue
+        made = bodies.created_at(image)
+        if not (newer < made < older) or not bodies.matches(image, filters, now=now):
+            continue
+        found.append(image)
+    found.sort(key=lambda image: (bodies.created_at(image), image.tagged_at), reverse=True)
+    return call.json([bodies.entry_body(image) for image in found])
+
+
+def _bounds(call: Call, filters: Filters) -> tuple[float, float]:
+    """Return the instants that before and since leave between them."""
+    images = call.engine.images
+    before = [bodies.created_at(images.resolve(name)) for name in filters.get("before", ())]
+    since = [bodies.created_at(images.resolve(name)) for name in filters.get("since", ())]
+    return min(before, default=float("inf")), max(since, default=-1.0)
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    return call.json(bodies.inspect_body(call.engine.images.resolve(call.args["name"])))
+
+
+async def history(call: Call) -> web.StreamResponse:
+    lines = await call.engine.images.history(call.args["name"])
+    return call.json([bodies.history_body(line) for line in lines])
+
+
+def _name(call: Call) -> str:
+    return call.args["name"]
+
+
+async def tag(call: Call) -> web.StreamResponse:
+    repository = call.text("repo")
+    if not repository:
+        raise InvalidInputError("invalid repo: repository name must have at least one component")
+    target = parse_reference(repository)
+    if word := call.text("tag"):
+        target = parse_reference(f"{target.name}:{word}")
+    if target.digest:
+        raise InvalidInputError("invalid repo: refusing to create a tag with a digest reference")
+    await call.engine.images.tag(_name(call), str(target.with_default_tag()))
+    return call.empty(201)
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    gone = await call.engine.images.remove(
+        _name(call), force=call.flag("force"), prune=not call.flag("noprune")
+    )
+    return call.json(bodies.removals_body(gone))
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    filters = call.filters(_PRUNE_KEYS)
+    now = call.engine.world.clock.now()
+    wanted = ImagePruneFilter(
+        dangling=flag(filters, "dangling", default=True),
+        until=min((_until(text, now) for text in filters.get("until", ())), default=0.0),
+        labels=bodies.label_pairs(filters.get("label", ())),
+        not_labels=bodies.label_pairs(filters.get("label!", ())),
+    )
+    gone, freed = await call.engine.images.prune(wanted)
+    return call.json({"ImagesDeleted": bodies.removals_body(gone) or None, "SpaceReclaimed": freed})
+
+
+def _until(text: str, now: float) -> float:
+    return times.parse_instant(text, field="filter 'until'", now=now)
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """Pull an image (fromImage) or import one from a tar (fromSrc)."""
+    if call.text("fromImage"):
+        return await _pull(call)
+    if call.text("fromSrc"):
+        return await _import(call)
+    raise InvalidInputError("invalid fromImage: name an image to pull, or fromSrc to import")
+
+
+def _platform(call: Call) -> Platform | None:
+    text = call.text("platform")
+    return parse_platform(text) if text else None
+
+
+async def _pull(call: Call) -> web.StreamResponse:
+    reference = _pull_reference(call.text("fromImage"), call.text("tag"))
+    source = call.engine.images.pull(reference, platform=_platform(call), credentials=call.auth())
+    return await tell(call, source, progress.line)
+
+
+def _pull_reference(image: str, tag: str) -> str:
+    if tag:
+        image = f"{image}@{tag}" if tag.startswith("sha256:") else f"{_untagged(image)}:{tag}"
+    return str(parse_reference(image).with_default_tag())
+
+
+def _untagged(image: str) -> str:
+    return parse_reference(image).name
+
+
+async def _import(call: Call) -> web.StreamResponse:
+    source = call.text("fromSrc")
+    if source != "-":
+        raise InvalidInputError(
+            "invalid fromSrc: this engine fetches nothing by itself",
+            hint="send the tar in the body with fromSrc=-",
+        )
+    reference = _target(call.text("repo"), call.text("tag"))
+    changes = call.request.query.getall("changes", [])
+
+    async def steps() -> AsyncIterator[str]:
+        yield await call.engine.images.import_(
+            call.chunks(),
+            reference=reference,
+            changes=tuple(changes),
+            message=call.text("message"),
+            platform=_platform(call),
+        )
+
+    return await tell(call, steps(), lambda image_id: {"status": image_id})
+
+
+def _target(repository: str, tag: str) -> str:
+    """Return the full reference that a new image is to have; "" for none."""
+    if not repository:
+        return ""
+    target = parse_reference(repository)
+    if tag:
+        target = parse_reference(f"{target.name}:{tag}")
+    if target.digest:
+        raise InvalidInputError("invalid repo: cannot import digest reference")
+    return str(target.with_default_tag())
+
+
+async def push(call: Call) -> web.StreamResponse:
+    reference = parse_reference(_name(call))
+    if word := call.text("tag"):
+        reference = parse_reference(f"{reference.name}:{word}")
+    source = call.engine.images.push(str(reference), credentials=call.auth())
+    return await tell(call, source, progress.line)
+
+
+async def load(call: Call) -> web.StreamResponse:
+    return await tell(call, call.engine.images.load(call.chunks()), progress.line)
+
+
+async def save_one(call: Call) -> web.StreamResponse:
+    return await call.pour(TAR_TYPE, call.engine.images.save_archive((_name(call),)))
+
+
+async def save(call: Call) -> web.StreamResponse:
+    names = tuple(call.request.query.getall("names", []))
+    if not names:
+        raise InvalidInputError("invalid names: no image named")
+    return await call.pour(TAR_TYPE, call.engine.images.save_archive(names))
+
+
+async def commit(call: Call) -> web.StreamResponse:
+    body = await call.body()
+    container = call.text("container")
+    if not container:
+        raise InvalidInputError("invalid container: no container named")
+    record = call.engine.containers.resolve(container)
+    image_id = await call.engine.containers.commit(
+        record.id,
+        reference=_target(call.text("repo"), call.text("tag")),
+        message=call.text("comment"),
+        author=call.text("author"),
+        changes=tuple(_changes(call)),
+        config=bodies.commit_config(body, record),
+        pause=call.flag("pause", default=True),
+    )
+    return call.json({"Id": image_id}, status=201)
+
+
+def _changes(call: Call) -> list[str]:
+    texts = call.request.query.getall("changes", [])
+    return [line for text in texts for line in text.split("\n") if line.strip()]
+
+
+async def distribution(call: Call) -> web.StreamResponse:
+    reference = parse_reference(_name(call)).with_default_tag()
+    registry = call.engine.world.registry
+    found = await registry.resolve(reference, None, call.auth())
+    platforms: list[Json] = []
+    top = found.top
+    if found.descriptor.platform is not None:
+        chosen = found.descriptor.platform
+        platforms.append(
+            {
+                "architecture": chosen.architecture,
+                "os": chosen.os,
+                **({"variant": chosen.variant} if chosen.variant else {}),
+            }
+        )
+    return call.json(
+        {
+            "Descriptor": {"mediaType": top.media_type, "digest": top.digest, "size": top.size},
+            "Platforms": platforms,
+        }
+    )
+
+
+async def tell(
+    call: Call, source: AsyncIterator[Progress] | AsyncIterator[str], line: Callable[..., Json]
+) -> web.StreamResponse:
+    """Answer with JSON lines; an error before the first line has its own status, a later one is a line."""
+    first: Progress | str | None = await anext(source, None)
+    response = await call.stream(JSON_TYPE)
+
+    async def lines() -> AsyncGenerator[bytes, None]:
+        if first is not None:
+            yield encode_object(line(first))
+        try:
+            async for step in source:
+                yield encode_object(line(step))
+        except StackctlError as error:
+            yield encode_object(progress.error_line(text_of(error)))
+
+    async with aclosing(lines()) as rendered:
+        await until_gone(call, rendered, response.write)
+    await response.write_eof()
+    return response
+
+
+ROUTES = (
+    ("GET", "/images/json", list_),
+    ("POST", "/images/create", create),
+    ("POST", "/images/load", load),
+    ("POST", "/images/prune", prune),
+    ("GET", "/images/get", save),
+    ("GET", "/images/{name:*}/json", inspect),
+    ("GET", "/images/{name:*}/history", history),
+    ("GET", "/images/{name:*}/get", save_one),
+    ("POST", "/images/{name:*}/tag", tag),
+    ("POST", "/images/{name:*}/push", push),
+    ("DELETE", "/images/{name:*}", remove),
+    ("POST", "/commit", commit),
+    ("GET", "/distribution/{name:*}/json", distribution),
+)

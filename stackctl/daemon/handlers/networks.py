@@ -1,0 +1,118 @@
+"""/networks: list, inspect, create, connect, disconnect, remove, prune."""
+
+import re
+
+from aiohttp import web
+
+from stackctl.api.codec import Reader
+from stackctl.daemon.bodies import networks as bodies
+from stackctl.daemon.bodies.create import read_endpoint
+from stackctl.daemon.call import Call
+from stackctl.engine.requests import NetworkRequest
+from stackctl.errors import InvalidInputError, UnsupportedError
+from stackctl.values import JsonObject
+
+_PRUNE_KEYS = frozenset({"label", "label!", "until"})
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+
+async def list_(call: Call) -> web.StreamResponse:
+    networks = call.engine.networks
+    filters = call.filters(bodies.KEYS)
+    found = []
+    for record in networks.all():
+        used = bool(networks.members(record.id)) if "dangling" in filters else False
+        if bodies.matches(record, filters, used=used):
+            found.append(bodies.network_body(record, None))
+    return call.json(found)
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    networks = call.engine.networks
+    scope = call.text("scope")
+    record = networks.resolve(call.args["id"])
+    if scope not in ("", "local"):
+        networks.resolve(f"{call.args['id']}@{scope}")
+    extra: JsonObject = {"Services": {}} if call.flag("verbose") else {}
+    return call.json(bodies.network_body(record, networks.members(record.id), extra=extra))
+
+
+async def create(call: Call) -> web.StreamResponse:
+    body = await call.body()
+    request = _request(body)
+    record, warning = await call.engine.networks.create(request)
+    return call.json({"Id": record.id, "Warning": warning}, status=201)
+
+
+def _request(body: Reader) -> NetworkRequest:
+    name = body.text("Name")
+    if not name.strip():
+        raise InvalidInputError("invalid Name: network name cannot be empty")
+    if not _NAME.fullmatch(name):
+        raise InvalidInputError(
+            f"invalid Name: {name[:80]}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+    if body.boolean("Ingress") or body.boolean("ConfigOnly") or body.text("Scope") == "swarm":
+        raise UnsupportedError(
+            "swarm networks are not offered by this engine", hint="use the bridge driver"
+        )
+    enable_ipv4 = body.optional_boolean("EnableIPv4")
+    ipam = body.child("IPAM")
+    return NetworkRequest(
+        name=name,
+        driver=body.text("Driver") or "bridge",
+        internal=body.boolean("Internal"),
+        attachable=body.boolean("Attachable"),
+        enable_ipv4=True if enable_ipv4 is None else enable_ipv4,
+        enable_ipv6=body.boolean("EnableIPv6"),
+        subnets=bodies.read_subnets(body),
+        ipam_driver=ipam.text("Driver") or "default",
+        ipam_options=ipam.text_map("Options"),
+        options=body.text_map("Options"),
+        labels=body.text_map("Labels"),
+    )
+
+
+async def connect(call: Call) -> web.StreamResponse:
+    body = await call.body()
+    container = _container(body)
+    networks = call.engine.networks
+    record = networks.resolve(call.args["id"])
+    request = read_endpoint(record.name, body.child("EndpointConfig"))
+    await networks.connect(record.id, container, request)
+    return call.empty(200)
+
+
+async def disconnect(call: Call) -> web.StreamResponse:
+    body = await call.body()
+    container = _container(body)
+    await call.engine.networks.disconnect(call.args["id"], container, body.boolean("Force"))
+    return call.empty(200)
+
+
+def _container(body: Reader) -> str:
+    name = body.text("Container")
+    if not name:
+        raise InvalidInputError("invalid Container: no container named")
+    return name
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    await call.engine.networks.remove(call.args["id"])
+    return call.empty()
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    names = await call.engine.networks.prune(call.filters(_PRUNE_KEYS))
+    return call.json({"NetworksDeleted": [*names] or None})
+
+
+ROUTES = (
+    ("GET", "/networks", list_),
+    ("POST", "/networks/create", create),
+    ("POST", "/networks/prune", prune),
+    ("GET", "/networks/{id}", inspect),
+    ("DELETE", "/networks/{id}", remove),
+    ("POST", "/networks/{id}/connect", connect),
+    ("POST", "/networks/{id}/disconnect", disconnect),
+)

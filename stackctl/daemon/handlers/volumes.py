@@ -1,0 +1,57 @@
+"""/volumes: list, inspect, create, remove, prune."""
+
+from aiohttp import web
+
+from stackctl.daemon.bodies import volumes as bodies
+from stackctl.daemon.call import Call
+from stackctl.engine.requests import VolumeRequest
+from stackctl.values import Json
+
+_PRUNE_KEYS = frozenset({"all", "label", "label!"})
+
+
+async def list_(call: Call) -> web.StreamResponse:
+    volumes = call.engine.volumes
+    filters = call.filters(bodies.KEYS)
+    found: list[Json] = [
+        bodies.volume_body(record)
+        for record in volumes.all()
+        if bodies.matches(record, filters, used=bool(volumes.users(record.name)))
+    ]
+    return call.json({"Volumes": found, "Warnings": None})
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    return call.json(bodies.volume_body(call.engine.volumes.resolve(call.args["name"])))
+
+
+async def create(call: Call) -> web.StreamResponse:
+    body = await call.body()
+    record = await call.engine.volumes.create(
+        VolumeRequest(
+            name=bodies.check_name(body.text("Name")),
+            driver=body.text("Driver") or "local",
+            options=body.text_map("DriverOpts"),
+            labels=body.text_map("Labels"),
+        )
+    )
+    return call.json(bodies.volume_body(record), status=201)
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    await call.engine.volumes.remove(call.args["name"], force=call.flag("force"))
+    return call.empty()
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    deleted, freed = await call.engine.volumes.prune(call.filters(_PRUNE_KEYS))
+    return call.json({"VolumesDeleted": [*deleted] or None, "SpaceReclaimed": freed})
+
+
+ROUTES = (
+    ("GET", "/volumes", list_),
+    ("POST", "/volumes/create", create),
+    ("POST", "/volumes/prune", prune),
+    ("GET", "/volumes/{name}", inspect),
+    ("DELETE", "/volumes/{name}", remove),
+)

@@ -1,0 +1,35 @@
+"""The table of routes, put together from the handlers."""
+
+from stackctl.daemon.app import Router
+from stackctl.daemon.handlers import (
+    archive,
+    build,
+    containers,
+    execs,
+    images,
+    lifecycle,
+    networks,
+    streaming,
+    swarm,
+    system,
+    volumes,
+)
+
+
+def router() -> Router:
+    """Return the router of every endpoint; the more particular path stands first."""
+    return Router(
+        (
+            *system.ROUTES,
+            *streaming.ROUTES,
+            *lifecycle.ROUTES,
+            *archive.ROUTES,
+            *execs.ROUTES,
+            *containers.ROUTES,
+            *swarm.ROUTES,
+            *images.ROUTES,
+            *build.ROUTES,
+            *networks.ROUTES,
+            *volumes.ROUTES,
+        )
+    )

@@ -1,0 +1,101 @@
+"""Settings of one daemon: paths, flags and the optional settings file."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stackctl.api.codec import Reader
+from stackctl.errors import HostError, InvalidInputError
+from stackctl.paths import EnginePaths, engine_paths
+
+SETTINGS_FILE = Path("/etc/stackctl/engine.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a daemon was started with. ``address_pools`` are CIDRs that networks are cut from."""
+
+    paths: EnginePaths
+    debug: bool = False
+    group: str = "stackctl"
+    insecure_registries: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
+    address_pools: tuple[str, ...] = ()
+    default_runtime: str = "runc"
+    runtimes: Mapping[str, str] | None = None
+    labels: tuple[str, ...] = ()
+
+    @property
+    def runtime_paths(self) -> Mapping[str, str]:
+        """The runtimes by name."""
+        return {"runc": "runc", **(self.runtimes or {})}
+
+
+def load_settings(
+    environ: Mapping[str, str],
+    *,
+    uid: int,
+    socket: str = "",
+    data_root: str = "",
+    run_root: str = "",
+    config_file: str = "",
+    debug: bool = False,
+) -> Settings:
+    """Return the settings; flags win over the environment, which wins over the settings file.
+
+    The file is JSON with the keys of dockerd's daemon.json that apply: insecure-registries, registry-mirrors,
+    default-address-pools, default-runtime, runtimes, labels, group. Raises InvalidInputError naming the key, HostError
+    for a file that cannot be read.
+    """
+    named = {
+        "STACKCTL_SOCKET": socket,
+        "STACKCTL_DATA_ROOT": data_root,
+        "STACKCTL_RUN_ROOT": run_root,
+    }
+    paths = engine_paths(
+        {**environ, **{key: value for key, value in named.items() if value}}, uid=uid
+    )
+    text = config_file or environ.get("STACKCTL_ENGINE_CONFIG", "")
+    file = Path(text) if text else SETTINGS_FILE
+    return _read_file(Settings(paths=paths, debug=debug), file, required=bool(text))
+
+
+def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise HostError(f"the settings file {file} does not exist") from None
+        return settings
+    except (OSError, UnicodeError) as error:
+        raise HostError(f"cannot read the settings file {file}: {error}") from error
+    except ValueError as error:
+        raise InvalidInputError(f"the settings file {file} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise InvalidInputError(f"the settings file {file} must hold a JSON object")
+    reader = Reader(data, str(file))
+    pools = tuple(pool.text("base") for pool in reader.children("default-address-pools"))
+    runtimes = {
+        name: reader.child("runtimes").child(name).text("path")
+        for name in reader.child("runtimes").names()
+    }
+    default = reader.text("default-runtime") or "runc"
+    if default not in runtimes and default != "runc":
+        raise reader.fail("default-runtime", f'"{default}" is not among the runtimes')
+    return replace(
+        settings,
+        debug=settings.debug or reader.boolean("debug"),
+        group=reader.text("group") or settings.group,
+        insecure_registries=reader.texts("insecure-registries"),
+        mirrors=reader.texts("registry-mirrors"),
+        address_pools=tuple(pool for pool in pools if pool),
+        default_runtime=default,
+        runtimes=runtimes,
+        labels=reader.texts("labels"),
+    )
+
+
+def current_uid() -> int:
+    return os.geteuid()

@@ -1,0 +1,378 @@
+"""Images from and to registries, with Docker's progress messages.
+
+Layers are downloaded three at a time and unpacked as they come, in any order: a layer is unpacked without those below
+it. What is there already (a layer by chain ID with a blob, a blob by digest) is not fetched again.
+"""
+
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from stackctl.contracts.registry import Credentials, ResolvedManifest
+from stackctl.contracts.state import ImageRecord
+from stackctl.engine.image_config import ImageDocument, parse_document
+from stackctl.engine.image_making import layers_of
+from stackctl.engine.image_values import Progress, first_failure
+from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.oci.descriptor import OCI_LAYER, OCI_MANIFEST, Descriptor
+from stackctl.oci.digest import chain_ids
+from stackctl.oci.image import MAX_MANIFEST, Manifest, manifest_bytes, parse_manifest
+from stackctl.oci.platform import Platform
+from stackctl.oci.reference import Reference, parse_reference
+
+if TYPE_CHECKING:
+    from stackctl.engine.images import Images
+
+_AT_ONCE = 3
+_PUSH_AT_ONCE = 5
+_REPORT_EVERY = 0.1
+_ATTEMPTS = 3
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """One layer to have: its blob and what it unpacks to."""
+
+    blob: Descriptor
+    chain_id: str
+    diff_id: str
+
+    @property
+    def short(self) -> str:
+        return self.blob.digest.partition(":")[2][:12]
+
+
+async def pull(
+    images: "Images", text: str, platform: Platform, credentials: Credentials | None
+) -> AsyncIterator[Progress]:
+    reference = parse_reference(text).with_default_tag()
+    resolved = await images.parts.registry.resolve(reference, platform, credentials)
+    label = reference.digest or reference.tag
+    yield Progress(status=f"Pulling from {reference.repository}", id=label)
+    manifest = parse_manifest(resolved.data, resolved.descriptor.media_type)
+    if not isinstance(manifest, Manifest):
+        raise InvalidInputError(f"{reference}: the registry gave an index where an image was due")
+    names = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
+    with images.held.hold(names):
+        document = await _fetch_config(images, reference, manifest, credentials)
+        layers = _wanted(manifest, document)
+        with images.held.hold([layer.chain_id for layer in layers]):
+            job = _Pull(images, reference, credentials)
+            async with aclosing(reported(lambda report: job.run(layers, report))) as messages:
+                async for message in messages:
+                    yield message
+            record, fresh = await _finish(images, reference, resolved, manifest, job)
+    yield Progress(status=f"Digest: {resolved.top.digest}")
+    verb = "Downloaded newer image for" if fresh else "Image is up to date for"
+    yield Progress(status=f"Status: {verb} {reference}")
+    images.event("pull", record, name=reference.name, actor=str(reference))
+
+
+async def _fetch_config(
+    images: "Images", reference: Reference, manifest: Manifest, credentials: Credentials | None
+) -> ImageDocument:
+    content = images.parts.content
+    if manifest.config.size > MAX_MANIFEST:
+        raise InvalidInputError(
+            f"{reference}: an image configuration of {manifest.config.size} bytes"
+        )
+    if not content.has(manifest.config.digest):
+        chunks = images.parts.registry.fetch(reference, manifest.config, credentials)
+        await content.ingest(chunks, manifest.config)
+    return parse_document(await content.read(manifest.config.digest))
+
+
+def _wanted(manifest: Manifest, document: ImageDocument) -> list[_Wanted]:
+    if len(manifest.layers) != len(document.diff_ids):
+        raise InvalidInputError(
+            f"the manifest has {len(manifest.layers)} layers, its configuration {len(document.diff_ids)}"
+        )
+    chain = chain_ids(document.diff_ids)
+    return [
+        _Wanted(blob=blob, chain_id=chain_id, diff_id=diff_id)
+        for blob, chain_id, diff_id in zip(manifest.layers, chain, document.diff_ids, strict=True)
+    ]
+
+
+async def _finish(
+    images: "Images",
+    reference: Reference,
+    resolved: ResolvedManifest,
+    manifest: Manifest,
+    job: "_Pull",
+) -> tuple[ImageRecord, bool]:
+    content = images.parts.content
+    before = images.find(str(reference))
+    layers = [
+        replace(layer, digest=job.instead.get(layer.digest, layer.digest))
+        for layer in manifest.layers
+    ]
+    data = resolved.data
+    if job.instead:
+        # Some blobs are the same layer in other clothes; the manifest we keep must name what we have.
+        data = manifest_bytes(
+            replace(manifest, layers=tuple(job.described(item) for item in manifest.layers))
+        )
+        layers = [job.described(item) for item in manifest.layers]
+    record = await images.add(
+        await content.read(manifest.config.digest),
+        layers=layers,
+        tags=[str(reference)] if reference.tag and not reference.digest else [],
+        digests=[f"{reference.name}@{resolved.top.digest}"],
+        manifest=data,
+    )
+    return record, before is None or before.id != record.id
+
+
+class _Pull:
+    """The layers of one pull. ``instead`` maps a manifest's blob to the one we have of the same layer."""
+
+    def __init__(
+        self, images: "Images", reference: Reference, credentials: Credentials | None
+    ) -> None:
+        self._images = images
+        self._reference = reference
+        self._credentials = credentials
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self.instead: dict[str, str] = {}
+        self._known: dict[str, Descriptor] = {}
+
+    def described(self, blob: Descriptor) -> Descriptor:
+        return self._known.get(blob.digest, blob)
+
+    async def run(self, layers: Sequence[_Wanted], report: Report) -> None:
+        for layer in layers:
+            report(Progress(status="Pulling fs layer", id=layer.short))
+        async with asyncio.TaskGroup() as group:
+            for layer in layers:
+                group.create_task(self._have(layer, report))
+
+    async def _have(self, layer: _Wanted, report: Report) -> None:
+        parts = self._images.parts
+        lock = self._images.downloads.setdefault(layer.blob.digest, asyncio.Lock())
+        async with lock:
+            if parts.layers.has(layer.chain_id) and await self._have_blob(layer):
+                report(Progress(status="Already exists", id=layer.short))
+                return
+            if not parts.content.has(layer.blob.digest):
+                if self._slots.locked():
+                    report(Progress(status="Waiting", id=layer.short))
+                async with self._slots:
+                    await self._download(layer, report)
+            report(Progress(status="Download complete", id=layer.short))
+            size = max(layer.blob.size, 0)
+            report(Progress(status="Extracting", id=layer.short, current=0, total=size))
+            path = parts.content.path(layer.blob.digest)
+            await parts.layers.unpack(layer.chain_id, path, layer.blob.media_type, layer.diff_id)
+            report(Progress(status="Extracting", id=layer.short, current=size, total=size))
+            report(Progress(status="Pull complete", id=layer.short))
+        self._images.downloads.pop(layer.blob.digest, None)
+
+    async def _have_blob(self, layer: _Wanted) -> bool:
+        """Tell whether a blob of the unpacked layer is there: this one, or another image's."""
+        if self._images.parts.content.has(layer.blob.digest):
+            return True
+        for record in self._images.all():
+            if layer.chain_id not in record.layers:
+                continue
+            for descriptor in await layers_of(self._images, record):
+                at = (
+                    record.layer_blobs.index(descriptor.digest)
+                    if descriptor.digest in record.layer_blobs
+                    else -1
+                )
+                if (
+                    at >= 0
+                    and record.layers[at] == layer.chain_id
+                    and self._images.parts.content.has(descriptor.digest)
+                ):
+                    self.instead[layer.blob.digest] = descriptor.digest
+                    self._known[layer.blob.digest] = descriptor
+                    return True
+        return False
+
+    async def _download(self, layer: _Wanted, report: Report) -> None:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                await self._images.parts.content.ingest(self._counted(layer, report), layer.blob)
+                return
+            except InvalidInputError:
+                # Not what its digest says: once more, since a proxy may have served something stale.
+                if attempt == _ATTEMPTS:
+                    raise
+                report(Progress(status="Retrying in 1 second", id=layer.short))
+                await self._images.parts.clock.sleep(1.0)
+
+    async def _counted(self, layer: _Wanted, report: Report) -> AsyncIterator[bytes]:
+        parts = self._images.parts
+        got, next_report = 0, 0.0
+        async for chunk in parts.registry.fetch(self._reference, layer.blob, self._credentials):
+            got += len(chunk)
+            now = parts.clock.monotonic()
+            if now >= next_report:
+                next_report = now + _REPORT_EVERY
+                report(
+                    Progress(
+                        status="Downloading", id=layer.short, current=got, total=layer.blob.size
+                    )
+                )
+            yield chunk
+        report(Progress(status="Verifying Checksum", id=layer.short))
+
+
+async def reported(work: Callable[[Report], Awaitable[None]]) -> AsyncGenerator[Progress, None]:
+    """Run work that reports, yielding what it reports; raise what it raises; cancel it when nobody listens any more."""
+    queue: asyncio.Queue[Progress | None] = asyncio.Queue()
+
+    async def run() -> None:
+        try:
+            await work(queue.put_nowait)
+        finally:
+            queue.put_nowait(None)
+
+    task = asyncio.create_task(run(), name="image transfer")
+    try:
+        while (message := await queue.get()) is not None:
+            yield message
+        try:
+            await task
+        except BaseExceptionGroup as group:
+            raise first_failure(group) from group
+    finally:
+        if not task.done():
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def push(
+    images: "Images", text: str, credentials: Credentials | None
+) -> AsyncIterator[Progress]:
+    reference = parse_reference(text)
+    targets = _push_targets(images, reference)
+    yield Progress(
+        status=f"The push refers to repository [{reference.registry}/{reference.repository}]"
+    )
+    for target in targets:
+        record = images.resolve(str(target))
+        held = [record.id, record.manifest, *record.layer_blobs]
+        with images.held.hold(held):
+            work = functools.partial(_push, images, record, target, credentials)
+            async with aclosing(reported(work)) as messages:
+                async for message in messages:
+                    yield message
+        # What was plain is kept compressed from now on.
+        await images.collect_blobs(held)
+
+
+def _push_targets(images: "Images", reference: Reference) -> list[Reference]:
+    if reference.tag:
+        images.resolve(str(reference))
+        return [reference]
+    tags = [parse_reference(tag) for record in images.all() for tag in record.tags]
+    targets = [tag for tag in tags if tag.name == reference.name]
+    if not targets:
+        raise NotFoundError(
+            f"An image does not exist locally with the tag: {reference.name}",
+            hint="tag the image with this name first",
+        )
+    return targets
+
+
+async def _push(
+    images: "Images",
+    record: ImageRecord,
+    target: Reference,
+    credentials: Credentials | None,
+    report: Report,
+) -> None:
+    layers = list(await layers_of(images, record))
+    for layer in layers:
+        report(Progress(status="Preparing", id=_short(layer)))
+    with ExitStack() as holds:
+        pushed = await _push_layers(images, target, layers, credentials, report, holds)
+        await _publish(images, record, target, pushed, credentials, report)
+
+
+async def _push_layers(
+    images: "Images",
+    target: Reference,
+    layers: Sequence[Descriptor],
+    credentials: Credentials | None,
+    report: Report,
+    holds: ExitStack,
+) -> tuple[Descriptor, ...]:
+    slots = asyncio.Semaphore(_PUSH_AT_ONCE)
+
+    async def one(layer: Descriptor) -> Descriptor:
+        async with slots:
+            return await _push_layer(images, target, layer, credentials, report, holds)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(layer)) for layer in layers]
+    return tuple(task.result() for task in tasks)
+
+
+async def _publish(
+    images: "Images",
+    record: ImageRecord,
+    target: Reference,
+    pushed: tuple[Descriptor, ...],
+    credentials: Credentials | None,
+    report: Report,
+) -> None:
+    document = parse_manifest(await images.parts.content.read(record.manifest))
+    data = await images.parts.content.read(record.manifest)
+    if not isinstance(document, Manifest):
+        raise InvalidInputError(f"the manifest of {target} is not an image's")
+    if pushed != document.layers:
+        data = manifest_bytes(replace(document, layers=pushed))
+    await images.parts.registry.push_blob(
+        target, document.config, images.parts.content.path(record.id), credentials
+    )
+    published = await images.parts.registry.push_manifest(
+        target, data, document.media_type or OCI_MANIFEST, credentials
+    )
+    kept = await images.parts.content.put(data, document.media_type)
+    current = images.get(record.id) or record
+    changed = replace(
+        current,
+        manifest=kept.digest,
+        layer_blobs=tuple(layer.digest for layer in pushed),
+        digests=tuple(dict.fromkeys((*current.digests, f"{target.name}@{published.digest}"))),
+    )
+    images.save(changed)
+    tag = target.tag
+    report(Progress(status=f"{tag}: digest: {published.digest} size: {len(data)}"))
+    report(Progress(aux={"Tag": tag, "Digest": published.digest, "Size": len(data)}))
+    images.event("push", changed, name=target.name, actor=str(target))
+
+
+async def _push_layer(
+    images: "Images",
+    target: Reference,
+    layer: Descriptor,
+    credentials: Credentials | None,
+    report: Report,
+    holds: ExitStack,
+) -> Descriptor:
+    short = _short(layer)
+    if layer.media_type == OCI_LAYER:
+        # Kept plain while it is only here; on the wire and from then on compressed.
+        layer = await images.parts.content.compress(layer.digest)
+        holds.enter_context(images.held.hold([layer.digest]))
+    path = images.parts.content.path(layer.digest)
+
+    def progress(sent: int) -> None:
+        report(Progress(status="Pushing", id=short, current=sent, total=layer.size))
+
+    sent = await images.parts.registry.push_blob(target, layer, path, credentials, progress)
+    report(Progress(status="Pushed" if sent else "Layer already exists", id=short))
+    return layer
+
+
+def _short(layer: Descriptor) -> str:
+    return layer.digest.partition(":")[2][:12]

@@ -1,0 +1,130 @@
+"""What the images service takes and gives."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from stackctl.contracts.clock import Clock
+from stackctl.contracts.container import ContainerRecord, Status
+from stackctl.contracts.registry import Registry
+from stackctl.contracts.state import ImageConfig, StateStore
+from stackctl.contracts.storage import ContentStore, LayerStore
+from stackctl.errors import StackctlError
+from stackctl.oci.platform import Platform
+from stackctl.values import JsonObject
+
+Publish = Callable[[str, str, str, Mapping[str, str]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One message of a pull, push or load, to be rendered as Docker's JSON lines. ``stream`` is load's text."""
+
+    status: str = ""
+    id: str = ""
+    current: int = 0
+    total: int = 0
+    aux: JsonObject | None = None
+    error: str = ""
+    stream: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """One thing a remove did: exactly one of a reference untagged, an ID or chain ID deleted."""
+
+    untagged: str = ""
+    deleted: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLine:
+    """One line of ``docker history``, newest first; ``id`` is "<missing>" where no image is known for it."""
+
+    id: str
+    created: float
+    created_by: str
+    size: int
+    comment: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePruneFilter:
+    """What prune takes: dangling images only or all unused; ``until`` an instant, 0.0 for any; labels as (key, value).
+
+    A label's value None means "has the key".
+    """
+
+    dangling: bool = True
+    until: float = 0.0
+    labels: tuple[tuple[str, str | None], ...] = ()
+    not_labels: tuple[tuple[str, str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageParts:
+    """What the service asks of the outside.
+
+    ``users_of`` returns the containers made from an image ID, ``layers_in_use`` every chain ID a container stands on.
+    """
+
+    content: ContentStore
+    layers: LayerStore
+    registry: Registry
+    state: StateStore
+    clock: Clock
+    platform: Platform
+    users_of: Callable[[str], Sequence[ContainerRecord]]
+    layers_in_use: Callable[[], Collection[str]]
+    publish: Publish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRequest:
+    """What a commit adds; ``config`` None keeps the container's."""
+
+    reference: str = ""
+    message: str = ""
+    author: str = ""
+    changes: tuple[str, ...] = ()
+    config: ImageConfig | None = None
+
+
+@dataclass(slots=True)
+class Held:
+    """What must not be collected although no record names it yet: digests of blobs and chain IDs."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def hold(self, names: Collection[str]) -> Iterator[None]:
+        self.counts.update(names)
+        try:
+            yield
+        finally:
+            self.counts.subtract(names)
+            self.counts += Counter()
+
+
+def is_running(container: ContainerRecord) -> bool:
+    return container.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+
+
+def short(digest: str) -> str:
+    """Return the twelve digits that people see."""
+    return digest.partition(":")[2][:12] or digest[:12]
+
+
+def first_failure(group: BaseExceptionGroup) -> BaseException:
+    """Return the failure that says most: the first of ours, else the first."""
+    leaves: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        item = stack.pop(0)
+        if isinstance(item, BaseExceptionGroup):
+            stack.extend(item.exceptions)
+        else:
+            leaves.append(item)
+    return next((item for item in leaves if isinstance(item, StackctlError)), leaves[0])

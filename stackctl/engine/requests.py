@@ -1,0 +1,144 @@
+"""What callers ask of the engine's services and what they get back, beside the records themselves.
+
+Times are float seconds since the epoch (0.0 for "not set"), sizes int bytes, CPU nano-CPUs, as in the contracts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stackctl.contracts.container import RestartPolicy
+from stackctl.contracts.state import Subnet
+
+Filters = Mapping[str, Sequence[str]]
+"""Docker's filters: a key to the values any of which may match."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """What a create gave: the container's ID and what the user should know."""
+
+    id: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Limits and policy to change on a container. None (0 where that means "no limit" in the API) leaves it alone."""
+
+    cpu_shares: int | None = None
+    memory: int | None = None
+    memory_swap: int | None = None
+    memory_reservation: int | None = None
+    nano_cpus: int | None = None
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
+    blkio_weight: int | None = None
+    pids_limit: int | None = None
+    restart_policy: RestartPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecRequest:
+    """A further process to run in a container. ``console_size`` is (height, width), zeros for unknown."""
+
+    cmd: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""
+    working_dir: str = ""
+    tty: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    privileged: bool = False
+    detach_keys: str = ""
+    console_size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecRecord:
+    """One exec as inspect shows it. ``exit_code`` is None until it ended; ``started`` stays true afterwards."""
+
+    id: str
+    container_id: str
+    request: ExecRequest
+    started: bool = False
+    running: bool = False
+    exit_code: int | None = None
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuery:
+    """Which log lines: ``tail`` -1 for all, ``until`` and ``since`` 0.0 for no limit."""
+
+    stdout: bool = True
+    stderr: bool = True
+    since: float = 0.0
+    until: float = 0.0
+    tail: int = -1
+    follow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened. ``type`` is container, image, network, volume or daemon; ``time_ns`` wall clock."""
+
+    type: str
+    action: str
+    id: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    time_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventQuery:
+    """Which events. ``since`` > 0 replays what the ring still holds; ``until`` > 0 ends the stream then."""
+
+    since: float = 0.0
+    until: float = 0.0
+    filters: Filters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRequest:
+    """A network to make. ``subnets`` empty takes them from the pool; ``enable_ipv6`` without one makes a ULA."""
+
+    name: str
+    driver: str = "bridge"
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    scope: str = ""
+    enable_ipv4: bool = True
+    enable_ipv6: bool = False
+    ipam_driver: str = "default"
+    ipam_options: Mapping[str, str] = field(default_factory=dict)
+    subnets: tuple[Subnet, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeRequest:
+    """A volume to make. ``name`` "" makes an anonymous one."""
+
+    name: str = ""
+    driver: str = "local"
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCounters:
+    """What went through one interface of a container, as /proc/PID/net/dev counts it."""
+
+    rx_bytes: int = 0
+    rx_packets: int = 0
+    rx_errors: int = 0
+    rx_dropped: int = 0
+    tx_bytes: int = 0
+    tx_packets: int = 0
+    tx_errors: int = 0
+    tx_dropped: int = 0

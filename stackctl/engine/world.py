@@ -1,0 +1,60 @@
+"""World: everything the core asks of the outside, put together by the daemon's composition root."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stackctl.contracts.clock import Clock
+from stackctl.contracts.network import Keeper, NetworkDriver
+from stackctl.contracts.registry import Registry
+from stackctl.contracts.runtime import Runtime
+from stackctl.contracts.state import StateStore
+from stackctl.contracts.storage import ContentStore, LayerStore, RootTree, VolumeStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What does not change while the daemon runs.
+
+    ``memory`` is in bytes, ``machine`` the kernel's word ("x86_64"), ``cgroup_version`` "1" or "2". ``resolv_conf``
+    and ``hosts`` are the texts of the host's files. ``init_path`` is tini or catatonit, "" when there is none.
+    ``capabilities`` are those the daemon itself has (CAP_ names).
+    """
+
+    boot_id: str
+    engine_id: str = ""
+    data_root: Path
+    run_root: Path
+    kernel: str = ""
+    machine: str = "x86_64"
+    os_name: str = "Linux"
+    cpus: int = 1
+    memory: int = 0
+    cgroup_version: str = "1"
+    cgroup_driver: str = "cgroupfs"
+    cgroup_parent: str = "/stackctl"
+    hostname: str = "localhost"
+    bridge_prefix: str = "sk-"
+    veth_prefix: str = "skv"
+    address_pool: str = "10.201.0.0/16"
+    resolv_conf: str = ""
+    hosts: str = ""
+    init_path: str = ""
+    capabilities: frozenset[str] = field(default_factory=frozenset)
+    rootless: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The doors of the core, one per contract."""
+
+    runtime: Runtime
+    content: ContentStore
+    layers: LayerStore
+    volumes: VolumeStore
+    files: RootTree
+    network: NetworkDriver
+    keeper: Keeper
+    registry: Registry
+    state: StateStore
+    clock: Clock
+    host: HostFacts

@@ -1,0 +1,61 @@
+"""The whole application of one set of stack files, under one name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
+from stackctl.orchestrator.model.files import FileObject
+from stackctl.orchestrator.model.network import Network
+from stackctl.orchestrator.model.service import Service
+from stackctl.orchestrator.model.volume import Volume
+from stackctl.values import JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A top-level AI model."""
+
+    key: str
+    name: str = ""
+    model: str = ""
+    context_size: int = 0
+    runtime_flags: tuple[str, ...] = ()
+    extensions: Extensions = EMPTY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A stack, resolved.
+
+    ``services`` are those that are to run (profiles and selection applied), ``disabled_services`` the others.
+    ``files`` are the absolute paths of the stack files (``-`` for standard input), ``env_files`` of those that fed
+    interpolation. ``environment`` is what interpolation saw. ``profiles`` are the active ones.
+
+    ``tree`` is the normalised form as Compose prints it (``config --format json``), of the active services; see
+    ``service_tree`` for the part of one service, from which its Compose config hash is made. Treat both as
+    read-only: they are plain dicts for the sake of the JSON encoder.
+    """
+
+    name: str
+    working_dir: str
+    files: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    services: Mapping[str, Service] = EMPTY
+    disabled_services: Mapping[str, Service] = EMPTY
+    networks: Mapping[str, Network] = EMPTY
+    volumes: Mapping[str, Volume] = EMPTY
+    configs: Mapping[str, FileObject] = EMPTY
+    secrets: Mapping[str, FileObject] = EMPTY
+    models: Mapping[str, Model] = EMPTY
+    environment: Strings = EMPTY
+    extensions: Extensions = EMPTY
+    tree: JsonObject
+
+    def service_tree(self, name: str) -> JsonObject:
+        """Return the normalised form of one active service; raises KeyError for another name."""
+        services = self.tree["services"]
+        if not isinstance(services, dict):
+            raise KeyError(name)
+        part = services[name]
+        return part if isinstance(part, dict) else {}

@@ -1,0 +1,18 @@
+"""Named volumes."""
+
+from dataclasses import dataclass
+
+from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A top-level volume; ``key`` is its name in the file, ``name`` its name on the engine."""
+
+    key: str
+    name: str
+    driver: str = ""
+    driver_opts: Strings = EMPTY
+    external: bool = False
+    labels: Strings = EMPTY
+    extensions: Extensions = EMPTY

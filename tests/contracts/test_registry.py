@@ -1,0 +1,316 @@
+"""The registry client against Debian's docker-registry on a loopback port."""
+
+import asyncio
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from stackctl.adapters.registry.client import RegistryClient
+from stackctl.contracts.registry import Credentials
+from stackctl.errors import NotFoundError, UnauthorizedError, UnavailableError
+from stackctl.oci.descriptor import OCI_CONFIG, OCI_LAYER_GZIP, Descriptor
+from stackctl.oci.digest import digest_of
+from stackctl.oci.image import Index, Manifest, manifest_bytes
+from stackctl.oci.platform import Platform
+from stackctl.oci.reference import parse_reference
+from tests.fakes.storage import QuickClock, Shelf, busybox_tar, chunks, collected, tar_of
+
+pytestmark = pytest.mark.root
+# bcrypt of "secret"; made with htpasswd -nbB.
+HTPASSWD = "user:$2b$05$ZvIT6SP66YFqBqxjVTgyTe5u6jgMG.t.2843QktU.5xOurzoB5vwi"
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class LocalRegistry:
+    """One docker-registry process, its files in a directory of the test's own."""
+
+    def __init__(self, home: Path, extra: str = "") -> None:
+        self.port = free_port()
+        self.home = home
+        self.config = home / "config.yml"
+        self.config.write_text(
+            "version: 0.1\nlog: {level: error}\n"
+            f"storage: {{filesystem: {{rootdirectory: {home}/store}}, delete: {{enabled: true}}}}\n"
+            f"http: {{addr: '127.0.0.1:{self.port}'}}\n{extra}"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        with (self.home / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["docker-registry", "serve", str(self.config)],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with closing(socket.socket()) as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise AssertionError((self.home / "log").read_text())
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def registry(tmp_path):
+    home = tmp_path / "registry"
+    home.mkdir()
+    local = LocalRegistry(home)
+    yield local
+    local.stop()
+
+
+@pytest.fixture
+async def client():
+    made = RegistryClient(QuickClock())
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def shelf(tmp_path, client):
+    made = Shelf(tmp_path / "engine", client)
+    await made.images.start()
+    yield made
+    await made.layers.close()
+
+
+async def made(shelf: Shelf, name: str, extra: dict[str, bytes] | None = None) -> str:
+    data = busybox_tar(extra)
+    return await shelf.images.import_(chunks(data), reference=name, changes=['CMD ["sh"]'])
+
+
+async def statuses(stream) -> list[str]:
+    return [message.status async for message in stream]
+
+
+async def test_what_was_pushed_is_pulled_as_the_same_image(registry, shelf):
+    name = f"{registry.host}/team/box:v1"
+    image_id = await made(shelf, name)
+    pushed = [message async for message in shelf.images.push(name)]
+    assert pushed[0].status == f"The push refers to repository [{registry.host}/team/box]"
+    assert pushed[-1].aux["Tag"] == "v1"
+    await shelf.images.remove(name, force=True)
+    assert shelf.images.all() == ()
+    assert await shelf.content.digests() == []
+
+    seen = await statuses(shelf.images.pull(name))
+    assert seen[0] == "Pulling from team/box"
+    assert {"Pulling fs layer", "Downloading", "Pull complete"} <= set(seen)
+    assert seen[-2] == f"Digest: {pushed[-1].aux['Digest']}"
+    assert seen[-1] == f"Status: Downloaded newer image for {name}"
+    record = shelf.images.resolve(name)
+    assert record.id == image_id
+    assert record.config.cmd == ("sh",)
+    assert record.digests == (f"{registry.host}/team/box@{pushed[-1].aux['Digest']}",)
+    async with shelf.layers.view(record.layers) as root:
+        assert (root / "bin/busybox").stat().st_size > 100_000
+
+
+async def test_pulling_again_downloads_nothing(registry, shelf):
+    name = f"{registry.host}/box:v1"
+    await made(shelf, name)
+    await statuses(shelf.images.push(name))
+    seen = await statuses(shelf.images.pull(name))
+    assert "Downloading" not in seen
+    assert "Already exists" in seen
+    assert seen[-1] == f"Status: Image is up to date for {name}"
+
+
+async def test_pushing_again_finds_the_layers_there(registry, shelf):
+    name = f"{registry.host}/box:v1"
+    await made(shelf, name)
+    await statuses(shelf.images.push(name))
+    seen = await statuses(shelf.images.push(name))
+    assert "Layer already exists" in seen
+    assert "Pushed" not in seen
+
+
+async def test_an_image_is_pulled_by_digest(registry, shelf):
+    name = f"{registry.host}/box:v1"
+    await made(shelf, name)
+    digest = [message async for message in shelf.images.push(name)][-1].aux["Digest"]
+    await shelf.images.remove(name, force=True)
+    await statuses(shelf.images.pull(f"{registry.host}/box@{digest}"))
+    record = shelf.images.resolve(f"{registry.host}/box@{digest}")
+    assert record.tags == ()
+
+
+async def test_skopeo_reads_what_was_pushed_and_what_it_pushes_is_pulled(registry, shelf, tmp_path):
+    name = f"{registry.host}/box:v1"
+    image_id = await made(shelf, name)
+    await statuses(shelf.images.push(name))
+    copy = f"docker://{registry.host}/copy:v2"
+    flags = ["--src-tls-verify=false", "--dest-tls-verify=false", "--format", "v2s2"]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["skopeo", "copy", *flags, f"docker://{name}", copy],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    await statuses(shelf.images.pull(f"{registry.host}/copy:v2"))
+    assert (
+        shelf.images.resolve(f"{registry.host}/copy:v2").layers
+        == shelf.images.resolve(image_id).layers
+    )
+
+
+async def test_an_unknown_tag_names_the_registry_that_was_tried(registry, shelf):
+    with pytest.raises(NotFoundError, match=f"not found: tried {registry.host}"):
+        await statuses(shelf.images.pull(f"{registry.host}/nothing:here"))
+
+
+async def test_an_index_leads_to_the_platform_that_is_asked_for(registry, client, shelf):
+    repository = parse_reference(f"{registry.host}/multi:v1")
+    entries = []
+    for architecture in ("amd64", "arm64"):
+        manifest = await push_small(client, repository, architecture)
+        pushed = await client.push_manifest(
+            parse_reference(f"{registry.host}/multi:{architecture}"),
+            manifest,
+            "application/vnd.oci.image.manifest.v1+json",
+            None,
+        )
+        entries.append(
+            Descriptor(
+                media_type=pushed.media_type,
+                digest=pushed.digest,
+                size=pushed.size,
+                platform=Platform(architecture=architecture),
+            )
+        )
+    index = Index(manifests=tuple(entries))
+    await client.push_manifest(repository, manifest_bytes(index), index.media_type, None)
+    found = await client.resolve(repository, Platform(architecture="arm64"), None)
+    assert found.descriptor.digest == entries[1].digest
+    assert found.top.digest == digest_of(manifest_bytes(index))
+    with pytest.raises(NotFoundError, match="no matching manifest for linux/s390x"):
+        await client.resolve(repository, Platform(architecture="s390x"), None)
+    await statuses(shelf.images.pull(str(repository), platform=Platform(architecture="arm64")))
+    assert shelf.images.resolve(str(repository)).architecture == "arm64"
+
+
+async def push_small(client: RegistryClient, reference, architecture: str) -> bytes:
+    plain = tar_of({"a": architecture.encode()})
+    blob = gzip.compress(plain, mtime=0)
+    config = json.dumps(
+        {
+            "architecture": architecture,
+            "os": "linux",
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(plain)]},
+        }
+    ).encode()
+    descriptors = []
+    for data, kind in ((config, OCI_CONFIG), (blob, OCI_LAYER_GZIP)):
+        descriptor = Descriptor(media_type=kind, digest=digest_of(data), size=len(data))
+        path = Path(os.environ["PYTEST_TMP"]) / descriptor.digest
+        path.write_bytes(data)
+        await client.push_blob(reference, descriptor, path, None)
+        descriptors.append(descriptor)
+    return manifest_bytes(Manifest(config=descriptors[0], layers=(descriptors[1],)))
+
+
+@pytest.fixture(autouse=True)
+def _blob_directory(tmp_path, monkeypatch):
+    (tmp_path / "blobs").mkdir()
+    monkeypatch.setenv("PYTEST_TMP", str(tmp_path / "blobs"))
+
+
+async def test_a_registry_killed_in_the_middle_leaves_nothing_and_the_next_pull_succeeds(
+    registry, shelf
+):
+    name = f"{registry.host}/big:v1"
+    await made(shelf, name, {"noise": os.urandom(8 << 20)})
+    await statuses(shelf.images.push(name))
+    await shelf.images.remove(name, force=True)
+
+    async def pull_and_kill() -> None:
+        async for message in shelf.images.pull(name):
+            if message.status == "Pulling fs layer":
+                registry.stop(signal.SIGKILL)
+
+    with pytest.raises(UnavailableError, match=registry.host.replace(".", r"\.")):
+        await pull_and_kill()
+    assert shelf.images.all() == ()
+    registry.start()
+    await statuses(shelf.images.pull(name))
+    assert shelf.images.resolve(name)
+
+
+async def test_nobody_there_is_said_at_once_and_by_name(shelf):
+    port = free_port()
+    before = time.monotonic()
+    with pytest.raises(UnavailableError, match=r"tried 127\.0\.0\.1: Connect call failed|refused"):
+        await statuses(shelf.images.pull(f"127.0.0.1:{port}/box"))
+    assert time.monotonic() - before < 2
+
+
+async def test_a_name_that_cannot_be_resolved_is_unavailable_not_missing(shelf):
+    with pytest.raises(UnavailableError, match=r"registry\.invalid: the name cannot be resolved"):
+        await statuses(shelf.images.pull("registry.invalid/box"))
+
+
+async def test_basic_credentials_open_a_closed_registry(tmp_path, shelf, client):
+    home = tmp_path / "closed"
+    home.mkdir()
+    (home / "htpasswd").write_text(HTPASSWD + "\n")
+    local = LocalRegistry(home, f"auth: {{htpasswd: {{realm: r, path: {home}/htpasswd}}}}\n")
+    try:
+        name = f"{local.host}/box:v1"
+        await made(shelf, name)
+        good = Credentials(username="user", password="secret", server_address=local.host)
+        bad = Credentials(username="user", password="wrong", server_address=local.host)
+        with pytest.raises(UnauthorizedError, match=r"unauthorized"):
+            await statuses(shelf.images.push(name, credentials=bad))
+        with pytest.raises(UnauthorizedError):
+            await client.login(bad)
+        assert await client.login(good) == ""
+        await statuses(shelf.images.push(name, credentials=good))
+        await shelf.images.remove(name, force=True)
+        with pytest.raises(NotFoundError, match="pull access denied"):
+            await statuses(shelf.images.pull(name))
+        await statuses(shelf.images.pull(name, credentials=good))
+        assert shelf.images.resolve(name)
+    finally:
+        local.stop()
+
+
+async def test_a_cancelled_pull_leaves_no_image_and_no_half_blob(registry, shelf):
+    name = f"{registry.host}/big:v1"
+    await made(shelf, name, {"noise": os.urandom(8 << 20)})
+    await statuses(shelf.images.push(name))
+    await shelf.images.remove(name, force=True)
+    stream = shelf.images.pull(name)
+    async for message in stream:
+        if message.status == "Downloading":
+            break
+    await stream.aclose()
+    assert shelf.images.all() == ()
+    assert list((shelf.root / "data/content/ingest").iterdir()) == []
+    assert await collected(chunks(b"x")) == b"x"

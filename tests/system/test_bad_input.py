@@ -1,0 +1,207 @@
+"""Bad input gets one clear message and exit code 1; nothing half made stays behind."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def fails(engine, tmp_path):
+    """Run a command that must fail; return what it said."""
+    engine.import_busybox()
+
+    def run(
+        *argv: str, stack: str | None = None, code: int = 1, environ: dict[str, str] | None = None
+    ) -> str:
+        if stack is not None:
+            (tmp_path / "stack.yaml").write_text(stack)
+        done = engine.stackctl(*argv, cwd=tmp_path, check=False, environ=environ)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.strip()
+        return done.stderr
+
+    run.folder = tmp_path
+    yield run
+    engine.stackctl("-p", "bad", "down", "-v", cwd=tmp_path)
+    assert engine.docker("ps", "-aq").stdout == ""
+
+
+def test_no_stack_file(fails):
+    assert "stack.yaml" in fails("up", "-d")
+    assert "missing.yaml" in fails("-f", "missing.yaml", "up", "-d")
+
+
+def test_not_yaml(fails):
+    assert "stack.yaml:2:" in fails("up", "-d", stack="services:\n  a: [\n")
+
+
+def test_wrong_types_and_unknown_keys_all_at_once_with_their_place(fails):
+    said = fails(
+        "up",
+        "-d",
+        stack="name: bad\nservices:\n  web:\n    imagee: busybox\n    ports: yes please\n",
+    )
+    assert "stack.yaml:4:5" in said
+    assert '"image"' in said
+    assert "stack.yaml:5:" in said
+
+
+def test_an_undefined_network(fails):
+    said = fails(
+        "up", "-d", stack="name: bad\nservices:\n  a:\n    image: busybox\n    networks: [nope]\n"
+    )
+    assert "stack.yaml:5:" in said
+    assert "nope" in said
+
+
+def test_a_dependency_cycle(fails):
+    said = fails(
+        "up",
+        "-d",
+        stack="name: bad\nservices:\n  a: {image: busybox, depends_on: [b]}\n  b: {image: busybox, depends_on: [a]}\n",
+    )
+    assert "a" in said
+    assert "cycle" in said
+
+
+def test_a_taken_port_says_by_whom(fails):
+    with socket.create_server(("127.0.0.1", 18099)):
+        said = fails(
+            "up",
+            "-d",
+            stack='name: bad\nservices:\n  a: {image: busybox, command: [sleep, "9"], ports: ["18099:80"]}\n',
+        )
+    assert "18099" in said
+    assert f"{os.getpid()}" in said
+
+
+def test_an_image_that_cannot_be_found_says_where_it_was_looked_for(fails):
+    said = fails("up", "-d", stack="name: bad\nservices:\n  a: {image: 127.0.0.1:9/no/such}\n")
+    assert "127.0.0.1:9" in said
+    assert "no/such" in said
+
+
+def test_a_command_that_is_not_in_the_image(fails, engine):
+    said = fails(
+        "up", "-d", stack="name: bad\nservices:\n  a: {image: busybox, command: [nosuch]}\n"
+    )
+    assert "nosuch" in said
+    assert "not found" in said
+
+
+def test_wrong_usage_exits_2_and_under_detailed_exitcode_1(fails):
+    assert "did you mean" in fails("upp", code=2)
+    assert "--nope" in fails("up", "--nope", code=2)
+    fails("plan", "--detailed-exitcode", "--nope", code=1)
+
+
+def test_no_permission_on_the_socket(fails, engine):
+    engine.start()
+    engine.home.chmod(0o755)
+    engine.paths.run_root.chmod(0o755)
+    code = (
+        "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+        "os.chdir('/'); sys.argv = ['stackctl', '-p', 'x', 'ps'];"
+        "from stackctl.cli.main import main; main()"
+    )
+    done = subprocess.run(
+        [_python_for_all(), "-c", code],
+        env={**engine.environ, "PYTHONPATH": _packages_for_all(engine.home), "HOME": "/"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "permission" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
+def test_not_root_and_no_engine_names_both_ways_out(engine):
+    code = (
+        "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+        "os.chdir('/'); sys.argv = ['stackctl', '-p', 'x', 'ps'];"
+        "from stackctl.cli.main import main; main()"
+    )
+    engine.home.chmod(0o755)
+    done = subprocess.run(
+        [_python_for_all(), "-c", code],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": "/",
+            "PYTHONPATH": _packages_for_all(engine.home),
+            "XDG_RUNTIME_DIR": "/nonexistent",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "sudo stackctl engine start" in done.stderr
+    assert "--engine docker" in done.stderr
+
+
+def test_a_missing_runc_is_named_with_the_command_that_installs_it(engine, tmp_path):
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    environ = {
+        "PATH": str(empty),
+        "STACKCTL_RUN_ROOT": str(engine.home / "run2"),
+        "STACKCTL_DATA_ROOT": str(engine.home / "data2"),
+    }
+    done = engine.stackctl("engine", "check", "--format", "json", check=False, environ=environ)
+    assert done.returncode == 1
+    checks = {row["name"]: row for row in json.loads(done.stdout)["checks"]}
+    assert not checks["runc"]["ok"]
+    assert "apt-get install" in checks["runc"]["fix"]
+
+
+def _python_for_all() -> str:
+    """Return an interpreter that another user may run: the one of this environment is under /root at times."""
+    real = Path(sys.executable).resolve()
+    return (
+        str(real)
+        if not str(real).startswith("/root")
+        else shutil.which("python3", path="/usr/bin") or str(real)
+    )
+
+
+def _packages_for_all(home: Path) -> str:
+    """Copy the program and what it imports to where every user may read it; return the search path."""
+    target = home / "packages"
+    if not target.exists():
+        shutil.copytree(ROOT / "stackctl", target / "stackctl")
+        shutil.copytree(ROOT / "schemas", target / "stackctl" / "_schemas")
+        site = Path(shutil.__file__).parent / "site-packages"
+        for path in [*sys.path, str(site)]:
+            for name in (
+                "typer",
+                "click",
+                "yaml",
+                "typing_extensions.py",
+                "shellingham",
+                "rich",
+                "annotated_doc",
+                "pygments",
+                "markdown_it",
+                "mdurl",
+                "_yaml",
+            ):
+                source = Path(path) / name
+                if (
+                    path.endswith("site-packages")
+                    and source.exists()
+                    and not (target / name).exists()
+                ):
+                    (shutil.copytree if source.is_dir() else shutil.copy)(source, target / name)
+    return str(target)

@@ -1,0 +1,88 @@
+"""Every example comes up as root, the demo's stack as its README says."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture(scope="module")
+def base_image(engine):
+    """debian:bookworm-slim from Debian packages, made once and kept in the checkout's cache."""
+    archive = ROOT / ".cache" / "debian-bookworm-slim.tar"
+    if not archive.exists():
+        subprocess.run([EXAMPLES / "base-image", archive], check=True, timeout=600)
+    engine.stackctl("image", "import", str(archive), "debian:bookworm-slim", timeout=300)
+
+
+def test_webapp_counts_visits_behind_its_proxy(engine, base_image):
+    folder = engine.home / "webapp"
+    shutil.copytree(EXAMPLES / "webapp", folder)
+    environ = {"WEBAPP_PORT": "18088"}
+    engine.stackctl("up", "-d", "--wait", cwd=folder, timeout=800, environ=environ)
+    try:
+        page = [_page(18088) for _ in range(2)]
+        assert [re.search(r"visit (\d+) on record", text)[1] for text in page] == ["1", "2"]
+        rows = [
+            json.loads(line)
+            for line in engine.stackctl(
+                "ps", "--format", "json", cwd=folder, environ=environ
+            ).stdout.splitlines()
+        ]
+        assert {row["Service"]: row["Health"] for row in rows} == dict.fromkeys(
+            ("app", "cache", "db", "web"), "healthy"
+        )
+        assert "Nothing to do" in engine.stackctl("plan", cwd=folder, environ=environ).stdout
+        # A changed env file recreates the application alone; the database remembers.
+        env_file = folder / "app.env"
+        env_file.write_text(env_file.read_text().replace("Hello from stackctl", "Good day"))
+        plan = engine.stackctl("plan", "--format", "json", cwd=folder, environ=environ).stdout
+        assert {op["service"] for op in json.loads(plan)["operations"] if op.get("service")} == {
+            "app"
+        }
+        engine.stackctl("up", "-d", "--wait", cwd=folder, environ=environ)
+        assert _page(18088).startswith("Good day: visit 3 on record, 3 since")
+        engine.stackctl("down", cwd=folder, environ=environ)
+        engine.stackctl("up", "-d", "--wait", cwd=folder, environ=environ)
+        assert _page(18088).startswith("Good day: visit 4 on record, 1 since")
+    finally:
+        engine.stackctl("down", "-v", cwd=folder, environ=environ, check=False)
+
+
+def _page(port: int) -> str:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                return answer.read().decode()
+        except OSError:
+            # A proxy looks the recreated application up again after five seconds.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def test_every_example_is_valid(engine):
+    for stack in EXAMPLES.glob("*/stack.yaml"):
+        engine.stackctl("-f", str(stack), "config", "-q")
+        assert (stack.parent / "README.md").exists()
+
+
+def test_hello_needs_no_network_at_all(engine):
+    """Up in a namespace that has nothing but loopback."""
+    shutil.copytree(EXAMPLES / "hello", engine.home / "hello")
+    assert os.getuid() == 0
+    done = engine.stackctl("up", "-d", cwd=engine.home / "hello")
+    assert done.returncode == 0
+    engine.stackctl("down", cwd=engine.home / "hello")
