@@ -82,7 +82,9 @@ class _Expansion:
 
     def _collect(self, piece: str, quoted: bool) -> None:
         if quoted:
-            self._word = [*(self._word or ()), piece] if self._word is None else self._word + [piece]
+            self._word = (
+                [*(self._word or ()), piece] if self._word is None else self._word + [piece]
+            )
             return
         for char in piece:
             if char.isspace():
@@ -144,11 +146,15 @@ class _Expansion:
     def _name(self) -> str:
         start = self._at
         text = self._text
-        if start < len(text) and (text[start].isascii() and text[start].isdigit() or text[start] in "@*#?!$"):
+        if start < len(text) and (
+            (text[start].isascii() and text[start].isdigit()) or text[start] in "@*#?!$"
+        ):
             self._at += 1
             return text[start]
-        while self._at < len(text) and text[self._at].isascii() and (
-            text[self._at].isalnum() or text[self._at] == "_"
+        while (
+            self._at < len(text)
+            and text[self._at].isascii()
+            and (text[self._at].isalnum() or text[self._at] == "_")
         ):
             self._at += 1
         return text[start : self._at]

@@ -420,7 +420,11 @@ def _copy(reading: _Reading) -> Copy:
     if heredoc_word(words[-1]) and heredocs:
         raise reading.error("the destination of a heredoc must be a path")
     checksum = reading.flag("checksum")
-    if "checksum" in reading.flags and not re.fullmatch(r"sha256:[0-9a-f]{64}", checksum) and "$" not in checksum:
+    if (
+        "checksum" in reading.flags
+        and not re.fullmatch(r"sha256:[0-9a-f]{64}", checksum)
+        and "$" not in checksum
+    ):
         raise reading.error(f"checksum {checksum[:80]!r} is not sha256:<64 hexadecimal digits>")
     return Copy(
         line=line,

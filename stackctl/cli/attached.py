@@ -80,13 +80,15 @@ class _Watched:
         ready.wait(5)
 
     def _listen(self, ready: threading.Event) -> None:
-        filters: Json = {
+        filters = {
             "type": ["container"],
             "label": [f"com.docker.compose.project={self._project}"],
             "event": ["start", "die"],
         }
         with contextlib.suppress(StackctlError, OSError):
-            for event in self._engine.events(filters, ready.set):
+            stream = self._engine.events(filters=filters)
+            ready.set()
+            for event in stream:
                 self._heard(event)
         self._done.set()
 
@@ -133,7 +135,7 @@ class _Watched:
 
     def _restarts(self, identity: str) -> bool:
         with contextlib.suppress(StackctlError):
-            match self._engine.get(f"/containers/{identity}/json"):
+            match self._engine.inspect_container(identity):
                 case {"State": {"Status": str(status)}}:
                     return status in ("restarting", "running")
         return False

@@ -2,14 +2,13 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from stackctl.api.framing import Decoder
 from stackctl.cli.render.containers import Listed
 from stackctl.errors import StackctlError
-from stackctl.values import Json, JsonObject
+from stackctl.orchestrator.apply.contract import Engine
+from stackctl.values import Json
 
 COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
@@ -26,20 +25,10 @@ class Look:
     until: str = ""
 
 
-class LogEngine(Protocol):
-    """The calls that showing logs needs."""
-
-    def get(self, path: str, **query: Json) -> Json:
-        """GET and return the JSON answer."""
-
-    def stream(self, path: str, **query: Json) -> Iterator[bytes]:
-        """GET and yield the body as it comes."""
-
-
 class LogView:
     """Writes the logs of containers to standard output and standard error."""
 
-    def __init__(self, engine: LogEngine, look: Look, *, names: Sequence[str] = ()) -> None:
+    def __init__(self, engine: Engine, look: Look, *, names: Sequence[str] = ()) -> None:
         self._engine = engine
         self._look = look
         self._lock = threading.Lock()
@@ -77,21 +66,16 @@ class LogView:
         self._width = max(self._width, len(name))
         lines = _Lines(lambda stream, line: self._write(stream, name, line))
         try:
-            about = self._engine.get(f"/containers/{container.id}/json")
-            raw = _is_tty(about)
-            decoder = Decoder()
-            for data in self._engine.stream(
-                f"/containers/{container.id}/logs",
+            for stream, piece in self._engine.logs(
+                container.id,
                 follow=follow,
-                stdout=True,
-                stderr=True,
-                timestamps=self._look.timestamps,
                 tail=self._look.tail,
-                since=since or None,
-                until=self._look.until or None,
+                since=since,
+                until=self._look.until,
+                timestamps=self._look.timestamps,
+                terminal=_is_tty(self._engine.inspect_container(container.id)),
             ):
-                for stream, piece in [(1, data)] if raw else decoder.feed(data):
-                    lines.feed(stream, piece)
+                lines.feed(stream, piece)
         except (StackctlError, OSError):
             # The container or the engine went away; what was said has been shown.
             pass
@@ -140,8 +124,3 @@ def _is_tty(about: Json) -> bool:
         case {"Config": {"Tty": bool(tty)}}:
             return tty
     return False
-
-
-def log_query(look: Look) -> JsonObject:
-    """Return the query of GET /containers/ID/logs."""
-    return {"tail": look.tail, "since": look.since or None, "until": look.until or None}

@@ -67,7 +67,7 @@ class Application:
             return self._refuse(request, call, error, version)
         except web.HTTPException as error:
             return _error(error.status, error.reason or "bad request", version)
-        except Exception:  # noqa: BLE001 - the last line of defence: logged, answered, the daemon goes on
+        except Exception:
             LOG.exception("%s %s failed unexpectedly", request.method, request.path_qs)
             if call is not None and call.started:
                 call.cut()

@@ -1,12 +1,12 @@
 """Removing images and what only they used, with Docker's rules for what may go.
 
-A layer or blob goes when no image record names it, no container stands on it and nothing in flight holds it.
+A layer or blob goes when no image record and no step of a build names it, no container stands on it and nothing in flight holds it.
 """
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from stackctl.contracts.state import ImageRecord
+from stackctl.contracts.state import BuildCacheRecord, ImageRecord
 from stackctl.engine.image_config import instant
 from stackctl.engine.image_values import ImagePruneFilter, Removal, is_running, short
 from stackctl.errors import ConflictError, NotFoundError, StackctlError
@@ -81,15 +81,25 @@ async def collect(
 ) -> Sequence[str]:
     """Remove those of the layers and blobs that nothing uses; return the chain IDs that went."""
     gone = []
+    cached = _kept_by_cache(images)
     # Looked up anew for each, since a pull or a build may take one while another is being removed.
     for chain_id in chain_ids:
-        if not _is_layer_used(images, chain_id):
+        if chain_id not in cached and not _is_layer_used(images, chain_id):
             await images.parts.layers.remove(chain_id)
             gone.append(chain_id)
     for digest in digests:
-        if not _is_blob_used(images, digest):
+        if digest not in cached and not _is_blob_used(images, digest):
             await images.parts.content.delete(digest)
     return gone
+
+
+def _kept_by_cache(images: "Images") -> set[str]:
+    """Return the chain IDs and digests that build steps may use again."""
+    return {
+        name
+        for step in images.parts.state.load(BuildCacheRecord)
+        for name in (*step.layers, *step.blobs)
+    }
 
 
 def _is_layer_used(images: "Images", chain_id: str) -> bool:

@@ -223,7 +223,9 @@ def _not_started(argv: Sequence[str], error: OSError) -> HostError:
 
 def _watch_by_pidfd() -> None:
     # Python 3.11 waits for each child in a thread of its own unless told; newer versions choose pidfds themselves.
-    if sys.version_info < (3, 12) and not isinstance(
-        asyncio.get_child_watcher(), asyncio.PidfdChildWatcher
-    ):
-        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+    if sys.version_info < (3, 12):
+        watcher = asyncio.get_child_watcher()
+        if not isinstance(watcher, asyncio.PidfdChildWatcher) or not watcher.is_active():
+            watcher = asyncio.PidfdChildWatcher()
+            watcher.attach_loop(asyncio.get_running_loop())
+            asyncio.set_child_watcher(watcher)

@@ -10,7 +10,7 @@ from stackctl.errors import InvalidInputError
 EPILOG = "Examples: stackctl build    stackctl build --no-cache web    stackctl build --build-arg VERSION=2"
 
 
-def command(  # noqa: PLR0913
+def command(
     ctx: typer.Context,
     services: Annotated[list[str] | None, typer.Argument(help="Only these services.")] = None,
     no_cache: Annotated[bool, typer.Option(help="Run every step.")] = False,

@@ -13,7 +13,7 @@ EPILOG = (
 )
 
 
-def command(  # noqa: PLR0913
+def command(
     ctx: typer.Context,
     services: Annotated[list[str] | None, typer.Argument(help="Only these services.")] = None,
     layout: Annotated[str, typer.Option("--format", help="yaml or json.")] = "yaml",

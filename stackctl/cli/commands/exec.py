@@ -16,7 +16,7 @@ EPILOG = (
 )
 
 
-def command(  # noqa: PLR0913
+def command(
     ctx: typer.Context,
     service: Annotated[str, typer.Argument(help="The service.")],
     argv: Annotated[list[str], typer.Argument(metavar="COMMAND…", help="What to run.")],
@@ -48,18 +48,15 @@ def command(  # noqa: PLR0913
         "User": user,
         "WorkingDir": workdir,
     }
-    identity = interact.identity(engine.post(f"/containers/{container.id}/exec", body))
+    identity = engine.create_exec(container.id, body)
     if detach:
-        engine.post(f"/exec/{identity}/start", {"Detach": True, "Tty": False})
+        engine.start_exec_detached(identity)
         return
-    connection = engine.hijack(f"/exec/{identity}/start", {"Detach": False, "Tty": tty})
     interact.join(
-        connection,
+        engine.start_exec(identity, terminal=tty),
         tty=tty,
         stdin=True,
-        resize=lambda height, width: interact.try_resize(
-            engine, f"/exec/{identity}", height, width
-        ),
+        resize=lambda rows, columns: engine.resize_exec(identity, rows=rows, columns=columns),
     )
-    state = engine.get(f"/exec/{identity}/json")
-    raise typer.Exit(interact.exit_code(state, "ExitCode"))
+    code = engine.inspect_exec(identity).get("ExitCode")
+    raise typer.Exit(code if isinstance(code, int) else 255)

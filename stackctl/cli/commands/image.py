@@ -27,10 +27,7 @@ def list_images(
     """List images."""
     session = Session.of(ctx)
     tables.check_layout(layout)
-    found = session.engine().get("/images/json")
-    images = (
-        [image for image in found if isinstance(image, dict)] if isinstance(found, list) else []
-    )
+    images = session.engine().list_images()
     entries: list[Json] = []
     rows = []
     for image in images:
@@ -73,13 +70,7 @@ def import_image(
     session = Session.of(ctx)
     _check(file)
     with file.open("rb") as archive:
-        session.engine().send(
-            "/images/create",
-            archive,
-            fromSrc="-",
-            repo=name,
-            changes=[*(change or ())],
-        )
+        session.engine().import_image(archive, name, changes=change or ())
     session.note(f"imported {name}")
 
 
@@ -92,10 +83,8 @@ def load(
     session = Session.of(ctx)
     _check(file)
     with file.open("rb") as archive:
-        for message in session.engine().send("/images/load", archive):
-            text = message.get("stream")
-            if isinstance(text, str):
-                session.note(text.rstrip("\n"))
+        for line in session.engine().load_images(archive):
+            session.note(line)
 
 
 @app.command("rm")
@@ -109,7 +98,7 @@ def remove(
     """Remove images."""
     session = Session.of(ctx)
     for name in names:
-        session.engine().delete(f"/images/{name}", force=force)
+        session.engine().remove_image(name, force=force)
         session.note(f"removed {name}")
 
 

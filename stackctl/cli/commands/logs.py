@@ -10,12 +10,11 @@ from stackctl.cli.context import Session
 from stackctl.cli.logview import LogView, Look
 from stackctl.cli.render.containers import Listed
 from stackctl.errors import InvalidInputError, StackctlError
-from stackctl.values import Json
 
 EPILOG = "Examples: stackctl logs -f    stackctl logs -n 20 web db    stackctl logs --since 10m"
 
 
-def command(  # noqa: PLR0913
+def command(
     ctx: typer.Context,
     services: Annotated[list[str] | None, typer.Argument(help="Only these services.")] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines come.")] = False,
@@ -66,13 +65,15 @@ def _follow(session: Session, view: LogView, found: list[Listed], services: list
 def _newcomers(
     session: Session, view: LogView, services: list[str], listening: threading.Event
 ) -> None:
-    filters: Json = {
+    filters = {
         "type": ["container"],
         "event": ["start"],
         "label": [f"com.docker.compose.project={session.project()}"],
     }
     with contextlib.suppress(StackctlError, OSError):
-        for event in session.engine().events(filters, listening.set):
+        stream = session.engine().events(filters=filters)
+        listening.set()
+        for event in stream:
             match event:
                 case {
                     "Actor": {"ID": str(identity), "Attributes": dict(attributes)},

@@ -13,7 +13,7 @@ from stackctl.errors import InvalidInputError
 EPILOG = "Examples: stackctl plan    stackctl plan --detailed-exitcode || echo changes    stackctl plan --destroy"
 
 
-def command(  # noqa: PLR0913
+def command(
     ctx: typer.Context,
     services: Annotated[
         list[str] | None, typer.Argument(help="Only these services and what they need.")

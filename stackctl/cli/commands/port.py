@@ -22,7 +22,7 @@ def command(
         if entry.get("PrivatePort") == port and entry.get("Type") == protocol:
             if not entry.get("PublicPort"):
                 continue
-            address = str(entry.get("IP") or "0.0.0.0")  # noqa: S104 - what the engine calls "every address"
+            address = str(entry.get("IP") or "0.0.0.0")
             host = f"[{address}]" if ":" in address else address
             session.out(f"{host}:{entry['PublicPort']}\n")
             return

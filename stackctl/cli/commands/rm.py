@@ -39,5 +39,5 @@ def command(
                 )
             typer.confirm(f"Remove {', '.join(one.name for one in found)}?", abort=True)
         for one in found:
-            engine.delete(f"/containers/{one.id}", v=volumes)
+            engine.remove_container(one.id, volumes=volumes)
             session.note(f"removed {one.name}")

@@ -15,7 +15,7 @@ CONTEXT = {"allow_interspersed_args": False}
 EPILOG = "Examples: stackctl run --rm web sh    stackctl run --rm -e DEBUG=1 app python3 manage.py migrate"
 
 
-def command(  # noqa: PLR0913
+def command(
     ctx: typer.Context,
     service: Annotated[str, typer.Argument(help="The service.")],
     argv: Annotated[
@@ -70,33 +70,30 @@ def command(  # noqa: PLR0913
 
 def _go(session: Session, identity: str, request: OneOff, *, detach: bool) -> int:
     engine = session.engine()
-    path = f"/containers/{identity}"
     if detach:
-        engine.post(f"{path}/start")
+        engine.start_container(identity)
         session.out(f"{identity}\n")
         return 0
     try:
-        connection = engine.hijack(f"{path}/attach", None, stream=1, stdin=1, stdout=1, stderr=1)
+        connection = engine.attach(identity, stdin=True, terminal=request.tty)
         detached = interact.join(
             connection,
             tty=request.tty,
             stdin=True,
-            resize=lambda height, width: interact.try_resize(engine, path, height, width),
-            started=lambda: _start(engine, path),
+            resize=lambda rows, columns: engine.resize_container(
+                identity, rows=rows, columns=columns
+            ),
+            started=lambda: engine.start_container(identity),
         )
         if detached:
             return 0
-        return interact.exit_code(engine.post(f"{path}/wait"), "StatusCode")
+        return engine.wait_container(identity)
     except BaseException:
         # Ctrl-C, or it could not start: what was made for this command goes with it.
         with contextlib.suppress(StackctlError):
-            engine.post(f"{path}/kill")
+            engine.kill_container(identity)
         raise
     finally:
         if request.remove:
             with contextlib.suppress(StackctlError):
-                engine.delete(path, force=True, v=True)
-
-
-def _start(engine: interact.Poster, path: str) -> None:
-    engine.post(f"{path}/start")
+                engine.remove_container(identity, force=True, volumes=True)

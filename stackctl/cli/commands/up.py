@@ -15,7 +15,7 @@ EPILOG = (
 )
 
 
-def command(  # noqa: PLR0913
+def command(
     ctx: typer.Context,
     services: Annotated[
         list[str] | None, typer.Argument(help="Only these services and what they need.")

@@ -24,11 +24,10 @@ def command(
     answer: JsonObject = {"stackctl": __version__}
     try:
         engine = session.engine(start=False)
-        about = engine.get("/version")
-        if isinstance(about, dict):
-            answer["engine"] = about.get("Version")
-            answer["api"] = about.get("ApiVersion")
-            answer["address"] = session.endpoint().address
+        about = engine.version()
+        answer["engine"] = about.get("Version")
+        answer["api"] = about.get("ApiVersion")
+        answer["address"] = session.address()
     except StackctlError as error:
         answer["engine"] = None
         answer["reason"] = str(error)

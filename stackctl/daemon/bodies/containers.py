@@ -113,7 +113,11 @@ def _config(record: ContainerRecord) -> JsonObject:
         "AttachStdin": spec.attach_stdin,
         "AttachStdout": spec.attach_stdout,
         "AttachStderr": spec.attach_stderr,
-        **({"ExposedPorts": {port: {} for port in record.exposed_ports}} if record.exposed_ports else {}),
+        **(
+            {"ExposedPorts": {port: {} for port in record.exposed_ports}}
+            if record.exposed_ports
+            else {}
+        ),
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,
         "StdinOnce": spec.stdin_once,

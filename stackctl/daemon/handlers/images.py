@@ -1,6 +1,6 @@
 """/images, /commit and /distribution: list, inspect, pull, import, push, load, save, tag, remove, prune, commit."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 from aiohttp import web
@@ -137,7 +137,8 @@ async def _import(call: Call) -> web.StreamResponse:
     source = call.text("fromSrc")
     if source != "-":
         raise InvalidInputError(
-            "invalid fromSrc: this engine fetches nothing by itself", hint="send the tar in the body with fromSrc=-"
+            "invalid fromSrc: this engine fetches nothing by itself",
+            hint="send the tar in the body with fromSrc=-",
         )
     reference = _target(call.text("repo"), call.text("tag"))
     changes = call.request.query.getall("changes", [])
@@ -251,7 +252,7 @@ async def tell(
     first: Progress | str | None = await anext(source, None)
     response = await call.stream(JSON_TYPE)
 
-    async def lines() -> AsyncIterator[bytes]:
+    async def lines() -> AsyncGenerator[bytes, None]:
         if first is not None:
             yield encode_object(line(first))
         try:

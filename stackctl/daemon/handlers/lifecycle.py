@@ -18,8 +18,10 @@ _CONDITIONS = ("not-running", "next-exit", "removed")
 
 async def start(call: Call) -> web.StreamResponse:
     body = await call.body()
-    if any(body.keys()):
-        raise InvalidInputError("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
+    if any(body.names()):
+        raise InvalidInputError(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+        )
     await call.engine.running.start(call.args["id"])
     return call.empty()
 
@@ -59,7 +61,9 @@ def terminal_size(call: Call) -> tuple[int, int]:
     for name in ("h", "w"):
         value = call.integer(name)
         if value is None or not 0 <= value < 65536:
-            raise InvalidInputError(f"invalid {name}: a terminal's size is a number from 0 to 65535")
+            raise InvalidInputError(
+                f"invalid {name}: a terminal's size is a number from 0 to 65535"
+            )
         sizes.append(value)
     return sizes[0], sizes[1]
 
@@ -76,7 +80,7 @@ async def wait(call: Call) -> web.StreamResponse:
     if condition not in _CONDITIONS:
         raise InvalidInputError(f'invalid condition: "{condition[:80]}"')
     record = call.engine.containers.resolve(call.args["id"])
-    waiter = asyncio.ensure_future(call.engine.running.watch(record.id, condition))
+    waiter = call.engine.running.watch(record.id, condition)
     leaving: asyncio.Future[None] | None = None
     try:
         response = await call.stream(JSON_TYPE)

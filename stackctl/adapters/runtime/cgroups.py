@@ -1,0 +1,288 @@
+"""Cgroups: limits and usage from cgroup v1, hybrid and v2, and what must be gone when a container is.
+
+One container has the same path, its group, in every hierarchy (OCI cgroupsPath, mostly PARENT/ID). Limits are written by the OCI runtime; here they are
+read, and directories are swept.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stackctl.contracts.runtime import Usage
+
+_ROUNDS = 8
+_MONITORS = "monitors"
+_UNLIMITED = 1 << 62
+_OPERATIONS = {"rbytes": "read", "wbytes": "write", "dbytes": "discard"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CgroupFacts:
+    """Where the hierarchies are mounted: controller (or "name=systemd") to directory; ``unified`` is cgroup2's."""
+
+    controllers: Mapping[str, Path] = field(default_factory=dict)
+    unified: Path | None = None
+
+    @property
+    def version(self) -> str:
+        """Return "2" when cgroup2 holds the controllers, "1" also for hybrid."""
+        return "1" if self.controllers else "2"
+
+
+def read_facts(mountinfo: str) -> CgroupFacts:
+    """Return the hierarchies named in the text of /proc/self/mountinfo."""
+    controllers: dict[str, Path] = {}
+    unified: Path | None = None
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split()
+        kind, _, rest = after.partition(" ")
+        if len(fields) < 5:
+            continue
+        if kind == "cgroup2":
+            unified = unified or Path(fields[4])
+        elif kind == "cgroup":
+            options = rest.split()[-1].split(",")
+            for name in options:
+                if name not in ("rw", "ro", "xattr", "clone_children", "noprefix"):
+                    controllers.setdefault(name, Path(fields[4]))
+    return CgroupFacts(controllers=controllers, unified=unified)
+
+
+def own_facts() -> CgroupFacts:
+    """Return this machine's hierarchies."""
+    return read_facts(Path("/proc/self/mountinfo").read_text())
+
+
+class Cgroups:
+    """The containers' directories below one parent in every hierarchy."""
+
+    def __init__(self, facts: CgroupFacts, parent: str) -> None:
+        self.facts = facts
+        self._parent = parent.strip("/")
+        self._roots = list(dict.fromkeys(facts.controllers.values()))
+        if facts.unified is not None:
+            self._roots.append(facts.unified)
+
+    def directories(self, group: str) -> list[Path]:
+        """Return its directories that exist, one a hierarchy."""
+        found = (root / group.lstrip("/") for root in self._roots)
+        return [path for path in found if path.is_dir()]
+
+    def processes(self, group: str) -> list[int]:
+        """Return the pids in it and in the groups it made below."""
+        directory = self._of("pids", group)
+        if not directory.is_dir():
+            directory = next(iter(self.directories(group)), directory)
+        pids: dict[int, None] = {}
+        for path in _below(directory):
+            for text in _read(path / "cgroup.procs").split():
+                pids[int(text)] = None
+        return sorted(pids)
+
+    def kill(self, group: str) -> None:
+        """Kill every process in it; success when there is none."""
+        if not group.strip("/"):
+            return  # never the whole machine
+        if self.facts.version == "2":
+            with contextlib.suppress(OSError):
+                (self._of("", group) / "cgroup.kill").write_text("1")
+        # Processes that fork while they are being killed need another round; SIGKILL is pending on every one we saw.
+        for _ in range(_ROUNDS):
+            pids = self.processes(group)
+            if not pids:
+                break
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def thaw(self, group: str) -> None:
+        """Let a frozen container run; success when it is not frozen or not there."""
+        with contextlib.suppress(OSError):
+            if self.facts.version == "2":
+                (self._of("", group) / "cgroup.freeze").write_text("0")
+            else:
+                (self._of("freezer", group) / "freezer.state").write_text("THAWED")
+
+    def remove(self, group: str) -> bool:
+        """Remove its empty directories everywhere; False when a process still holds one."""
+        clean = True
+        for directory in self.directories(group):
+            for path in reversed(list(_below(directory))):
+                try:
+                    path.rmdir()
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    clean = False
+        return clean
+
+    def remove_parent(self) -> None:
+        """Remove the parent where it is empty (engine stop); what still holds a container stays."""
+        for root in self._roots:
+            for path in (root / self._parent / _MONITORS, root / self._parent):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+
+    def leave(self, pid: int, *, group: str = "") -> None:
+        """Take a process out of the cgroups it inherited, so that their end or limits are not its own.
+
+        Only groups other than the root are left, for ``group`` ("" is PARENT/monitors). What the kernel refuses (a
+        hierarchy that is mounted read-only) stays as it is.
+        """
+        monitors = group or f"/{self._parent}/{_MONITORS}"
+        for line in _read(Path(f"/proc/{pid}/cgroup")).splitlines():
+            _, names, path = line.split(":", 2)
+            if path in ("/", monitors):
+                continue
+            root = self.facts.unified if not names else None
+            root = root or self.facts.controllers.get(names.split(",")[0])
+            if root is None:
+                continue
+            with contextlib.suppress(OSError):
+                directory = root / monitors.lstrip("/")
+                if not directory.is_dir():
+                    _make(root, directory, cpuset="cpuset" in names)
+                (directory / "cgroup.procs").write_text(str(pid))
+
+    def inherited(self) -> bool:
+        """Tell whether this process is in a cgroup that what it starts must ``leave``: not cheap, some 10 ms each."""
+        ours = ("/", f"/{self._parent}/{_MONITORS}")
+        lines = _read(Path("/proc/self/cgroup")).splitlines()
+        return any(line.split(":", 2)[2] not in ours for line in lines)
+
+    def oom_kills(self, group: str) -> int:
+        """Return how many processes the kernel's out-of-memory killer took in it."""
+        name = "memory.events" if self.facts.version == "2" else "memory.oom_control"
+        return _table(self._of("memory", group) / name).get("oom_kill", 0)
+
+    def usage(self, group: str) -> Usage:
+        """Return resource use now; a limit of 0 is no limit. Zeros for a container that is gone."""
+        return self._usage2(group) if self.facts.version == "2" else self._usage1(group)
+
+    def _of(self, controller: str, group: str) -> Path:
+        root = self.facts.controllers.get(controller) or self.facts.unified
+        return (root or Path("/sys/fs/cgroup")) / group.lstrip("/")
+
+    def _usage1(self, group: str) -> Usage:
+        cpu = self._of("cpu", group)
+        cpuacct = self._of("cpuacct", group)
+        memory = self._of("memory", group)
+        pids = self._of("pids", group)
+        blkio = self._of("blkio", group)
+        ticks = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        times = _table(cpuacct / "cpuacct.stat")
+        throttled = _table(cpu / "cpu.stat")
+        return Usage(
+            cpu_total=_number(cpuacct / "cpuacct.usage"),
+            cpu_user=times.get("user", 0) * ticks,
+            cpu_system=times.get("system", 0) * ticks,
+            cpu_per_cpu=tuple(int(n) for n in _read(cpuacct / "cpuacct.usage_percpu").split()),
+            cpu_periods=throttled.get("nr_periods", 0),
+            cpu_throttled_periods=throttled.get("nr_throttled", 0),
+            cpu_throttled_time=throttled.get("throttled_time", 0),
+            memory_usage=_number(memory / "memory.usage_in_bytes"),
+            memory_max_usage=_number(memory / "memory.max_usage_in_bytes"),
+            memory_limit=_limit(memory / "memory.limit_in_bytes"),
+            memory_failcnt=_number(memory / "memory.failcnt"),
+            memory_stats=_table(memory / "memory.stat"),
+            pids=_number(pids / "pids.current"),
+            pids_limit=_limit(pids / "pids.max"),
+            block_bytes=_blkio(_read(blkio / "blkio.throttle.io_service_bytes_recursive")),
+        )
+
+    def _usage2(self, group: str) -> Usage:
+        unified = self._of("", group)
+        cpu = _table(unified / "cpu.stat")
+        return Usage(
+            cpu_total=cpu.get("usage_usec", 0) * 1000,
+            cpu_user=cpu.get("user_usec", 0) * 1000,
+            cpu_system=cpu.get("system_usec", 0) * 1000,
+            cpu_periods=cpu.get("nr_periods", 0),
+            cpu_throttled_periods=cpu.get("nr_throttled", 0),
+            cpu_throttled_time=cpu.get("throttled_usec", 0) * 1000,
+            memory_usage=_number(unified / "memory.current"),
+            memory_max_usage=_number(unified / "memory.peak"),
+            memory_limit=_limit(unified / "memory.max"),
+            memory_failcnt=_table(unified / "memory.events").get("oom", 0),
+            memory_stats=_table(unified / "memory.stat"),
+            pids=_number(unified / "pids.current"),
+            pids_limit=_limit(unified / "pids.max"),
+            block_bytes=_iostat(_read(unified / "io.stat")),
+        )
+
+
+def _make(root: Path, directory: Path, *, cpuset: bool) -> None:
+    made = root
+    for name in directory.relative_to(root).parts:
+        above, made = made, made / name
+        if made.is_dir():
+            continue
+        made.mkdir(exist_ok=True)
+        if cpuset:
+            # A new group of the v1 cpuset controller has no CPUs and takes no process until it is given some.
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                with contextlib.suppress(OSError):
+                    (made / file).write_text(_read(above / file))
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    if directory.is_dir():
+        yield directory
+        with contextlib.suppress(OSError):
+            for entry in sorted(directory.iterdir()):
+                if entry.is_dir() and not entry.is_symlink():
+                    yield from _below(entry)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int:
+    text = _read(path).strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _limit(path: Path) -> int:
+    value = _number(path)
+    return value if value < _UNLIMITED else 0
+
+
+def _table(path: Path) -> dict[str, int]:
+    table = {}
+    for line in _read(path).splitlines():
+        name, _, value = line.partition(" ")
+        if value.isdigit():
+            table[name] = int(value)
+    return table
+
+
+def _blkio(text: str) -> tuple[tuple[int, int, str, int], ...]:
+    rows = []
+    for line in text.splitlines():
+        parts = line.split()
+        if len(parts) == 3 and ":" in parts[0]:
+            major, _, minor = parts[0].partition(":")
+            rows.append((int(major), int(minor), parts[1].lower(), int(parts[2])))
+    return tuple(rows)
+
+
+def _iostat(text: str) -> tuple[tuple[int, int, str, int], ...]:
+    rows = []
+    for line in text.splitlines():
+        device, *pairs = line.split()
+        major, _, minor = device.partition(":")
+        if not (major.isdigit() and minor.isdigit()):
+            continue
+        for pair in pairs:
+            key, _, value = pair.partition("=")
+            if key in _OPERATIONS and value.isdigit():
+                rows.append((int(major), int(minor), _OPERATIONS[key], int(value)))
+    return tuple(rows)

@@ -1,0 +1,349 @@
+"""The log file conmon writes (k8s-file), read in large chunks: whole, the last lines, or as it grows.
+
+A line is ``TIME STREAM TAG TEXT``: TIME in RFC 3339 with nanoseconds, TAG "F" for a whole line, "P" for a piece of
+one. conmon splits a line every 8 KiB; pieces are joined up to 16 KiB here, as Docker does. A rotated log is LOG.1
+(the youngest), LOG.2, ….
+"""
+
+import asyncio
+import contextlib
+import datetime
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+
+from stackctl.contracts.runtime import Ended
+from stackctl.errors import ConflictError, HostError
+from stackctl.host import inotify, pidfd
+
+Entry = tuple[int, float, bytes, bool]
+JOIN = 16384
+_CHUNK = 1 << 20
+_HISTORY = 100
+_ROTATE_TIMEOUT = 5.0
+
+
+class Parser:
+    """Bytes of a log in, entries out; keeps what is unfinished from one chunk to the next."""
+
+    def __init__(self, *, since: float = 0.0, until: float = 0.0) -> None:
+        self._since = since
+        self._until = until
+        self._rest = b""
+        self._stamp = b""
+        self._second = b""
+        self._whole = 0
+        self._time = 0.0
+        self._parts: dict[int, tuple[float, bytes]] = {}
+
+    def feed(self, data: bytes) -> list[Entry]:
+        """Return the entries that are complete with this chunk."""
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        entries: list[Entry] = []
+        append = entries.append
+        since, until, parts = self._since, self._until, self._parts
+        for line in lines:
+            stamp, _, tail = line.partition(b" ")
+            if stamp != self._stamp:
+                self._read_time(stamp)
+            at = self._time
+            if at < since or (until and at > until):
+                continue
+            stream = 2 if tail.startswith(b"stderr") else 1
+            if tail[7:9] == b"F ":
+                if stream in parts:
+                    at, before = parts.pop(stream)
+                    append((stream, at, before + tail[9:] + b"\n", True))
+                else:
+                    append((stream, at, tail[9:] + b"\n", True))
+            elif tail[7:9] == b"P ":
+                self._piece(stream, at, tail[9:], append)
+        return entries
+
+    def finish(self) -> list[Entry]:
+        """Return the pieces that no newline ended."""
+        entries = [(stream, at, data, False) for stream, (at, data) in self._parts.items()]
+        self._parts.clear()
+        self._rest = b""
+        return sorted(entries, key=lambda entry: entry[1])
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._parts)
+
+    def _piece(self, stream: int, at: float, data: bytes, append: Callable[[Entry], None]) -> None:
+        first, before = self._parts.pop(stream, (at, b""))
+        joined = before + data
+        while len(joined) >= JOIN:
+            append((stream, first, joined[:JOIN], False))
+            joined = joined[JOIN:]
+            first = at
+        if joined:
+            self._parts[stream] = (first, joined)
+
+    def _read_time(self, stamp: bytes) -> None:
+        self._stamp = stamp
+        second, _, fraction = stamp.partition(b".")
+        try:
+            if second != self._second:
+                moment = datetime.datetime.fromisoformat(second.decode() + "+00:00")
+                self._second, self._whole = second, int(moment.timestamp())
+            self._time = self._whole + float(b"0." + fraction[:9])
+            zone = fraction[9:]
+            if zone not in (b"+00:00", b"Z", b""):
+                sign = -1 if zone[:1] == b"-" else 1
+                hours, minutes = zone[1:].split(b":")
+                self._time -= sign * (int(hours) * 3600 + int(minutes) * 60)
+        except ValueError:
+            # Not a line of conmon's: it keeps the time of the one before.
+            return
+
+
+def files_of(log_path: Path) -> list[Path]:
+    """Return the parts of a log that exist, oldest first."""
+    older = []
+    for number in range(1, _HISTORY):
+        path = _numbered(log_path, number)
+        if not path.exists():
+            break
+        older.append(path)
+    return [*reversed(older), log_path]
+
+
+async def read(
+    log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
+) -> AsyncIterator[Entry]:
+    """Yield the entries that are there now."""
+    for batch in read_batches(log_path, since=since, until=until, tail=tail):
+        for entry in batch:
+            yield entry
+        await asyncio.sleep(0)
+
+
+def read_batches(
+    log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
+) -> Iterator[list[Entry]]:
+    """Yield the entries that are there now, a chunk's worth at a time."""
+    files = _open_all(files_of(log_path))
+    try:
+        parser = Parser(since=since, until=until)
+        start = _tail_start(files, tail, since=since, until=until)
+        yield from _batches(files, parser, start)
+        if rest := parser.finish():
+            yield rest
+    finally:
+        for descriptor in files:
+            os.close(descriptor)
+
+
+async def follow(
+    log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
+) -> AsyncIterator[Entry]:
+    """Yield what is there, then what comes, until ``ended`` is set and the rest is read."""
+    batches = follow_batches(log_path, since=since, tail=tail, ended=ended)
+    async with contextlib.aclosing(batches):
+        async for batch in batches:
+            for entry in batch:
+                yield entry
+
+
+async def follow_batches(
+    log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
+) -> AsyncGenerator[list[Entry], None]:
+    """As ``follow``, a chunk's worth of entries at a time."""
+    watch = inotify.Watch()
+    files: list[int] = []
+    try:
+        # Watched before it is read, so that nothing written in between goes unseen.
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        watch.add(log_path.parent, inotify.CREATE | inotify.MOVED_TO)
+        with contextlib.suppress(OSError):
+            log_path.touch(mode=0o600, exist_ok=True)
+        watch.add(log_path, inotify.MODIFY)
+        files = _open_all(files_of(log_path))
+        parser = Parser(since=since)
+        for batch in _batches(files, parser, _tail_start(files, tail, since=since, until=0.0)):
+            yield batch
+            await asyncio.sleep(0)
+        while True:
+            done = ended.is_set()
+            watch.drain()
+            grown = False
+            for batch in _grown(files, log_path, watch, parser):
+                grown = True
+                yield batch
+                await asyncio.sleep(0)
+            if done and not grown:
+                break
+            if not grown:
+                await _change(watch, ended)
+        yield parser.finish()
+    finally:
+        watch.close()
+        for descriptor in files:
+            os.close(descriptor)
+
+
+async def rotate(
+    log_path: Path, *, reopen: Callable[[], Awaitable[None]], keep: int = _HISTORY
+) -> None:
+    """Move LOG aside as LOG.1 (LOG.1 as LOG.2, …) and have the monitor write a new one; ``keep`` old ones stay.
+
+    Raises ConflictError when there is no log or nobody writes it any more; every line stays readable.
+    """
+    if not log_path.exists():
+        raise ConflictError(f"there is no log {log_path} to rotate")
+    for number in range(len(files_of(log_path)) - 1, 0, -1):
+        _numbered(log_path, number).rename(_numbered(log_path, number + 1))
+    watch = inotify.Watch()
+    try:
+        watch.add(log_path.parent, inotify.CREATE | inotify.MOVED_TO)
+        log_path.rename(_numbered(log_path, 1))
+        await reopen()
+        async with asyncio.timeout(_ROTATE_TIMEOUT):
+            while not log_path.exists():
+                await pidfd.readable(watch.descriptor)
+                watch.drain()
+    except TimeoutError as error:
+        raise HostError(f"the monitor did not reopen {log_path}") from error
+    finally:
+        watch.close()
+    # Whoever follows an old one holds it open and loses nothing.
+    for number in range(keep + 1, len(files_of(log_path)) + 1):
+        _numbered(log_path, number).unlink(missing_ok=True)
+
+
+def _numbered(log_path: Path, number: int) -> Path:
+    return log_path.with_name(f"{log_path.name}.{number}")
+
+
+async def _change(watch: inotify.Watch, ended: Ended) -> None:
+    changed = asyncio.ensure_future(pidfd.readable(watch.descriptor))
+    over = asyncio.ensure_future(ended.wait())
+    try:
+        await asyncio.wait((changed, over), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (changed, over):
+            task.cancel()
+        await asyncio.gather(changed, over, return_exceptions=True)
+
+
+def _grown(
+    files: list[int], log_path: Path, watch: inotify.Watch, parser: Parser
+) -> Iterator[list[Entry]]:
+    """Yield what was written since; goes over to the new file when the log was rotated."""
+    if not files:
+        files.extend(_open_all([log_path]))
+        if not files:
+            return
+    while True:
+        # Asked before reading: conmon closes the old file before the new one appears, so what is read now is all.
+        rotated = _rotated(files[-1], log_path)
+        while data := os.read(files[-1], _CHUNK):
+            yield parser.feed(data)
+        if not rotated:
+            return
+        new = _open_all(_younger(files[-1], log_path))
+        if not new:
+            return
+        for descriptor in new[:-1]:
+            while data := os.read(descriptor, _CHUNK):
+                yield parser.feed(data)
+        for descriptor in (*files, *new[:-1]):
+            os.close(descriptor)
+        files[:] = new[-1:]
+        with contextlib.suppress(OSError):
+            watch.add(log_path, inotify.MODIFY)
+
+
+def _rotated(descriptor: int, log_path: Path) -> bool:
+    try:
+        now = log_path.stat()
+    except FileNotFoundError:
+        return False
+    ours = os.fstat(descriptor)
+    return (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino)
+
+
+def _younger(descriptor: int, log_path: Path) -> list[Path]:
+    """Return the parts that came after the one we read, oldest first: more than one when it was rotated twice."""
+    ours = os.fstat(descriptor)
+    files = files_of(log_path)
+    for place, path in enumerate(files):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_ino == ours.st_ino:
+                return files[place + 1 :]
+    return files
+
+
+def _open_all(paths: Iterable[Path]) -> list[int]:
+    descriptors = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    return descriptors
+
+
+def _batches(files: list[int], parser: Parser, start: tuple[int, int]) -> Iterator[list[Entry]]:
+    first, offset = start
+    for place, descriptor in enumerate(files):
+        if place < first:
+            continue
+        os.lseek(descriptor, offset if place == first else 0, os.SEEK_SET)
+        while data := os.read(descriptor, _CHUNK):
+            yield parser.feed(data)
+
+
+def _tail_start(files: list[int], tail: int, *, since: float, until: float) -> tuple[int, int]:
+    """Return which file and offset the last ``tail`` lines begin at; they are counted backwards from the end."""
+    if tail < 0 or not files:
+        return 0, 0
+    counter = _TailCounter(tail, since=since, until=until)
+    for place in range(len(files) - 1, -1, -1):
+        position = os.fstat(files[place]).st_size
+        carried = b""
+        while position > 0:
+            size = min(_CHUNK, position)
+            position -= size
+            data = os.pread(files[place], size, position) + carried
+            # All but the first line of the chunk are whole; that one waits for the bytes before it.
+            cut = data.find(b"\n") + 1 if position else 0
+            found = counter.take(data[cut:])
+            if found is not None:
+                return place, position + cut + found
+            carried = data[:cut]
+    return 0, 0
+
+
+class _TailCounter:
+    """Counts whole lines backwards; pieces belong to the line that they are of."""
+
+    def __init__(self, wanted: int, *, since: float, until: float) -> None:
+        self._wanted = wanted
+        self._seen = 0
+        self._filter = Parser(since=since, until=until) if since or until else None
+        self._until = until
+
+    def take(self, data: bytes) -> int | None:
+        """Take the chunk before the last; returns the offset in it where the wanted lines begin."""
+        end = len(data)
+        while end > 0:
+            start = data.rfind(b"\n", 0, end - 1) + 1
+            line = data[start:end]
+            if self._counts(line):
+                if self._seen == self._wanted:
+                    return end
+                self._seen += 1
+            end = start
+        return None
+
+    def _counts(self, line: bytes) -> bool:
+        if not line.endswith(b"\n"):
+            return False
+        rest = line.partition(b" ")[2]
+        if rest[7:9] != b"F " and self._seen:
+            return False
+        if self._until and self._filter is not None:
+            return bool(self._filter.feed(line) or self._filter.finish())
+        return True

@@ -1,0 +1,437 @@
+"""Runtime by runc (or another OCI runtime with its command line), under conmon."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from stackctl.adapters.runtime import attach, conmon, logfile
+from stackctl.adapters.runtime.bundle import Bundles, Note
+from stackctl.adapters.runtime.cgroups import CgroupFacts, Cgroups, own_facts
+from stackctl.adapters.runtime.execs import ExecPlace, RunningExec, start_exec
+from stackctl.adapters.runtime.failures import start_error
+from stackctl.adapters.runtime.seccomp import SeccompProfiles
+from stackctl.contracts.runtime import (
+    Ended,
+    ExecProcess,
+    ExecSession,
+    Exit,
+    Launch,
+    Running,
+    Streams,
+    Usage,
+)
+from stackctl.errors import ConflictError, HostError, InvalidInputError, StackctlError
+from stackctl.host import pidfd, process
+from stackctl.values import Json, JsonObject
+
+_ENVIRONMENT = {"GOMAXPROCS": "2"}
+_LOGLESS = frozenset({"none"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """Where things are. ``runtimes`` are further OCI runtimes by the name ``HostConfig.Runtime`` gives them."""
+
+    run_root: Path
+    cgroup_parent: str
+    runc: str = "runc"
+    conmon: str = "conmon"
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    cgroups: CgroupFacts | None = None
+    concurrency: int = 0
+
+
+class ConmonRuntime:
+    """The Runtime contract. One instance a daemon; what it needs to know later is on disk, beside each bundle."""
+
+    def __init__(
+        self, settings: RuntimeSettings, *, seccomp: SeccompProfiles | None = None
+    ) -> None:
+        self._settings = settings
+        run = settings.run_root
+        self._root = run / "runtime"
+        self._execs = run / "x"
+        self._bundles = Bundles(run / "bundles", run / "exits")
+        self._cgroups = Cgroups(settings.cgroups or own_facts(), settings.cgroup_parent)
+        self._conmon = conmon.Conmon(
+            program=_program(settings.conmon),
+            runtime_root=self._root,
+            exits=run / "exits",
+            terminals=run / "t",
+        )
+        self.seccomp = seccomp or SeccompProfiles()
+        self._limit = asyncio.Semaphore(settings.concurrency or 2 * (os.cpu_count() or 1))
+        self._exec_limit = asyncio.Semaphore(4 * (os.cpu_count() or 1))
+        self._parked: dict[str, list[socket.socket]] = {}
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Make the directories and become the parent of execs and monitors; done by the first call that needs it."""
+        if self._prepared:
+            return
+        self._bundles.prepare()
+        for path in (self._root, self._execs, self._conmon.terminals):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pidfd.become_subreaper()
+        self._prepared = True
+
+    def leave_cgroups(self) -> None:
+        """Take the daemon itself out of its starter's cgroups (its first step: every monitor then starts outside)."""
+        self._cgroups.leave(os.getpid(), group="/")
+
+    def close(self) -> None:
+        """Engine stop: leave containers running, remove the cgroup parent when nothing is in it."""
+        self._cgroups.remove_parent()
+
+    async def create(self, launch: Launch) -> Running:
+        self.prepare()
+        runtime = self._runtime(launch.runtime)
+        note = Note(
+            runtime=runtime,
+            tty=launch.tty,
+            open_stdin=launch.open_stdin,
+            stdin_once=launch.stdin_once,
+            log_path="" if launch.log_config.type in _LOGLESS else str(launch.log_path),
+            cgroup=_cgroups_path(launch.spec.tree),
+            log_files=_log_files(launch),
+        )
+        async with self._limit:
+            bundle = self._bundles.make(launch.id, self._config(launch), note)
+            try:
+                # To its end even when the caller is cancelled: what is half made cannot be undone.
+                return await _uninterrupted(self._monitored(launch.id, bundle, note))
+            except conmon.RuntimeFailedError as error:
+                await self._undo_create(launch.id)
+                raise start_error(error.message) from error
+            except BaseException:
+                await self._undo_create(launch.id)
+                raise
+
+    async def _monitored(self, container_id: str, bundle: Path, note: Note) -> Running:
+        started = await self._conmon.create(container_id, bundle, note, leave=self._leave)
+        running = Running(
+            pid=started.pid,
+            pid_start=pidfd.start_time(started.pid),
+            monitor_pid=started.monitor_pid,
+            monitor_start=pidfd.start_time(started.monitor_pid),
+        )
+        self._bundles.write_running(container_id, running)
+        return running
+
+    async def _leave(self, pid: int) -> None:
+        # The kernel takes its time to move a process; it need not when the daemon has moved itself.
+        if self._cgroups.inherited():
+            await asyncio.to_thread(self._cgroups.leave, pid)
+
+    async def start(self, container_id: str) -> None:
+        log = self._bundles.path(container_id) / "runtime.log"
+        async with self._limit:
+            argv = [*self._runc(container_id), "start", container_id]
+            done = await process.run(argv, check=False, env=_ENVIRONMENT)
+        if done.code != 0:
+            words = conmon.runtime_words(done.stderr.decode(errors="replace"), log)
+            raise start_error(words, verb="start")
+
+    async def wait(self, container_id: str, running: Running) -> Exit:
+        await pidfd.wait_gone(running.monitor_pid, running.monitor_start, reap=True)
+        code = 255
+        if not self._bundles.exit_file(container_id).exists():
+            code = await self._end_orphan(container_id, running)
+        # Nothing of a container outlives its first process, not even with the host's pid namespace.
+        await self._kill_rest(container_id)
+        self._unpark(container_id)
+        recorded = await self.exit_of(container_id)
+        if recorded is not None:
+            return recorded
+        self._record(container_id, code)
+        return await self.exit_of(container_id) or Exit(code=code, at=0.0)
+
+    async def is_alive(self, container_id: str, running: Running) -> bool:
+        del container_id  # the process alone tells
+        return running.pid > 0 and pidfd.start_time(running.pid) == running.pid_start != 0
+
+    async def exit_of(self, container_id: str) -> Exit | None:
+        path = self._bundles.exit_file(container_id)
+        try:
+            text = path.read_text()
+            at = path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+        code = int(text) if text.strip().lstrip("-").isdigit() else 255
+        oom = (self._bundles.path(container_id) / "oom").exists()
+        return Exit(
+            code=code & 0xFF,
+            at=at,
+            oom_killed=oom or self._cgroups.oom_kills(self._group(container_id)) > 0,
+        )
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        running = self._running(container_id)
+        if not pidfd.send_signal(running.pid, running.pid_start, signal):
+            raise ConflictError(f"container {container_id} is not running")
+        if signal == _SIGKILL:
+            # A frozen process is not ended by a signal before it thaws.
+            self._cgroups.thaw(self._group(container_id))
+
+    async def pause(self, container_id: str) -> None:
+        self._running(container_id)
+        await process.run([*self._runc(container_id), "pause", container_id], env=_ENVIRONMENT)
+
+    async def resume(self, container_id: str) -> None:
+        self._running(container_id)
+        self._cgroups.thaw(self._group(container_id))
+
+    async def delete(self, container_id: str) -> None:
+        running = self._bundles.running(container_id)
+        self._unpark(container_id)
+        self._cgroups.thaw(self._group(container_id))
+        if (self._root / container_id).exists():
+            argv = [*self._runc(container_id), "delete", "--force", container_id]
+            await process.run(argv, check=False, env=_ENVIRONMENT)
+        await self._kill_rest(container_id)
+        if running is not None:
+            await self._end_monitor(running)
+        if not self._cgroups.remove(self._group(container_id)):
+            await self._wait_empty(container_id)
+        shutil.rmtree(self._root / container_id, ignore_errors=True)
+        self._bundles.remove(container_id)
+
+    async def attach(self, container_id: str) -> Streams:
+        note = self._note(container_id)
+        if not (note.open_stdin and note.stdin_once):
+            return await attach.connect(self._bundles.path(container_id))
+        parked = self._parked.setdefault(container_id, [])
+        return await attach.connect(self._bundles.path(container_id), park=parked.append)
+
+    async def resize(self, container_id: str, height: int, width: int) -> None:
+        if self._note(container_id).tty:
+            await conmon.resize(self._bundles.path(container_id), height, width)
+
+    async def execute(self, container_id: str, process: ExecProcess) -> ExecSession:
+        self.prepare()
+        running = self._running(container_id)
+        if not await self.is_alive(container_id, running):
+            raise ConflictError(f"container {container_id} is not running")
+        runtime = self._runc(container_id)
+        place = ExecPlace(container_id=container_id, runtime=runtime, directory=self._execs)
+        async with self._exec_limit:
+            starting = asyncio.create_task(start_exec(place, process))
+            try:
+                return await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                starting.add_done_callback(_abandon)
+                raise
+
+    async def update(self, container_id: str, resources: Mapping[str, object]) -> None:
+        self._running(container_id)
+        argv = [*self._runc(container_id), "update", "--resources", "-", container_id]
+        await process.run(argv, stdin=json.dumps(resources).encode(), env=_ENVIRONMENT)
+
+    async def usage(self, container_id: str) -> Usage:
+        return self._cgroups.usage(self._group(container_id))
+
+    async def processes(self, container_id: str) -> Sequence[int]:
+        return self._cgroups.processes(self._group(container_id))
+
+    async def known(self) -> Sequence[str]:
+        found = self._bundles.all()
+        if self._root.is_dir():
+            found |= {path.name for path in self._root.iterdir() if len(path.name) == 64}
+        return sorted(found)
+
+    def read_log(
+        self, log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
+    ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
+        return logfile.read(log_path, since=since, until=until, tail=tail)
+
+    def read_log_batches(
+        self, log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
+    ) -> Iterator[list[logfile.Entry]]:
+        """As ``read_log``, a list of entries for every chunk of the file: twice as fast for long logs."""
+        return logfile.read_batches(log_path, since=since, until=until, tail=tail)
+
+    def follow_log_batches(
+        self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
+    ) -> AsyncIterator[list[logfile.Entry]]:
+        """As ``follow_log``, a list of entries for every chunk."""
+        return logfile.follow_batches(log_path, since=since, tail=tail, ended=ended)
+
+    def follow_log(
+        self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
+    ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
+        return logfile.follow(log_path, since=since, tail=tail, ended=ended)
+
+    async def reopen_log(self, container_id: str, log_path: Path) -> None:
+        keep = self._note(container_id).log_files - 1
+        bundle = self._bundles.path(container_id)
+        await logfile.rotate(log_path, reopen=lambda: conmon.reopen(bundle), keep=keep)
+
+    def _config(self, launch: Launch) -> JsonObject:
+        linux = launch.spec.tree.get("linux")
+        wanted = self.seccomp.profile(launch.spec.seccomp, _capabilities(launch.spec.tree))
+        if wanted is None or not isinstance(linux, dict):
+            return launch.spec.tree
+        return {**launch.spec.tree, "linux": {**linux, "seccomp": wanted}}
+
+    def _runtime(self, name: str) -> str:
+        if name in ("", "runc", "io.containerd.runc.v2"):
+            return _program(self._settings.runc)
+        if name not in self._settings.runtimes:
+            raise InvalidInputError(
+                f"unknown or invalid runtime name: {name}",
+                hint=f"HostConfig.Runtime may be {', '.join(['runc', *self._settings.runtimes])}.",
+            )
+        return _program(self._settings.runtimes[name])
+
+    def _runc(self, container_id: str) -> list[str]:
+        note = self._bundles.note(container_id)
+        program = note.runtime if note is not None else self._runtime("")
+        return [program, "--root", str(self._root)]
+
+    def _group(self, container_id: str) -> str:
+        note = self._bundles.note(container_id)
+        if note is not None and note.cgroup.endswith(f"/{container_id}"):
+            return note.cgroup
+        return f"/{self._settings.cgroup_parent.strip('/')}/{container_id}"
+
+    def _note(self, container_id: str) -> Note:
+        note = self._bundles.note(container_id)
+        if note is None:
+            raise ConflictError(f"container {container_id} is not running")
+        return note
+
+    def _running(self, container_id: str) -> Running:
+        running = self._bundles.running(container_id)
+        if running is None:
+            raise ConflictError(f"container {container_id} is not running")
+        return running
+
+    def _record(self, container_id: str, code: int) -> None:
+        # The monitor could not: a later daemon shall still find how it ended.
+        with contextlib.suppress(OSError):
+            self._bundles.exit_file(container_id).write_text(str(code))
+
+    async def _end_orphan(self, container_id: str, running: Running) -> int:
+        """End a container whose monitor died without a word; the code is 137 when it was we who ended it."""
+        self._cgroups.thaw(self._group(container_id))
+        killed = pidfd.send_signal(running.pid, running.pid_start, _SIGKILL)
+        await self._kill_rest(container_id)
+        code = await pidfd.wait_child(running.pid) if killed else None
+        if code is None:
+            await pidfd.wait_gone(running.pid, running.pid_start, reap=True)
+        return 137 if killed else 255
+
+    async def _kill_rest(self, container_id: str) -> None:
+        """Kill what is left in the container; orphans that came to this subreaper are reaped."""
+        left = self._cgroups.processes(self._group(container_id))
+        if not left:
+            return
+        gone = [asyncio.create_task(pidfd.wait_gone(pid, reap=True)) for pid in left]
+        # Each holds its pidfd before anything is killed: a pid cannot change hands meanwhile.
+        await asyncio.sleep(0)
+        self._cgroups.kill(self._group(container_id))
+        _, waiting = await asyncio.wait(gone, timeout=2.0)
+        for task in waiting:
+            task.cancel()
+
+    async def _end_monitor(self, running: Running) -> None:
+        pid, started = running.monitor_pid, running.monitor_start
+        try:
+            async with asyncio.timeout(2.0):
+                await pidfd.wait_gone(pid, started, reap=True)
+        except TimeoutError:
+            pidfd.send_signal(pid, started, _SIGKILL)
+            await pidfd.wait_gone(pid, started, reap=True)
+
+    async def _wait_empty(self, container_id: str) -> None:
+        # A killed process leaves its cgroup a moment after it is gone from view; v1 tells nobody when.
+        for pause in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
+            await asyncio.sleep(pause)
+            await self._kill_rest(container_id)
+            if self._cgroups.remove(self._group(container_id)):
+                return
+        raise HostError(
+            f"the cgroups of container {container_id} are not empty",
+            hint="A process in it cannot be killed, perhaps as it waits for a device.",
+        )
+
+    async def _undo_create(self, container_id: str) -> None:
+        with contextlib.suppress(StackctlError):
+            await asyncio.shield(self.delete(container_id))
+
+    def _unpark(self, container_id: str) -> None:
+        for connection in self._parked.pop(container_id, ()):
+            connection.close()
+
+
+_SIGKILL = signal.SIGKILL
+_T = TypeVar("_T")
+_abandoned: set[asyncio.Task[None]] = set()
+
+
+async def _uninterrupted(work: Coroutine[None, None, _T]) -> _T:
+    """Await work to its end; a cancellation is raised after it."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()
+        raise
+
+
+def _abandon(starting: asyncio.Task[RunningExec]) -> None:
+    """End an exec that began when nobody waited for it any more."""
+    if starting.cancelled() or starting.exception() is not None:
+        return
+    session = starting.result()
+
+    async def end() -> None:
+        await session.kill(_SIGKILL)
+        await session.wait()
+        await session.close()
+
+    task = asyncio.create_task(end())
+    _abandoned.add(task)
+    task.add_done_callback(_abandoned.discard)
+
+
+def _log_files(launch: Launch) -> int:
+    text = launch.log_config.config.get("max-file", "1")
+    if not text.isdigit() or int(text) < 1:
+        raise InvalidInputError(
+            f"invalid value for max-file: {text!r}", hint="HostConfig.LogConfig: a number from 1."
+        )
+    return int(text)
+
+
+def _cgroups_path(tree: JsonObject) -> str:
+    path = _member(_member(tree, "linux"), "cgroupsPath")
+    return path if isinstance(path, str) else ""
+
+
+def _member(value: Json, name: str) -> Json:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _capabilities(tree: JsonObject) -> frozenset[str]:
+    bounding = _member(_member(_member(tree, "process"), "capabilities"), "bounding")
+    return frozenset(str(name) for name in bounding) if isinstance(bounding, list) else frozenset()
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise HostError(
+            f"{name} is not installed", hint=f"Install it: apt install {Path(name).name}."
+        )
+    return found

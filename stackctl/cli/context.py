@@ -1,0 +1,457 @@
+"""What every command shares; the composition root of the client half.
+
+Here alone the environment is read, the engine chosen and the phases joined: stack file, plan, apply. Everything heavy
+is imported where it is used, since the command line is judged by its start-up.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stackctl.cli.render.containers import Listed, listed
+from stackctl.errors import ConflictError, InvalidInputError, NotFoundError
+from stackctl.paths import EnginePaths, engine_paths
+
+if TYPE_CHECKING:
+    from stackctl.cli.planned import DownRequest, OneOff, UpRequest
+    from stackctl.client.endpoints import Daemon, Endpoint
+    from stackctl.client.engine import EngineClient
+    from stackctl.orchestrator.model.stack import Stack
+    from stackctl.orchestrator.planning.plan import Plan
+    from stackctl.orchestrator.stackfile.load import Loaded
+
+PROJECT_LABEL = "com.docker.compose.project"
+ONEOFF_LABEL = "com.docker.compose.oneoff"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlobalOptions:
+    """The options before the command."""
+
+    files: tuple[str, ...] = ()
+    project_name: str = ""
+    project_directory: str = ""
+    profiles: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()
+    engine: str = ""
+    ansi: str = "auto"
+    progress: str = "auto"
+    parallel: int = 0
+
+
+class Session:
+    """One command: its options, its engine, its output."""
+
+    def __init__(self, options: GlobalOptions, *, quiet: bool = False) -> None:
+        self.options = options
+        self.quiet = quiet or options.progress == "quiet"
+        self.environ: Mapping[str, str] = os.environ
+
+    @classmethod
+    def of(cls, ctx: Any, *, quiet: bool = False) -> "Session":  # noqa: ANN401
+        options = ctx.find_object(GlobalOptions) or GlobalOptions()
+        return cls(options, quiet=quiet)
+
+    # Output
+
+    @property
+    def colour(self) -> bool:
+        """Whether standard output takes colours."""
+        return self._colour(sys.stdout)
+
+    def _colour(self, stream: Any) -> bool:  # noqa: ANN401
+        if self.options.ansi != "auto":
+            return self.options.ansi == "always"
+        return bool(stream.isatty()) and not self.environ.get("NO_COLOR")
+
+    def out(self, text: str) -> None:
+        """Print what was asked for."""
+        sys.stdout.write(text)
+
+    def note(self, text: str) -> None:
+        """Say what happened, on standard error, unless told to be quiet."""
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def warn(self, text: str) -> None:
+        yellow, end = ("\033[33m", "\033[0m") if self._colour(sys.stderr) else ("", "")
+        sys.stderr.write(f"{yellow}warning:{end} {text}\n")
+
+    # The stack file
+
+    def load(
+        self,
+        services: Sequence[str] = (),
+        *,
+        interpolate: bool = True,
+        normalize: bool = True,
+        resolve_paths: bool = True,
+        all_resources: bool = False,
+        warn: bool = True,
+    ) -> "Loaded":
+        """Read the stack file; raises StackFileError with every mistake."""
+        from stackctl.orchestrator.stackfile.load import LoadOptions, load
+
+        options = self.options
+        loaded = load(
+            LoadOptions(
+                environ=self.environ,
+                cwd=str(Path.cwd()),
+                files=options.files,
+                project_name=options.project_name,
+                project_directory=options.project_directory,
+                env_files=options.env_files,
+                profiles=options.profiles,
+                services=services,
+                stdin=lambda: sys.stdin.buffer.read(),
+                interpolate=interpolate,
+                normalize=normalize,
+                resolve_paths=resolve_paths,
+                all_resources=all_resources,
+            )
+        )
+        if warn:
+            for text in loaded.warnings:
+                self.warn(text)
+        return loaded
+
+    def stack(self, services: Sequence[str] = (), *, also_inactive: bool = False) -> "Stack":
+        """Return the stack, all its active services; those named switch their profiles on."""
+        loaded = self.load()
+        missing = [name for name in services if name not in loaded.stack.services]
+        if missing or also_inactive:
+            # Naming a service switches its profiles on.
+            profiles = {
+                profile
+                for name in missing
+                if name in loaded.stack.disabled_services
+                for profile in loaded.stack.disabled_services[name].profiles
+            }
+            if profiles:
+                widened = GlobalOptions(
+                    **{
+                        **{
+                            name: getattr(self.options, name)
+                            for name in GlobalOptions.__dataclass_fields__
+                        },
+                        "profiles": (*loaded.profiles, *sorted(profiles)),
+                    }
+                )
+                loaded = Session(widened, quiet=self.quiet).load(warn=False)
+        return loaded.stack
+
+    def project(self) -> str:
+        """Return the stack's name; with -p the stack file need not be there."""
+        given = self.options.project_name or self.environ.get("COMPOSE_PROJECT_NAME", "")
+        if given:
+            return given
+        return self.load(warn=False).name
+
+    def dump(self, loaded: "Loaded", layout: str, *, escape: bool = True) -> str:
+        """Return the resolved stack as YAML or JSON."""
+        from stackctl.orchestrator.stackfile import dump
+
+        write = dump.to_json if layout == "json" else dump.to_yaml
+        return write(loaded, escape=escape)
+
+    def image_names(self, stack: "Stack") -> list[str]:
+        """Return the image of every service."""
+        from stackctl.orchestrator.planning.fingerprint import image_name
+
+        return list(dict.fromkeys(image_name(stack, name) for name in stack.services))
+
+    def profile_names(self, stack: "Stack") -> list[str]:
+        """Return every profile that a service names."""
+        every = [*stack.services.values(), *stack.disabled_services.values()]
+        return sorted({profile for service in every for profile in service.profiles})
+
+    # The engine
+
+    def paths(self) -> EnginePaths:
+        """Return the built-in engine's places."""
+        return engine_paths(self.environ, uid=os.getuid())
+
+    def daemon(self) -> "Daemon":
+        """Return the built-in engine's daemon as something to start and stop."""
+        from stackctl.client.endpoints import Daemon
+
+        return Daemon(self.paths(), self.environ, note=self.note)
+
+    @cached_property
+    def _endpoint(self) -> "Endpoint":
+        from stackctl.client.endpoints import choose
+
+        return choose(self.options.engine, self.environ, uid=os.getuid())
+
+    def address(self) -> str:
+        """Return the URL of the engine that was chosen."""
+        return self._endpoint.address
+
+    def engine(self, *, start: bool = True) -> "EngineClient":
+        """Return the engine, starting the built-in one when it is the chosen one and does not run."""
+        return self._client if not start else self._started
+
+    @cached_property
+    def _started(self) -> "EngineClient":
+        if self._endpoint.builtin:
+            self.daemon().ensure()
+        return self._client
+
+    @cached_property
+    def _client(self) -> "EngineClient":
+        from stackctl.client.engine import EngineClient
+
+        return EngineClient(self._endpoint, environ=self.environ)
+
+    # Containers
+
+    def all_containers(self, *, every: bool, filters: Sequence[str] = ()) -> list[Listed]:
+        """Return the engine's containers, those with all the labels given."""
+        found = self.engine().list_containers(
+            everything=every, filters={"label": list(filters)} if filters else None
+        )
+        return [listed(entry) for entry in found]
+
+    def containers(self, services: Iterable[str], *, every: bool) -> list[Listed]:
+        """Return the stack's containers, one-off ones left out, in the order of services and numbers.
+
+        Raises NotFoundError for a service that neither has containers nor stands in the stack file.
+        """
+        found = [
+            one
+            for one in self.all_containers(
+                every=True, filters=[f"{PROJECT_LABEL}={self.project()}"]
+            )
+            if one.labels.get(ONEOFF_LABEL, "False") != "True"
+        ]
+        wanted = list(services)
+        for name in wanted:
+            if not any(one.service == name for one in found):
+                self._check_service(name, found)
+        return sorted(
+            (
+                one
+                for one in found
+                if (not wanted or one.service in wanted)
+                and (every or one.state in ("running", "paused", "restarting"))
+            ),
+            key=lambda one: (one.service, one.number),
+        )
+
+    def _check_service(self, name: str, found: Sequence[Listed]) -> None:
+        known = {one.service for one in found}
+        with contextlib.suppress(NotFoundError):
+            stack = self.load(warn=False).stack
+            known |= {*stack.services, *stack.disabled_services}
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f'did you mean "{near[0]}"?' if near else f"it has: {', '.join(sorted(known))}"
+            raise NotFoundError(f"stack {self.project()} has no service {name}", hint=hint)
+
+    def container(self, service: str, *, index: int = 0) -> Listed:
+        """Return one running container of a service; raises NotFoundError, ConflictError."""
+        found = self.containers([service], every=True)
+        chosen = [one for one in found if not index or one.number == index]
+        running = [one for one in chosen if one.state in ("running", "paused", "restarting")]
+        if running:
+            return running[0]
+        if chosen:
+            raise ConflictError(
+                f"service {service} is not running ({chosen[0].name}: {chosen[0].status})",
+                hint=f"stackctl up -d {service}; stackctl logs {service} shows what it said",
+            )
+        replica = f" number {index}" if index else ""
+        raise NotFoundError(
+            f"service {service} has no container{replica}", hint=f"stackctl up -d {service}"
+        )
+
+    def instant(self, text: str) -> str:
+        """Return a time option as the API takes it: seconds since the epoch, or "" for none."""
+        if not text:
+            return ""
+        from stackctl.units import parse_duration
+
+        if text[-1:].isdigit() and ("T" in text or "-" in text):
+            return _timestamp(text)
+        if text.replace(".", "", 1).isdigit():
+            return text
+        with contextlib.suppress(InvalidInputError):
+            return f"{time.time() - parse_duration(text):.9f}"
+        return _timestamp(text)
+
+    # Plans
+
+    @contextlib.contextmanager
+    def lock(self, project: str) -> Iterator[None]:
+        """Let one command at a time change a stack."""
+        from stackctl.orchestrator.apply.lock import project_lock
+
+        with project_lock(project, self._lock_folder(), waiting=self._say_waiting):
+            yield
+
+    def _lock_folder(self) -> Path:
+        base = self.paths().run_root
+        if os.getuid() == 0 or os.access(base, os.W_OK):
+            return base / "projects"
+        return Path(self.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"stackctl-{os.getuid()}"
+
+    def _say_waiting(self, project: str) -> None:
+        self.note(f"another command is changing {project}; waiting for it")
+
+    def plan_up(self, stack: "Stack", request: "UpRequest") -> "Plan":
+        """Compare the stack with what is there."""
+        from stackctl.cli import joining
+
+        plan = joining.plan_up(self.engine(), stack, request, self.key())
+        if plan.orphans and not request.remove_orphans:
+            self.warn(
+                f"not in the stack file any more: {', '.join(plan.orphans)}"
+                " (--remove-orphans removes them)"
+            )
+        return plan
+
+    def plan_down(self, request: "DownRequest") -> "Plan":
+        """Compare nothing with what is there; the stack file is read when it can be."""
+        from stackctl.cli import joining
+
+        stack = None
+        if not self.options.project_name:
+            stack = self.load(all_resources=True, warn=False).stack
+        else:
+            with contextlib.suppress(NotFoundError):
+                loaded = self.load(all_resources=True, warn=False)
+                stack = loaded.stack
+        return joining.plan_down(self.engine(), self.project(), stack, request)
+
+    def apply(self, plan: "Plan", stack: "Stack | None") -> None:
+        """Carry a plan out, showing its progress."""
+        from stackctl.cli import joining
+
+        joining.apply(self, plan, stack)
+
+    def start_containers(self, project: str, services: tuple[str, ...]) -> None:
+        """Start what is stopped, dependencies first."""
+        from stackctl.cli import joining
+
+        joining.start(self, project, services)
+
+    def stop_containers(
+        self, project: str, services: tuple[str, ...], *, timeout: int | None
+    ) -> None:
+        """Stop what runs, dependents first."""
+        from stackctl.cli import joining
+
+        joining.stop(self, project, services, timeout)
+
+    def kill_containers(
+        self, project: str, services: tuple[str, ...], signal: str = "SIGKILL"
+    ) -> None:
+        """Send a signal to what runs."""
+        del project
+        engine = self.engine()
+        for one in self.containers(services, every=False):
+            with contextlib.suppress(ConflictError, NotFoundError):
+                engine.kill_container(one.id, signal=signal)
+                self.note(f"killed {one.name}")
+
+    def prepare_one_off(self, stack: "Stack", request: "UpRequest") -> None:
+        """Bring up what a one-off container of a service needs: image, networks, volumes, dependencies."""
+        from stackctl.cli import joining
+
+        joining.prepare_one_off(self, stack, request)
+
+    def create_one_off(self, stack: "Stack", request: "OneOff") -> str:
+        """Create the container of ``run`` and return its ID."""
+        from stackctl.cli import joining
+
+        return joining.create_one_off(self, stack, request)
+
+    def build(
+        self,
+        stack: "Stack",
+        services: Sequence[str],
+        *,
+        no_cache: bool,
+        pull: bool,
+        args: Mapping[str, str | None],
+    ) -> None:
+        """Build the images of services."""
+        from stackctl.cli import joining
+
+        joining.build(self, stack, services, no_cache=no_cache, pull=pull, args=args)
+
+    def pull(self, reference: str) -> None:
+        """Pull an image, showing its progress."""
+        from stackctl.cli.render.progress import PullLines
+
+        lines = PullLines(reference, quiet=self.quiet, live=self.live)
+        self.engine().pull_image(reference, on_progress=lines.tell)
+        lines.done()
+
+    def remove_everything(self) -> None:
+        """Remove every container and every network made by users."""
+        engine = self.engine()
+        for one in self.all_containers(every=True):
+            with contextlib.suppress(NotFoundError):
+                engine.remove_container(one.id, force=True, volumes=True)
+        for network in engine.list_networks():
+            if network.get("Name") not in ("bridge", "host", "none"):
+                with contextlib.suppress(NotFoundError):
+                    engine.remove_network(str(network.get("Id")))
+
+    def stack_or_none(self, project: str) -> "Stack | None":
+        """Return the stack of that name when its file is at hand."""
+        with contextlib.suppress(NotFoundError):
+            stack = self.load(warn=False).stack
+            return stack if stack.name == project else None
+        return None
+
+    @property
+    def progress_mode(self) -> str:
+        """How progress is shown: live, plain, json or quiet."""
+        if self.quiet:
+            return "quiet"
+        if self.options.progress == "json":
+            return "json"
+        return "live" if self.live else "plain"
+
+    @property
+    def colour_of_progress(self) -> bool:
+        """Whether standard error takes colours."""
+        return self._colour(sys.stderr)
+
+    @property
+    def live(self) -> bool:
+        """Whether progress may redraw lines."""
+        if self.options.progress in ("plain", "json", "quiet") or self.options.ansi == "never":
+            return False
+        return self.options.progress == "tty" or sys.stderr.isatty()
+
+    def key(self) -> bytes:
+        """Return the key that digests of secrets in labels are made with, from a file only its owner reads."""
+        from stackctl.orchestrator.apply.lock import secret_key
+
+        if os.getuid() == 0:
+            return secret_key(self.paths().data_root / "fingerprint.key")
+        home = self.environ.get("XDG_STATE_HOME") or f"{self.environ.get('HOME', '/')}/.local/state"
+        return secret_key(Path(home) / "stackctl" / "fingerprint.key")
+
+
+def _timestamp(text: str) -> str:
+    from datetime import datetime
+
+    try:
+        return f"{datetime.fromisoformat(text).astimezone().timestamp():.9f}"
+    except ValueError as error:
+        raise InvalidInputError(
+            f'"{text}" is neither a time nor a duration', hint="such as 2026-01-31T12:00:00 or 10m"
+        ) from error

@@ -1,0 +1,125 @@
+"""Processes by pidfd: know them for certain, signal them, wait for them in the event loop."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+from pathlib import Path
+
+from stackctl.errors import HostError
+
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def start_time(pid: int) -> int:
+    """Return field 22 of /proc/PID/stat (clock ticks since boot); 0 when there is no such living process."""
+    state, started = _stat(pid)
+    return 0 if state in (b"Z", b"X") else started
+
+
+def _stat(pid: int) -> tuple[bytes, int]:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b"X", 0
+    # The name in field 2 may hold spaces and brackets: fields are counted from its last bracket.
+    fields = text.rpartition(b")")[2].split()
+    return fields[0], int(fields[19])
+
+
+def open_pidfd(pid: int, started: int = 0) -> int | None:
+    """Return a pidfd; None when the process is gone or, with ``started``, is another one by now."""
+    if pid <= 0:
+        return None
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    # Looked at after opening: the descriptor cannot change its process any more.
+    if started and _stat(pid)[1] != started:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def send_signal(pid: int, started: int, number: int) -> bool:
+    """Signal that very process; False when it is gone. ``started`` 0 trusts the pid."""
+    descriptor = open_pidfd(pid, started)
+    if descriptor is None:
+        return False
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        text = f"cannot send signal {number} to process {pid}: {error.strerror}"
+        raise HostError(text, errno=error.errno or 0) from error
+    finally:
+        os.close(descriptor)
+    return True
+
+
+async def wait_gone(pid: int, started: int = 0, *, reap: bool = False) -> None:
+    """Return when that process has ended (a zombie has); at once when it is gone already.
+
+    With ``reap`` it is taken off the process table too, where it is this process's child.
+    """
+    descriptor = open_pidfd(pid, started)
+    if descriptor is None:
+        return
+    try:
+        await readable(descriptor)
+        if reap:
+            with contextlib.suppress(ChildProcessError):
+                _reap(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def readable(descriptor: int) -> None:
+    """Return when the descriptor can be read (a pidfd: when its process has ended)."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def tell() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, tell)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def wait_child(pid: int) -> int | None:
+    """Wait for a child (or an orphan that came to this subreaper) and reap it.
+
+    Returns its exit code as Docker counts it, 128+N for signal N; None when it is not a child of this process.
+    """
+    descriptor = open_pidfd(pid)
+    if descriptor is None:
+        return None
+    try:
+        await readable(descriptor)
+        done = _reap(descriptor)
+    except ChildProcessError:
+        return None
+    finally:
+        os.close(descriptor)
+    if done is None:
+        return None
+    return done.si_status if done.si_code == os.CLD_EXITED else 128 + done.si_status
+
+
+def _reap(descriptor: int) -> os.waitid_result | None:
+    return os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
+
+
+def become_subreaper() -> None:
+    """Make orphans below this process its own children (prctl(2), PR_SET_CHILD_SUBREAPER), so that it can wait for them."""
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise HostError(f"cannot become a subreaper: {os.strerror(number)}", errno=number)

@@ -1,0 +1,137 @@
+"""Unit tests of the log file reader."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stackctl.adapters.runtime import logfile
+from stackctl.errors import ConflictError
+
+SECOND = 1_700_000_000
+
+
+def line(number: int, text: str, tag: str = "F", stream: str = "stdout") -> str:
+    return f"2023-11-14T22:13:{20 + number:02d}.500000000+00:00 {stream} {tag} {text}\n"
+
+
+async def entries(path: Path, **query) -> list[tuple[int, float, bytes, bool]]:
+    return [entry async for entry in logfile.read(path, **query)]
+
+
+async def test_a_line_has_its_stream_time_and_newline(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(line(0, "a b") + line(1, "", stream="stderr"))
+    assert await entries(path) == [
+        (1, SECOND + 0.5, b"a b\n", True),
+        (2, SECOND + 1.5, b"\n", True),
+    ]
+
+
+async def test_pieces_are_joined_per_stream_up_to_16_kib(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(
+        line(0, "x" * 8192, "P")
+        + line(0, "err", "P", "stderr")
+        + line(1, "x" * 8192, "P")
+        + line(2, "y")
+        + line(3, "or", "F", "stderr")
+        + line(4, "no end", "P")
+    )
+    assert await entries(path) == [
+        (1, SECOND + 0.5, b"x" * 16384, False),
+        (1, SECOND + 2.5, b"y\n", True),
+        (2, SECOND + 0.5, b"error\n", True),
+        (1, SECOND + 4.5, b"no end", False),
+    ]
+
+
+async def test_since_and_until_are_both_inclusive(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("".join(line(n, str(n)) for n in range(5)))
+    found = await entries(path, since=SECOND + 1.5, until=SECOND + 3.5)
+    assert [data for _, _, data, _ in found] == [b"1\n", b"2\n", b"3\n"]
+
+
+async def test_another_time_zone_is_the_same_instant(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("2023-11-15T00:13:20.500000000+02:00 stdout F a\n")
+    assert await entries(path) == [(1, SECOND + 0.5, b"a\n", True)]
+
+
+async def test_a_missing_log_is_empty(tmp_path: Path) -> None:
+    assert await entries(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("tail", [0, 1, 2, 5, 6, 7, 99])
+async def test_the_tail_reaches_back_into_rotated_parts(tmp_path: Path, tail: int) -> None:
+    path = tmp_path / "log"
+    texts = [str(n) for n in range(6)]
+    Path(f"{path}.2").write_text(line(0, "0") + line(1, "1"))
+    Path(f"{path}.1").write_text(line(2, "2") + line(3, "3"))
+    path.write_text(line(4, "4") + line(5, "5"))
+    found = [data.decode().strip() for _, _, data, _ in await entries(path, tail=tail)]
+    assert found == texts[len(texts) - min(tail, 6) :]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.sampled_from("FP")), max_size=30),
+    st.integers(0, 12),
+    st.integers(8, 200),
+)
+def test_a_tail_is_the_end_of_the_whole_at_any_chunk_size(
+    tmp_path_factory: pytest.TempPathFactory, shape: list[tuple[int, str]], tail: int, chunk: int
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "log"
+    path.write_text("".join(line(0, chr(97 + n % 26) * n, tag) for n, tag in shape))
+    before = logfile._CHUNK
+    logfile._CHUNK = chunk
+    try:
+        whole = [entry for batch in logfile.read_batches(path) for entry in batch]
+        found = [entry for batch in logfile.read_batches(path, tail=tail) for entry in batch]
+    finally:
+        logfile._CHUNK = before
+    assert found == (whole[-tail:] if tail else [])
+
+
+class Ended(asyncio.Event):
+    pass
+
+
+async def test_following_ends_with_the_last_line_and_sees_growth_and_rotation(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "log"
+    path.write_text(line(0, "0"))
+    ended = Ended()
+    found: list[bytes] = []
+
+    async def follow() -> None:
+        found.extend([data async for _, _, data, _ in logfile.follow(path, ended=ended)])
+
+    task = asyncio.create_task(follow())
+    await asyncio.sleep(0)
+    with path.open("a") as log:
+        log.write(line(1, "1"))
+
+    async def reopen() -> None:
+        with Path(f"{path}.1").open("a") as old:
+            old.write(line(2, "2"))
+        path.write_text(line(3, "3"))
+
+    await logfile.rotate(path, reopen=reopen)
+    with path.open("a") as log:
+        log.write(line(4, "4"))
+    ended.set()
+    await task
+    assert found == [b"0\n", b"1\n", b"2\n", b"3\n", b"4\n"]
+
+
+async def test_a_log_that_is_not_there_is_not_rotated(tmp_path: Path) -> None:
+    async def reopen() -> None:
+        raise AssertionError("nothing to reopen")
+
+    with pytest.raises(ConflictError, match="no log"):
+        await logfile.rotate(tmp_path / "none", reopen=reopen)
