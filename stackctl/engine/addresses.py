@@ -75,7 +75,7 @@ def check_free(subnet: str, taken: Iterable[str]) -> None:
     wanted = parse_network(subnet)
     for other in taken:
         held = parse_network(other)
-        if held.version == wanted.version and held.overlaps(wanted):  # type: ignore[arg-type]
+        if held.version == wanted.version and held.overlaps(wanted):
             raise ForbiddenError(
                 "invalid pool request: Pool overlaps with other one on this address space",
                 hint=f"{subnet} overlaps {other}.",
@@ -86,7 +86,9 @@ def complete(subnet: Subnet) -> Subnet:
     """Return the subnet with its gateway filled in (the first usable address); raises InvalidInputError."""
     network = parse_network(subnet.subnet)
     if network.num_addresses < 4:
-        raise InvalidInputError(f"invalid subnet {subnet.subnet}: too small for a gateway and a container")
+        raise InvalidInputError(
+            f"invalid subnet {subnet.subnet}: too small for a gateway and a container"
+        )
     usable = _usable(subnet)
     first = next(iter(usable), None)
     if first is None:

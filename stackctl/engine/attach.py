@@ -27,14 +27,13 @@ class Attached:
         self._stream = stream
         self._history = history
         self._joined: asyncio.Future[Streams | None] = asyncio.get_running_loop().create_future()
-        self._closed = False
 
     async def join(self) -> None:
         """Join the streams now; the container is created or running."""
-        if self._closed or self._joined.done():
+        if self._joined.done():
             return
         streams = await self._opener()
-        if self._closed or self._joined.done():
+        if self._joined.done():  # the client left while it was opened
             await streams.close()
             return
         self._joined.set_result(streams)
@@ -77,7 +76,6 @@ class Attached:
 
     async def close(self) -> None:
         """Leave; the container goes on."""
-        self._closed = True
         if not self._joined.done():
             self._joined.set_result(None)
             return

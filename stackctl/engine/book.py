@@ -173,7 +173,9 @@ class Book:
             return None
         matches = [key for key in self._networks if key.startswith(ref)]
         if len(matches) > 1:
-            raise InvalidInputError(f"network {ref} is ambiguous ({len(matches)} matches found on ID prefix)")
+            raise InvalidInputError(
+                f"network {ref} is ambiguous ({len(matches)} matches found on ID prefix)"
+            )
         return self._networks[matches[0]] if matches else None
 
     def network(self, ref: str) -> NetworkRecord:

@@ -1,6 +1,5 @@
 """Containers: create, find, rename, remove, update, and their files."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -56,9 +55,7 @@ class Containers:
 
     # Create
 
-    async def create(
-        self, spec: ContainerSpec, *, name: str = "", platform: str = ""
-    ) -> Created:
+    async def create(self, spec: ContainerSpec, *, name: str = "", platform: str = "") -> Created:
         """Make a container of an image.
 
         Raises NotFoundError ("No such image: …", networks, volumes_from), ConflictError for a name that is taken,
@@ -394,7 +391,11 @@ def _updated(spec: ContainerSpec, change: Update) -> ContainerSpec:
     given = {name: getattr(change, name) for name in _FIELDS}
     changed = {name: value for name, value in given.items() if value is not None}
     updated = replace(spec, **changed)
-    if "memory" in changed and "memory_swap" not in changed and 0 < spec.memory_swap < updated.memory:
+    if (
+        "memory" in changed
+        and "memory_swap" not in changed
+        and 0 < spec.memory_swap < updated.memory
+    ):
         raise ConflictError(
             "Memory limit should be smaller than already set memoryswap limit, update the "
             "memoryswap at the same time"
@@ -434,6 +435,3 @@ def _resources(spec: ContainerSpec, change: Update) -> Mapping[str, object]:
     if change.blkio_weight is not None:
         found["blockIO"] = {"weight": spec.blkio_weight}
     return cast(Mapping[str, object], found)
-
-
-_ = asyncio

@@ -13,6 +13,7 @@ The services and what they offer (errors are kinds of ``stackctl.errors`` with D
 """
 
 import logging
+from collections.abc import Mapping
 
 from stackctl.contracts.container import ContainerRecord
 from stackctl.engine.book import Book
@@ -128,7 +129,7 @@ class Engine:
     def _layers_in_use(self) -> set[str]:
         return {layer for record in self.book.containers() for layer in record.layers}
 
-    def _publish(self, type_: str, action: str, actor: str, attributes: "dict[str, str]") -> None:
+    def _publish(self, type_: str, action: str, actor: str, attributes: Mapping[str, str]) -> None:
         self.events.publish(type_, action, actor, attributes)
 
     async def start(self) -> None:
@@ -139,9 +140,10 @@ class Engine:
         await self.recovery.run()
 
     async def stop(self) -> None:
-        """End the engine's own tasks; containers go on. Nothing is left behind when none runs."""
+        """End the engine's own tasks; containers go on. Nothing is left behind when none runs.
+
+        Closing the stores is the business of whoever opened them.
+        """
         await self.tasks.stop()
         self.events.close()
         await self.sandboxes.stop()
-        await self.world.registry.close()
-        self.world.state.close()

@@ -85,9 +85,7 @@ class Execs:
             raise InvalidInputError("No exec command specified")
         await self.processes.make(record, request)
         exec_id = new_id()
-        self._records[exec_id] = ExecRecord(
-            id=exec_id, container_id=record.id, request=request
-        )
+        self._records[exec_id] = ExecRecord(id=exec_id, container_id=record.id, request=request)
         self.book.live(record.id).execs.add(exec_id)
         self._event("exec_create", record, exec_id, request)
         self._forget_old()
@@ -139,9 +137,7 @@ class Execs:
             session = await self.world.runtime.execute(container.id, process)
         except BaseException as error:
             code = error.exit_code if isinstance(error, StartError) else 126
-            self._records[exec_id] = replace(
-                self._records[exec_id], running=False, exit_code=code
-            )
+            self._records[exec_id] = replace(self._records[exec_id], running=False, exit_code=code)
             raise
         self._records[exec_id] = replace(self._records[exec_id], pid=session.pid)
         self._sessions[exec_id] = session
@@ -168,9 +164,7 @@ class Execs:
             session.set_exit(code)
         container = self.book.find(container_id)
         if container is not None:
-            self._event(
-                "exec_die", container, exec_id, None, execID=exec_id, exitCode=str(code)
-            )
+            self._event("exec_die", container, exec_id, None, execID=exec_id, exitCode=str(code))
         if draining is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(draining, 5)
@@ -189,7 +183,9 @@ class Execs:
         ended = [key for key, item in self._records.items() if item.started and not item.running]
         for key in ended[: max(0, len(ended) - _KEPT_AFTER_END)]:
             del self._records[key]
-        gone = [key for key, item in self._records.items() if self.book.find(item.container_id) is None]
+        gone = [
+            key for key, item in self._records.items() if self.book.find(item.container_id) is None
+        ]
         for key in gone:
             del self._records[key]
 

@@ -38,7 +38,7 @@ def instant(text: str, now: float) -> float:
     if parts and "".join(number + unit for number, unit in parts) == text:
         return now - sum(float(number) * _UNITS[unit] for number, unit in parts)
     try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise InvalidInputError(f"failed to parse value as time or duration: {text!r}") from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -47,9 +47,7 @@ def wait_before(check: Healthcheck, health: Health, *, ran_for: float) -> float:
     return interval
 
 
-def judge(
-    check: Healthcheck, health: Health, result: ProbeResult, *, started_at: float
-) -> Health:
+def judge(check: Healthcheck, health: Health, result: ProbeResult, *, started_at: float) -> Health:
     """Return the health after a probe."""
     kept = (*health.log, result)[-KEPT:]
     if result.exit_code == 0:

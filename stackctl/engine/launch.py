@@ -1,9 +1,13 @@
 """One start of a container: root, mounts, sandbox, runtime specification and process, each with its undo."""
 
+import logging
 import resource
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from stackctl.contracts.container import ContainerRecord, MountPoint
 from stackctl.contracts.runtime import Launch, Running
@@ -17,6 +21,10 @@ from stackctl.engine.users import User, resolve_user
 from stackctl.engine.volumes import Volumes
 from stackctl.engine.world import World
 from stackctl.errors import ConflictError, NotFoundError, StackctlError, StartError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _PASSWD_LIMIT = 1 << 20
 _LIMITS = {
@@ -63,16 +71,16 @@ class Launcher:
         Raises StartError and what the doors raise.
         """
         world = self.world
-        undo.push_async_callback(world.layers.unmount, record.id)
+        _push(undo, world.layers.unmount, record.id)
         root = await world.layers.mount(record.id)
         user = await self.user_in(root, record)
         mounts = await self._sources(record, undo)
-        undo.push_async_callback(self.sandboxes.close, record)
+        _push(undo, self.sandboxes.close, record)
         sandbox = await self.sandboxes.open(record)
         record = sandbox.record
-        undo.push_async_callback(self.sandboxes.close, record)
+        _push(undo, self.sandboxes.close, record)
         inputs = self._inputs(record, root, user, mounts, sandbox)
-        undo.push_async_callback(world.runtime.delete, record.id)
+        _push(undo, world.runtime.delete, record.id)
         running = await world.runtime.create(
             Launch(
                 id=record.id,
@@ -99,12 +107,13 @@ class Launcher:
         """Remove what a launch made; may be repeated, and goes on where a part fails."""
         failures: list[StackctlError] = []
         world = self.world
-        for step in (
-            lambda: world.runtime.delete(record.id),
-            lambda: self.sandboxes.close(record),
-            lambda: self._drop_image_mounts(record),
-            lambda: world.layers.unmount(record.id),
-        ):
+        steps: tuple[Callable[[], Awaitable[None]], ...] = (
+            partial(world.runtime.delete, record.id),
+            partial(self.sandboxes.close, record),
+            partial(self._drop_image_mounts, record),
+            partial(world.layers.unmount, record.id),
+        )
+        for step in steps:
             try:
                 await step()
             except StackctlError as error:
@@ -129,7 +138,9 @@ class Launcher:
 
     # Mounts
 
-    async def _sources(self, record: ContainerRecord, undo: AsyncExitStack) -> tuple[MountPoint, ...]:
+    async def _sources(
+        self, record: ContainerRecord, undo: AsyncExitStack
+    ) -> tuple[MountPoint, ...]:
         """Return the mounts with the host paths to bind now."""
         found: list[MountPoint] = []
         for position, mount in enumerate(record.mounts):
@@ -140,7 +151,7 @@ class Launcher:
             else:
                 if mount.type == "bind" and not Path(mount.source).exists():
                     raise StartError(
-                        "invalid mount config for type \"bind\": bind source path does not exist: "
+                        'invalid mount config for type "bind": bind source path does not exist: '
                         f"{mount.source}",
                         exit_code=127,
                     )
@@ -165,7 +176,7 @@ class Launcher:
         if image is None:
             raise NotFoundError(f"No such image: {mount.name}")
         key = _image_key(record, position)
-        undo.push_async_callback(self.world.layers.discard, key)
+        _push(undo, self.world.layers.discard, key)
         await self.world.layers.prepare(key, image.layers)
         root = await self.world.layers.mount(key)
         source = _inside(str(root), mount.subpath) if mount.subpath else str(root)
@@ -243,6 +254,18 @@ class Launcher:
     def _shm_of(self, mode: str) -> str:
         other = self.book.container(mode.partition(":")[2])
         return f"/proc/{other.pid}/root/dev/shm"
+
+
+def _push(undo: AsyncExitStack, action: Callable[[T], Awaitable[None]], what: T) -> None:
+    """Push an undo that must not hide why there is something to undo."""
+
+    async def run() -> None:
+        try:
+            await action(what)
+        except StackctlError as error:
+            log.warning("could not undo a part of a failed start: %s", error)
+
+    undo.push_async_callback(run)
 
 
 def _image_key(record: ContainerRecord, position: int) -> str:

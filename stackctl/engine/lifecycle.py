@@ -85,7 +85,9 @@ def refusal(record: ContainerRecord, step: Step) -> ConflictError | NotModifiedE
         case Step.PAUSE if status is Status.PAUSED:
             return ConflictError(f"Container {name} is already paused")
         case Step.PAUSE if status is Status.RESTARTING:
-            return ConflictError(f"Container {name} is restarting, wait until the container is running")
+            return ConflictError(
+                f"Container {name} is restarting, wait until the container is running"
+            )
         case Step.UNPAUSE if status in BUSY:
             return ConflictError(f"Container {name} is not paused")
         case Step.REMOVE if status in BUSY:

@@ -119,7 +119,9 @@ def check(spec: ContainerSpec) -> None:
     if mode.startswith("container:"):
         _check_shared_network(spec)
     if mode == "host" and spec.links:
-        raise InvalidInputError("conflicting options: host type networking can't be used with links")
+        raise InvalidInputError(
+            "conflicting options: host type networking can't be used with links"
+        )
     if spec.working_dir and not spec.working_dir.startswith("/"):
         raise InvalidInputError(
             f"the working directory '{spec.working_dir}' is invalid, it needs to be an absolute path"
@@ -135,9 +137,7 @@ def check(spec: ContainerSpec) -> None:
             "You should always set the Memory limit when using Memoryswap limit, see usage"
         )
     if spec.nano_cpus and (spec.cpu_period or spec.cpu_quota):
-        raise InvalidInputError(
-            "Conflicting options: Nano CPUs and CPU Period cannot both be set"
-        )
+        raise InvalidInputError("Conflicting options: Nano CPUs and CPU Period cannot both be set")
     if not -1000 <= spec.oom_score_adj <= 1000:
         raise InvalidInputError(
             f"Invalid value {spec.oom_score_adj}, range for oom score adj is [-1000, 1000]"
@@ -149,8 +149,8 @@ def check(spec: ContainerSpec) -> None:
 def _check_shared_network(spec: ContainerSpec) -> None:
     refused = (
         (bool(spec.hostname), "hostname and the network mode"),
-        (bool(spec.links), "container type network can't be used with links. This would result in "
-         "undefined behavior"),
+        (bool(spec.links), ("container type network can't be used with links. This would result in "
+         "undefined behavior")),
         (bool(spec.dns), "dns and the network mode"),
         (bool(spec.extra_hosts), "custom host-to-IP mapping and the network mode"),
         (bool(spec.mac_address), "mac-address and the network mode"),

@@ -93,7 +93,13 @@ class Mounts:
     """Makes what a container's mounts need, at its creation."""
 
     def __init__(
-        self, *, book: Book, volumes: Volumes, images: Images, layers: LayerStore, store: VolumeStore
+        self,
+        *,
+        book: Book,
+        volumes: Volumes,
+        images: Images,
+        layers: LayerStore,
+        store: VolumeStore,
     ) -> None:
         self._book = book
         self.volumes = volumes

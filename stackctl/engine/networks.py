@@ -276,9 +276,7 @@ class Networks:
                 continue
             subnet = addresses.check_static(wanted, family, taken) if wanted else family[0]
             address = wanted or _pick(family, taken)
-            subnet = next(
-                (item for item in family if _contains(item, address)), subnet
-            )
+            subnet = next((item for item in family if _contains(item, address)), subnet)
             prefix = addresses.prefix_of(subnet.subnet)
             if ipv6:
                 endpoint = replace(
@@ -337,7 +335,9 @@ class Networks:
         async with self.book.live(found.id).lock:
             record = self.book.container(found.id)
             if record.spec.network_mode == "host" and network.driver == "host":
-                raise InvalidInputError("container cannot be disconnected from host network or connected to host network")
+                raise InvalidInputError(
+                    "container cannot be disconnected from host network or connected to host network"
+                )
             endpoint = record.endpoints.get(network.name)
             if endpoint is None:
                 raise ConflictError(
@@ -346,9 +346,7 @@ class Networks:
             if record.status in lifecycle.LIVE:
                 record = await self._sandboxes.leave(record, network, endpoint)
             else:
-                left = {
-                    key: item for key, item in record.endpoints.items() if key != network.name
-                }
+                left = {key: item for key, item in record.endpoints.items() if key != network.name}
                 record = replace(record, endpoints=left)
             self.book.save(record)
             self.release([endpoint])
@@ -356,7 +354,9 @@ class Networks:
     def renamed(self, record: ContainerRecord) -> ContainerRecord:
         """Return the record with the names its networks answer to brought in line with its own."""
         endpoints = {
-            key: replace(item, dns_names=_dns_names(record, item.aliases)) if item.dns_names else item
+            key: replace(item, dns_names=_dns_names(record, item.aliases))
+            if item.dns_names
+            else item
             for key, item in record.endpoints.items()
         }
         return replace(record, endpoints=endpoints)

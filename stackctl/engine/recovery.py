@@ -1,7 +1,7 @@
 """What a daemon does at its start: adopt what outlived the one before, finish what it left half done."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from stackctl.contracts.container import ContainerRecord, Status
@@ -64,9 +64,7 @@ class Recovery:
                 record = self.book.save(replace(record, status=Status.RESTARTING))
             self.running.restart_later(record, 0.0)
 
-    async def _settle(
-        self, record: ContainerRecord, known: set[str], *, same_boot: bool
-    ) -> str:
+    async def _settle(self, record: ContainerRecord, known: set[str], *, same_boot: bool) -> str:
         """Return "adopt", "restart" or ""; what ended is recorded and cleaned."""
         if record.status in lifecycle.LIVE:
             if same_boot and await self._is_alive(record):
@@ -149,16 +147,11 @@ class Recovery:
             if container_id not in records:
                 self.files.remove(container_id)
 
-    async def _try(self, what: str, key: str, remove: "Remove") -> None:
+    async def _try(self, what: str, key: str, remove: Callable[[str], Awaitable[None]]) -> None:
         try:
             await remove(key)
         except StackctlError as error:
             log.warning("could not remove stray %s %s: %s", what, key[:12], error)
-
-
-from collections.abc import Awaitable, Callable  # noqa: E402
-
-Remove = Callable[[str], Awaitable[None]]
 
 
 def running_of(record: ContainerRecord) -> Running:
@@ -169,6 +162,3 @@ def running_of(record: ContainerRecord) -> Running:
         monitor_pid=record.monitor_pid,
         monitor_start=record.monitor_start,
     )
-
-
-Ids = Sequence[str]

@@ -61,9 +61,7 @@ def check(policy: RestartPolicy, *, auto_remove: bool) -> None:
             "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
         )
     if policy.maximum_retry_count < 0:
-        raise InvalidInputError(
-            "invalid restart policy: maximum retry count cannot be negative"
-        )
+        raise InvalidInputError("invalid restart policy: maximum retry count cannot be negative")
     if policy.maximum_retry_count and policy.name != "on-failure":
         raise InvalidInputError(
             "invalid restart policy: maximum retry count can only be used with 'on-failure'"

@@ -7,10 +7,11 @@ needs the lock to record the end.
 import asyncio
 import logging
 import signal as signals
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stackctl.contracts.container import ContainerRecord, Status
 from stackctl.contracts.runtime import Exit, Running, Streams, Usage
@@ -92,6 +93,8 @@ class RunningContainers:
                 launched = await self._launcher.launch(record, undo)
                 for attached in live.pending:
                     await attached.join()
+                # Before it is let go: it may have ended when the call returns.
+                started_at = self.world.clock.now()
                 await self.world.runtime.start(record.id)
                 record = replace(
                     launched.record,
@@ -99,8 +102,7 @@ class RunningContainers:
                     error="",
                     exit_code=0,
                     oom_killed=False,
-                    started_at=self.world.clock.now(),
-                    finished_at=record.finished_at,
+                    started_at=started_at,
                     health=initial_health(launched.record),
                 )
                 self.book.save(record)
@@ -140,9 +142,7 @@ class RunningContainers:
         live.ended.clear()
         live.watch = self._tasks.spawn(self._watch(record.id, running), f"watch {record.id[:12]}")
         if record.health is not None:
-            live.health = self._tasks.spawn(
-                self._health.run(record.id), f"health {record.id[:12]}"
-            )
+            live.health = self._tasks.spawn(self._health.run(record.id), f"health {record.id[:12]}")
 
     async def _watch(self, container_id: str, running: Running) -> None:
         result = await self.world.runtime.wait(container_id, running)
@@ -294,8 +294,9 @@ class RunningContainers:
             await asyncio.shield(waiter)
             return True
         sleeping = asyncio.ensure_future(self.world.clock.sleep(seconds))
+        both: set[asyncio.Future[Any]] = {waiter, sleeping}
         try:
-            await asyncio.wait({waiter, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             sleeping.cancel()
         return waiter.done()
@@ -383,9 +384,7 @@ class RunningContainers:
         if condition != "next-exit" and record.status not in lifecycle.BUSY:
             future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
             future.set_result(
-                Exit(
-                    code=record.exit_code, at=record.finished_at, oom_killed=record.oom_killed
-                )
+                Exit(code=record.exit_code, at=record.finished_at, oom_killed=record.oom_killed)
             )
             return future
         return self._future(live.stops)
@@ -443,7 +442,7 @@ class RunningContainers:
         self.event("attach", record)
         return attached
 
-    async def _history(self, record: ContainerRecord):  # type: ignore[no-untyped-def] # noqa: ANN202
+    async def _history(self, record: ContainerRecord) -> AsyncIterator[tuple[int, bytes]]:
         path = Path(record.log_path)
         if path.exists():
             async for number, _, data, _ in self.world.runtime.read_log(path):
@@ -457,7 +456,9 @@ class RunningContainers:
         await self.world.runtime.resize(record.id, height, width)
         self.event("resize", record, height=str(height), width=str(width))
 
-    async def top(self, ref: str, ps_args: str = "") -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    async def top(
+        self, ref: str, ps_args: str = ""
+    ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """Return the titles and rows of the container's processes; raises ConflictError when it does not run."""
         record = self.book.container(ref)
         if record.status is Status.RESTARTING:

@@ -5,8 +5,9 @@ Everything here can be repeated, and ``close`` undoes whatever of it was done.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from stackctl.contracts.container import ContainerRecord, Endpoint, PortBinding, PublishedPort
@@ -55,7 +56,7 @@ class Sandboxes:
         if network.id in self._ready or network.driver in _NO_KERNEL:
             return
         async with self._setup:
-            if network.id in self._ready:
+            if network.id in self._ready:  # somebody else did it while we waited
                 return
             await self._start_shared()
             await self.world.network.create_network(network)
@@ -68,15 +69,16 @@ class Sandboxes:
 
     async def keeper_ready(self) -> None:
         """See that the keeper runs; a fresh one is told of every running container."""
-        if self._keeper:
-            return
+        if not self._keeper and await self._start_keeper():
+            await self._tell_keeper()
+
+    async def _start_keeper(self) -> bool:
         async with self._setup:
-            if self._keeper:
-                return
+            if self._keeper:  # somebody else did it while we waited
+                return False
             fresh = await self.world.keeper.start()
             self._keeper = True
-        if fresh:
-            await self._tell_keeper()
+        return fresh
 
     async def forget_network(self, network: NetworkRecord) -> None:
         """Remove the network from the kernel; success when it is not there."""
@@ -132,7 +134,7 @@ class Sandboxes:
         for network in networks:
             if network.name == "bridge":
                 await self._quietly(
-                    "remove the default bridge", lambda item=network: self.forget_network(item)
+                    "remove the default bridge", partial(self.forget_network, network)
                 )
         if self._shared and len(networks) <= 1:
             await self._quietly("remove the shared rules", self.world.network.stop)
@@ -219,7 +221,7 @@ class Sandboxes:
                 named = True
                 await self._quietly(
                     "forget names",
-                    lambda item=endpoint: keeper.remove_names(item.network_id, record.id),
+                    partial(keeper.remove_names, endpoint.network_id, record.id),
                 )
         if named:
             await self._quietly("end name service", lambda: keeper.unserve(record.id))
@@ -228,9 +230,7 @@ class Sandboxes:
             if network is not None and network.driver not in _NO_KERNEL:
                 await self._quietly(
                     "disconnect",
-                    lambda item=endpoint, net=network: network_door.disconnect(
-                        record.id, net, item
-                    ),
+                    partial(network_door.disconnect, record.id, network, endpoint),
                 )
         if not any(endpoint.network_name == "host" for endpoint in record.endpoints.values()):
             await self._quietly(
@@ -412,9 +412,7 @@ class Sandboxes:
             hostname=record.hostname,
         )
 
-    def _host_gateways(
-        self, networks: Sequence[tuple[NetworkRecord, Endpoint]]
-    ) -> tuple[str, ...]:
+    def _host_gateways(self, networks: Sequence[tuple[NetworkRecord, Endpoint]]) -> tuple[str, ...]:
         """Return what "host-gateway" means: the gateway of the container's way out, which is the host."""
         way_out = gateway(networks)
         if way_out is None:
@@ -447,7 +445,9 @@ class Sandboxes:
                 {"container": record.id, "name": network.name, "type": network.driver},
             )
 
-    async def _quietly(self, what: str, undo: Callable[[], Coroutine[object, object, None]]) -> None:
+    async def _quietly(
+        self, what: str, undo: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
         try:
             await undo()
         except StackctlError as error:
@@ -511,6 +511,3 @@ def _as_binding(port: PublishedPort) -> PortBinding:
         host_ip=port.host_ip,
         host_port=port.host_port,
     )
-
-
-States = Mapping[str, NetworkState]

@@ -178,7 +178,13 @@ class BlobStore:
         return is_digest(digest) and self._target(digest).exists()
 
     async def delete(self, digest: str) -> None:
-        await asyncio.to_thread(self._target(check_digest(digest)).unlink, missing_ok=True)
+        # Renamed at once, so that nobody finds it between the caller's decision and the slower removal.
+        trash = self.new_file()
+        try:
+            self._target(check_digest(digest)).rename(trash)
+        except FileNotFoundError:
+            return
+        await asyncio.to_thread(trash.unlink)
 
     async def digests(self) -> Sequence[str]:
         names = await asyncio.to_thread(os.listdir, self._blobs)
