@@ -109,7 +109,7 @@ def is_archive(path: str) -> bool:
             elif magic.startswith(b"BZh"):
                 reader = bz2.BZ2File(file)
             elif magic == b"\xfd7zXZ\x00":
-                reader = lzma.LZMAFile(file)
+                reader = lzma.LZMAFile(file)  # noqa: SIM115 (holds nothing)
             elif magic.startswith(b"\x28\xb5\x2f\xfd"):
                 reader = zstandard.ZstdDecompressor().stream_reader(file)
             head = b""
