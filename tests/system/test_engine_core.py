@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -363,10 +363,10 @@ async def test_a_killed_daemon_s_containers_are_adopted() -> None:
 
 
 def _pid_of(base: Path, name: str) -> int:
-    from stackctl.adapters.state.sqlite import SqliteState
+    from stackctl.adapters.state.sqlite import SqliteStateStore
     from stackctl.contracts.container import ContainerRecord
 
-    state = SqliteState(paths_in(base).data_root / "state.db")
+    state = SqliteStateStore(paths_in(base).data_root / "state.db")
     try:
         return next(item.pid for item in state.load(ContainerRecord) if item.name == name)
     finally:
@@ -389,9 +389,10 @@ async def _check_adopted(engine: Engine) -> None:
         return record.restart_count >= 1 and record.status in (Status.RUNNING, Status.RESTARTING)
 
     await until(again)
-    healthy: Callable[[], bool] = lambda: (
-        engine.containers.resolve("stays").health.status == "healthy"
-    )
+    def healthy() -> bool:
+        return (
+            engine.containers.resolve("stays").health.status == "healthy"
+        )
     await until(healthy)
     await engine.running.stop("stays", timeout=5)
     assert engine.containers.resolve("stays").exit_code == 7
