@@ -5,6 +5,8 @@ Only ``cli.main`` and ``daemon.errors`` turn a kind into an exit code or an HTTP
 mapped at the door it comes through, with ``raise ... from``.
 """
 
+from dataclasses import dataclass
+
 
 class StackctlError(Exception):
     """The root of every failure we name.
@@ -78,3 +80,40 @@ class StartError(StackctlError):
 
 class InterruptedByUserError(StackctlError):
     """The user asked to stop (Ctrl-C or SIGTERM)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mistake in a stack file.
+
+    ``path`` is the file as the user would name it, ``line`` and ``column`` count from 1 (0: unknown, or the file as
+    a whole). ``excerpt`` is the source line, empty where there is none; ``where`` the dotted path of the key.
+    """
+
+    path: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+    excerpt: str = ""
+    where: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
+        lines = [f"{place}: {self.message}" if place else self.message]
+        if self.excerpt:
+            number = str(self.line)
+            lines.append(f"  {number} | {self.excerpt}")
+            if self.column:
+                lines.append(f"  {' ' * len(number)} | {' ' * (self.column - 1)}^")
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class StackFileError(InvalidInputError):
+    """The stack files are wrong; ``problems`` are all the mistakes found, in the order of the files."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems

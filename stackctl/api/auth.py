@@ -56,7 +56,7 @@ def decode_config(header: str) -> Mapping[str, AuthConfig]:
     if not header:
         return {}
     reader = Reader(_decode(header, CONFIG_HEADER), CONFIG_HEADER)
-    found = {name: read_auth(reader.child(name)) for name in reader.keys()}  # noqa: SIM118
+    found = {name: read_auth(reader.child(name)) for name in reader.names()}
     return {name: auth for name, auth in found.items() if not auth.empty}
 
 

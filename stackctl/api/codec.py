@@ -66,7 +66,7 @@ class Reader:
     def has(self, name: str) -> bool:
         return self.raw(name) is not None
 
-    def keys(self) -> Iterator[str]:
+    def names(self) -> Iterator[str]:
         return iter(self._data)
 
     def fail(self, name: str, reason: str) -> InvalidInputError:
@@ -179,4 +179,7 @@ def _mismatch(at: str, expected: str, value: Json) -> InvalidInputError:
 
 def encode_object(value: object) -> bytes:
     """Return the compact JSON of a response body, with the line feed that Docker ends it with."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    return (
+        json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+        + b"\n"
+    )

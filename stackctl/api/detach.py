@@ -19,7 +19,8 @@ def parse_keys(text: str) -> bytes:
         prefix, _, key = word.lower().partition("-")
         if prefix != "ctrl" or len(key) != 1 or not ("a" <= key <= "z" or key in _CONTROLS):
             raise InvalidInputError(
-                f"invalid detachKeys: Invalid escape keys ({text[:80]}) provided", hint="such as ctrl-p,ctrl-q"
+                f"invalid detachKeys: Invalid escape keys ({text[:80]}) provided",
+                hint="such as ctrl-p,ctrl-q",
             )
         keys.append(ord(key) - 96 if "a" <= key <= "z" else _CONTROLS[key])
     return bytes(keys)

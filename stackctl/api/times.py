@@ -11,7 +11,15 @@ _UNIX = re.compile(r"([0-9]+)(?:\.([0-9]{1,9}))?")
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?(Z|[+-]\d\d:?\d\d)?"
 )
-_UNITS = (("ns", 1), ("us", 10**3), ("µs", 10**3), ("ms", 10**6), ("s", 10**9), ("m", 60 * 10**9), ("h", 3600 * 10**9))
+_UNITS = (
+    ("ns", 1),
+    ("us", 10**3),
+    ("µs", 10**3),
+    ("ms", 10**6),
+    ("s", 10**9),
+    ("m", 60 * 10**9),
+    ("h", 3600 * 10**9),
+)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)")
 
 
@@ -56,7 +64,9 @@ def parse_instant(text: str, *, field: str, now: float) -> float:
             raise InvalidInputError(f'invalid {field}: "{text}": {error}') from error
     duration = parse_duration(text)
     if duration is None:
-        raise InvalidInputError(f'invalid {field}: "{text[:80]}" is neither a timestamp nor a duration')
+        raise InvalidInputError(
+            f'invalid {field}: "{text[:80]}" is neither a timestamp nor a duration'
+        )
     return now - duration
 
 

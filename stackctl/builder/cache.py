@@ -9,16 +9,15 @@ the state after the step; it holds the layers' diff IDs, so a hit costs one smal
 import asyncio
 import hashlib
 import json
-import time
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from stackctl.builder.image import State, decode_cached, encode, oci_config
+from stackctl.builder.image import State, decode_cached, encode, identity
+from stackctl.contracts.clock import Clock
 from stackctl.contracts.state import BuildCacheRecord, StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore
-from stackctl.errors import NotFoundError
+from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.oci.descriptor import OCI_CONFIG
-from stackctl.oci.digest import chain_ids
 from stackctl.values import Json
 
 _VERSION = 1
@@ -27,18 +26,19 @@ _TOUCH_AFTER = 3600.0
 
 def step_key(state: State, instruction: Json) -> str:
     """Return the key of a step: ``instruction`` is everything the result depends on beside the state."""
-    config = oci_config(state)
-    # Times make no difference to what a step does, and a rebuilt base must not lose its cache for them.
-    for name in ("created", "history", "author"):
-        config.pop(name, None)
-    text = json.dumps([_VERSION, config, list(state.layers), instruction], sort_keys=True)
+    # The history counts as well: it is part of the image that a hit gives.
+    history = [entry.created_by for entry in state.document.history]
+    text = json.dumps([_VERSION, identity(state), list(history), instruction], sort_keys=True)
     return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
 class BuildCache:
     """What was built before, by key. Lasts over restarts; a step whose layer or blob is gone is forgotten."""
 
-    def __init__(self, store: StateStore, content: ContentStore, layers: LayerStore) -> None:
+    def __init__(
+        self, store: StateStore, content: ContentStore, layers: LayerStore, clock: Clock
+    ) -> None:
+        self._clock = clock
         self._store = store
         self._content = content
         self._layers = layers
@@ -62,19 +62,14 @@ class BuildCache:
                 data = await self._content.read(record.image_id)
                 self._blobs[record.image_id] = data
             after = decode_cached(data, before)
-        except (NotFoundError, ValueError, KeyError, TypeError):
+        except (NotFoundError, InvalidInputError, ValueError):
             self._forget(record)
             return None
-        after = with_layers(after)
-        if not all(
-            self._layers.has(chain_id) and self._content.has(blob)
-            for chain_id, blob in list(zip(after.layers, after.blobs, strict=True))[
-                len(before.layers) :
-            ]
-        ):
+        fresh = list(zip(after.layers, after.blobs, strict=True))[len(before.layers) :]
+        if not all(self._layers.has(one) and self._content.has(blob.digest) for one, blob in fresh):
             self._forget(record)
             return None
-        now = time.time()
+        now = self._clock.now()
         if now - record.used_at > _TOUCH_AFTER:
             self._save(replace(record, used_at=now))
         return after
@@ -82,7 +77,15 @@ class BuildCache:
     async def remember(self, key: str, after: State) -> None:
         """Store what a step led to."""
         descriptor = await self._content.put(encode(after), OCI_CONFIG)
-        self._save(BuildCacheRecord(id=key, image_id=descriptor.digest, used_at=time.time()))
+        self._save(
+            BuildCacheRecord(
+                id=key,
+                image_id=descriptor.digest,
+                used_at=self._clock.now(),
+                layers=after.layers,
+                blobs=(descriptor.digest, *(blob.digest for blob in after.blobs)),
+            )
+        )
 
     def note(self, name: str) -> str:
         """Return a digest noted under a name, "" when there is none."""
@@ -91,7 +94,7 @@ class BuildCache:
 
     def save_note(self, name: str, digest: str) -> None:
         """Note a digest that was costly to compute (of files in a stage)."""
-        self._save(BuildCacheRecord(id=f"note:{name}", image_id=digest, used_at=time.time()))
+        self._save(BuildCacheRecord(id=f"note:{name}", image_id=digest, used_at=self._clock.now()))
 
     def prune(self) -> int:
         """Forget every step; return how many there were. Blobs and layers go with the store's own collection."""
@@ -114,8 +117,3 @@ class BuildCache:
         self._load().pop(record.id, None)
         self._blobs.pop(record.image_id, None)
         self._store.delete(record)
-
-
-def with_layers(state: State) -> State:
-    """Return the state with the chain IDs its diff IDs give."""
-    return replace(state, layers=chain_ids(state.diff_ids))

@@ -82,7 +82,9 @@ class _Expansion:
 
     def _collect(self, piece: str, quoted: bool) -> None:
         if quoted:
-            self._word = [*(self._word or ()), piece] if self._word is None else self._word + [piece]
+            if self._word is None:
+                self._word = []
+            self._word.append(piece)
             return
         for char in piece:
             if char.isspace():
@@ -144,11 +146,15 @@ class _Expansion:
     def _name(self) -> str:
         start = self._at
         text = self._text
-        if start < len(text) and (text[start].isascii() and text[start].isdigit() or text[start] in "@*#?!$"):
+        if start < len(text) and (
+            (text[start].isascii() and text[start].isdigit()) or text[start] in "@*#?!$"
+        ):
             self._at += 1
             return text[start]
-        while self._at < len(text) and text[self._at].isascii() and (
-            text[self._at].isalnum() or text[self._at] == "_"
+        while (
+            self._at < len(text)
+            and text[self._at].isascii()
+            and (text[self._at].isalnum() or text[self._at] == "_")
         ):
             self._at += 1
         return text[start : self._at]
@@ -217,7 +223,7 @@ class _Expansion:
         return value
 
     def _pattern(self, stop: str) -> list[str]:
-        """Read a pattern: variables in it are replaced, escaped characters stand for themselves (as "\\c")."""
+        r"""Read a pattern: variables in it are replaced, escaped characters stand for themselves (as "\c")."""
         out: list[str] = []
         while self._at < len(self._text) and self._text[self._at] not in stop:
             char = self._text[self._at]

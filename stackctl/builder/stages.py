@@ -94,7 +94,12 @@ def find_stage(names: Mapping[str, int], reference: str, before: int) -> int | N
     """Return the index of the stage a ``--from`` names, by name or number, among those before; else None."""
     if reference.lower() in names and names[reference.lower()] < before:
         return names[reference.lower()]
-    if reference.isascii() and reference.isdigit() and len(reference) < 6 and int(reference) < before:
+    if (
+        reference.isascii()
+        and reference.isdigit()
+        and len(reference) < 6
+        and int(reference) < before
+    ):
         return int(reference)
     return None
 

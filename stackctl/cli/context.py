@@ -311,7 +311,7 @@ class Session:
         """Compare the stack with what is there."""
         from stackctl.cli import joining
 
-        plan = joining.plan_up(self.engine(), stack, request, self._key())
+        plan = joining.plan_up(self.engine(), stack, request, self.key())
         if plan.orphans and not request.remove_orphans:
             self.warn(
                 f"not in the stack file any more: {', '.join(plan.orphans)}"
@@ -408,6 +408,27 @@ class Session:
                 with contextlib.suppress(NotFoundError):
                     engine.remove_network(str(network.get("Id")))
 
+    def stack_or_none(self, project: str) -> "Stack | None":
+        """Return the stack of that name when its file is at hand."""
+        with contextlib.suppress(NotFoundError):
+            stack = self.load(warn=False).stack
+            return stack if stack.name == project else None
+        return None
+
+    @property
+    def progress_mode(self) -> str:
+        """How progress is shown: live, plain, json or quiet."""
+        if self.quiet:
+            return "quiet"
+        if self.options.progress == "json":
+            return "json"
+        return "live" if self.live else "plain"
+
+    @property
+    def colour_of_progress(self) -> bool:
+        """Whether standard error takes colours."""
+        return self._colour(sys.stderr)
+
     @property
     def live(self) -> bool:
         """Whether progress may redraw lines."""
@@ -415,7 +436,7 @@ class Session:
             return False
         return self.options.progress == "tty" or sys.stderr.isatty()
 
-    def _key(self) -> bytes:
+    def key(self) -> bytes:
         """Return the key that digests of secrets in labels are made with, from a file only its owner reads."""
         from stackctl.orchestrator.apply.lock import secret_key
 

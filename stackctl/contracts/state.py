@@ -116,11 +116,16 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildCacheRecord:
-    """One step of a build that can be reused: cache key to the image it made."""
+    """One step of a build that can be reused: cache key to the image configuration it led to.
+
+    ``layers`` (chain IDs) and ``blobs`` (digests) are what it stands on and must not be collected.
+    """
 
     id: str
     image_id: str
     used_at: float = 0.0
+    layers: tuple[str, ...] = ()
+    blobs: tuple[str, ...] = ()
 
 
 Record = ContainerRecord | NetworkRecord | VolumeRecord | ImageRecord | BuildCacheRecord

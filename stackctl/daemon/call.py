@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -15,8 +16,10 @@ from stackctl.api.versions import MAXIMUM, Version, text
 from stackctl.contracts.registry import Credentials
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.settings import Settings
-from stackctl.engine.core import Engine
 from stackctl.errors import InvalidInputError, StackctlError
+
+if TYPE_CHECKING:
+    from stackctl.engine.core import Engine
 
 LOG = logging.getLogger(__name__)
 _LONGEST_BODY = 16 * 1024 * 1024
@@ -29,7 +32,7 @@ TAR_TYPE = "application/x-tar"
 class Serving:
     """What every call is answered with. ``stopping`` is set when the daemon should end."""
 
-    engine: Engine
+    engine: "Engine"
     settings: Settings
     stopping: asyncio.Event
     started_at: float
@@ -50,7 +53,7 @@ class Call:
         self.started = False
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> "Engine":
         return self.serving.engine
 
     # Query
@@ -89,7 +92,9 @@ class Call:
         async for chunk in self.request.content.iter_any():
             data += chunk
             if len(data) > _LONGEST_BODY:
-                raise InvalidInputError("the request body is too long", hint="at most 16 MiB of JSON")
+                raise InvalidInputError(
+                    "the request body is too long", hint="at most 16 MiB of JSON"
+                )
         return Reader(parse_object(bytes(data)))
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -136,7 +141,11 @@ class Call:
         return response
 
     async def pour(
-        self, content_type: str, source: AsyncIterator[bytes], *, headers: Mapping[str, str] | None = None
+        self,
+        content_type: str,
+        source: AsyncIterator[bytes],
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> web.StreamResponse:
         """Answer with a stream of bytes; an error before the first byte still has its own status.
 
@@ -149,7 +158,9 @@ class Call:
             async for chunk in source:
                 await response.write(chunk)
         except StackctlError as error:
-            LOG.warning("%s %s ended early: %s", self.request.method, self.request.path, text_of(error))
+            LOG.warning(
+                "%s %s ended early: %s", self.request.method, self.request.path, text_of(error)
+            )
             self.cut()
         await response.write_eof()
         return response

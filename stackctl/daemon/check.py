@@ -15,7 +15,11 @@ from stackctl.host.process import run_sync
 
 _GIB = 1 << 30
 _SECCOMP = Path("/usr/share/containers/seccomp.json")
-_LIBRARIES = ("usr/lib/*/libnftables.so.1", "usr/lib*/libnftables.so.1", "usr/local/lib/libnftables.so.1")
+_LIBRARIES = (
+    "usr/lib/*/libnftables.so.1",
+    "usr/lib*/libnftables.so.1",
+    "usr/local/lib/libnftables.so.1",
+)
 _OTHER_ENGINES = (
     ("Docker", Path("/run/docker.sock")),
     ("Docker", Path("/var/run/docker.sock")),
@@ -66,7 +70,9 @@ def findings(settings: Settings) -> Iterable[Finding]:
     yield from _other_engines(settings)
 
 
-def _verdict(name: str, *, good: bool, detail: str, mend: str = "", required: bool = True) -> Finding:
+def _verdict(
+    name: str, *, good: bool, detail: str, mend: str = "", required: bool = True
+) -> Finding:
     if good:
         return Finding(name=name, state="ok", detail=detail)
     return Finding(name=name, state="missing" if required else "note", detail=detail, mend=mend)
@@ -110,7 +116,11 @@ def _programs() -> Iterable[Finding]:
         path = shutil.which(name)
         detail = f"{path}, {_version(path)}" if path else "not found on PATH"
         yield _verdict(
-            name, good=path is not None, detail=detail, mend=f"apt-get install {package}", required=required
+            name,
+            good=path is not None,
+            detail=detail,
+            mend=f"apt-get install {package}",
+            required=required,
         )
 
 
@@ -178,7 +188,7 @@ def _kernel_features() -> Iterable[Finding]:
         )
 
 
-def _feature(module: str, present: bool, what: str) -> Finding:  # noqa: FBT001
+def _feature(module: str, present: bool, what: str) -> Finding:
     return _verdict(
         module,
         good=present,
@@ -200,7 +210,9 @@ def _has_module(name: str) -> bool:
 
 def _probe_nftables() -> bool:
     path = shutil.which("nft")
-    return path is not None and run_sync([path, "list", "tables"], timeout=5.0, check=False).code == 0
+    return (
+        path is not None and run_sync([path, "list", "tables"], timeout=5.0, check=False).code == 0
+    )
 
 
 def _probe_symbols(*names: str) -> Callable[[], bool]:

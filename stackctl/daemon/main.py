@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             debug=options.debug,
         )
         if options.command == "check":
-            from stackctl.daemon.check import run_check  # noqa: PLC0415 - not needed to serve
+            from stackctl.daemon.check import run_check
 
             return run_check(settings, form=options.format)
         return _serve(settings)
@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="stackctld", description="The container engine of stackctl.")
+    parser = argparse.ArgumentParser(
+        prog="stackctld", description="The container engine of stackctl."
+    )
     parser.add_argument("--socket", default="", metavar="PATH", help="UNIX socket to serve")
     parser.add_argument("--data-root", default="", metavar="DIR", help="what survives a reboot")
     parser.add_argument("--run-root", default="", metavar="DIR", help="what does not")
@@ -200,7 +202,7 @@ def _answers(path: Path) -> bool:
 
 def _open_to_group(path: Path, group: str) -> None:
     """Let the group use the socket where there is such a group; else it stays the owner's alone."""
-    import grp  # noqa: PLC0415 - only here
+    import grp
 
     if os.geteuid() != 0:
         return
@@ -216,8 +218,8 @@ def _remove_socket(path: Path, inode: int) -> None:
 
 
 def _run(settings: Settings, listener: socket.socket) -> int:
-    import asyncio  # noqa: PLC0415 - after the socket is there
-    import logging  # noqa: PLC0415
+    import asyncio
+    import logging
 
     logging.basicConfig(
         stream=sys.stderr,
@@ -240,23 +242,24 @@ def _run(settings: Settings, listener: socket.socket) -> int:
 
 
 async def _answer(settings: Settings, listener: socket.socket) -> None:
-    import asyncio  # noqa: PLC0415
-    import gc  # noqa: PLC0415
-    import logging  # noqa: PLC0415
+    import asyncio
+    import gc
+    import logging
 
-    from aiohttp import web  # noqa: PLC0415
+    from aiohttp import web
 
-    from stackctl.daemon.app import Application  # noqa: PLC0415
-    from stackctl.daemon.call import Serving  # noqa: PLC0415
-    from stackctl.daemon.routes import router  # noqa: PLC0415
-    from stackctl.daemon.wiring import build_engine  # noqa: PLC0415
+    from stackctl.daemon.app import Application
+    from stackctl.daemon.call import Serving
+    from stackctl.daemon.routes import router
+    from stackctl.daemon.wiring import build
 
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    engine = await build_engine(settings)
+    built = await build(settings)
+    engine = built.engine
     await engine.start()
     serving = Serving(engine=engine, settings=settings, stopping=stopping, started_at=time.time())
     server = web.Server(
@@ -281,6 +284,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
         server.pre_shutdown()
         await server.shutdown(_DRAIN_SECONDS)
         await engine.stop()
+        await built.close()
 
 
 if __name__ == "__main__":

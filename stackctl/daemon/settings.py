@@ -54,7 +54,9 @@ def load_settings(
         "STACKCTL_DATA_ROOT": data_root,
         "STACKCTL_RUN_ROOT": run_root,
     }
-    paths = engine_paths({**environ, **{key: value for key, value in named.items() if value}}, uid=uid)
+    paths = engine_paths(
+        {**environ, **{key: value for key, value in named.items() if value}}, uid=uid
+    )
     text = config_file or environ.get("STACKCTL_ENGINE_CONFIG", "")
     file = Path(text) if text else SETTINGS_FILE
     return _read_file(Settings(paths=paths, debug=debug), file, required=bool(text))
@@ -75,6 +77,13 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         raise InvalidInputError(f"the settings file {file} must hold a JSON object")
     reader = Reader(data, str(file))
     pools = tuple(pool.text("base") for pool in reader.children("default-address-pools"))
+    runtimes = {
+        name: reader.child("runtimes").child(name).text("path")
+        for name in reader.child("runtimes").names()
+    }
+    default = reader.text("default-runtime") or "runc"
+    if default not in runtimes and default != "runc":
+        raise reader.fail("default-runtime", f'"{default}" is not among the runtimes')
     return replace(
         settings,
         debug=settings.debug or reader.boolean("debug"),
@@ -82,11 +91,8 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         insecure_registries=reader.texts("insecure-registries"),
         mirrors=reader.texts("registry-mirrors"),
         address_pools=tuple(pool for pool in pools if pool),
-        default_runtime=reader.text("default-runtime") or "runc",
-        runtimes={
-            name: reader.child("runtimes").child(name).text("path")
-            for name in reader.child("runtimes").keys()  # noqa: SIM118
-        },
+        default_runtime=default,
+        runtimes=runtimes,
         labels=reader.texts("labels"),
     )
 

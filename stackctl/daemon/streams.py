@@ -88,7 +88,9 @@ async def hijack(call: Call, *, tty: bool) -> Connection:
         raise UnsupportedError("this connection cannot be upgraded")
     sock = original.dup()
     sock.setblocking(False)
-    upgraded = "upgrade" in request.headers.get("Connection", "").lower() or "Upgrade" in request.headers
+    upgraded = (
+        "upgrade" in request.headers.get("Connection", "").lower() or "Upgrade" in request.headers
+    )
     lines = _head(call, upgraded=upgraded, tty=tty)
     # What came with the request's head was read by the HTTP parser already.
     tail: bytes = getattr(request.protocol, "_message_tail", b"")
@@ -118,7 +120,13 @@ def _head(call: Call, *, upgraded: bool, tty: bool) -> bytes:
 
 
 async def join(
-    connection: Connection, streams: Streams, *, tty: bool, wants: frozenset[int], stdin: bool, keys: bytes
+    connection: Connection,
+    streams: Streams,
+    *,
+    tty: bool,
+    wants: frozenset[int],
+    stdin: bool,
+    keys: bytes,
 ) -> None:
     """Carry bytes both ways until the output ends, the client leaves or types the detach keys.
 
@@ -221,7 +229,9 @@ class Batcher:
         await self._drain()
 
 
-async def until_gone(call: Call, source: AsyncIterator[bytes], send: Callable[[bytes], Awaitable[None]]) -> None:
+async def until_gone(
+    call: Call, source: AsyncIterator[bytes], send: Callable[[bytes], Awaitable[None]]
+) -> None:
     """Send what the source yields until it ends or the client closes the connection.
 
     A source may stay silent for ever (events, logs of an idle container), so leaving is watched for, not found out by

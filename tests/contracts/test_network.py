@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import hashlib
+import itertools
+import json
 import os
 import signal
 import socket
@@ -44,22 +46,32 @@ class Lab:
         base = self.paths.address_pool.split(".")[1]
         subnets = [Subnet(subnet=f"10.{base}.{number}.0/24", gateway=f"10.{base}.{number}.1")]
         if ipv6:
-            subnets.append(Subnet(subnet=f"fd5c:{base}:{number}::/64", gateway=f"fd5c:{base}:{number}::1"))
+            subnets.append(
+                Subnet(subnet=f"fd5c:{base}:{number}::/64", gateway=f"fd5c:{base}:{number}::1")
+            )
         return NetworkRecord(
             id=hashlib.sha256(f"{self.paths.run_root}{number}".encode()).hexdigest(),
-            name=f"net{number}", created=0.0, bridge=f"{self.paths.bridge_prefix}b{number}",
-            subnets=tuple(subnets), enable_ipv6=ipv6, **fields,
+            name=f"net{number}",
+            created=0.0,
+            bridge=f"{self.paths.bridge_prefix}b{number}",
+            subnets=tuple(subnets),
+            enable_ipv6=ipv6,
+            **fields,
         )
 
     def endpoint(self, network: NetworkRecord, number: int) -> Endpoint:
         prefix = network.subnets[0].gateway.rpartition(".")[0]
         ipv6 = network.subnets[1].gateway if network.enable_ipv6 else ""
         return Endpoint(
-            network_id=network.id, network_name=network.name,
+            network_id=network.id,
+            network_name=network.name,
             endpoint_id=hashlib.sha256(f"{network.id}{number}".encode()).hexdigest(),
-            ipv4_address=f"{prefix}.{number}", ipv4_prefix=24, gateway=f"{prefix}.1",
+            ipv4_address=f"{prefix}.{number}",
+            ipv4_prefix=24,
+            gateway=f"{prefix}.1",
             ipv6_address=f"{ipv6.removesuffix('1')}{number}" if ipv6 else "",
-            ipv6_prefix=64 if ipv6 else 0, ipv6_gateway=ipv6,
+            ipv6_prefix=64 if ipv6 else 0,
+            ipv6_gateway=ipv6,
         )
 
     async def container(self, name: str, network: NetworkRecord, number: int) -> Endpoint:
@@ -79,17 +91,24 @@ class Server:
 
     def __init__(self, name: str, path: str = "", *, port: int = 80, host: str = "::") -> None:
         self.name = name
-        self.sockets = namespaces.in_netns(path, lambda: self._open(host, port)) if path else self._open(host, port)
+        self.sockets = (
+            namespaces.in_netns(path, lambda: self._open(host, port))
+            if path
+            else self._open(host, port)
+        )
         for sock, serve in zip(self.sockets, (self._tcp, self._udp), strict=True):
             threading.Thread(target=serve, args=(sock,), daemon=True).start()
 
     def _open(self, host: str, port: int) -> list[socket.socket]:
         sockets = []
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((host, port))
-            sockets.append(sock)
+        with contextlib.ExitStack() as undo:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
+                undo.callback(sock.close)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((host, port))
+                sockets.append(sock)
+            undo.pop_all()
         sockets[0].listen(64)
         return sockets
 
@@ -149,7 +168,12 @@ def udp(host: str, port: int, path: str = "", *, data: bytes = b"x", timeout: fl
 
 def query(name: str, kind: int = 1, *, identifier: int = 7) -> bytes:
     labels = b"".join(bytes((len(part),)) + part.encode() for part in name.split("."))
-    return struct.pack(">HHHHHH", identifier, 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", kind, 1)
+    return (
+        struct.pack(">HHHHHH", identifier, 0x100, 1, 0, 0, 0)
+        + labels
+        + b"\0"
+        + struct.pack(">HH", kind, 1)
+    )
 
 
 def resolve(lab: Lab, container: str, name: str, kind: int = 1) -> tuple[int, list[str]]:
@@ -228,7 +252,9 @@ def lan(lab: Lab) -> Iterator[tuple[str, str]]:
 
     def configure() -> None:
         with netlink.Netlink() as own:
-            own.run([netlink.link_up(index=1), netlink.link_up(index=2), netlink.address(there, 24, 2)])
+            own.run(
+                [netlink.link_up(index=1), netlink.link_up(index=2), netlink.address(there, 24, 2)]
+            )
             own.run([netlink.default_route(here, 2)])
 
     namespaces.in_netns(path, configure)
@@ -248,14 +274,18 @@ async def test_published_ports_are_reached_from_everywhere(lab: Lab, lan: tuple[
     web = await lab.container("web", first, 2)
     await lab.container("sibling", first, 3)
     await lab.container("other", second, 2)
-    ports = await lab.driver.publish("web", web, [PortBinding(container_port=80), PortBinding(container_port=80, protocol="udp")])
+    ports = await lab.driver.publish(
+        "web", web, [PortBinding(container_port=80), PortBinding(container_port=80, protocol="udp")]
+    )
     port = ports[0].host_port
     assert [(p.host_ip, p.host_port) for p in ports[:2]] == [("0.0.0.0", port), ("::", port)]
     gateway, other_gateway = web.gateway, second.subnets[0].gateway
     for host in ("127.0.0.1", "127.0.0.5", gateway, other_gateway, here, "::1"):
         assert tcp(host, port).startswith("web"), f"host to {host}"
     assert tcp(web.ipv4_address, 80).startswith("web")
-    assert tcp(here, port, outside) == f"web {here.rpartition('.')[0]}.2", "the LAN's address is seen"
+    assert tcp(here, port, outside) == f"web {here.rpartition('.')[0]}.2", (
+        "the LAN's address is seen"
+    )
     for name in ("web", "sibling"):
         for host in (gateway, here, other_gateway):
             assert tcp(host, port, lab.path(name)).startswith("web"), f"{name} to {host}"
@@ -269,7 +299,9 @@ async def test_published_ports_are_reached_from_everywhere(lab: Lab, lan: tuple[
     assert udp(gateway, datagram, lab.path("web")).startswith(b"web")
 
 
-async def test_networks_are_closed_to_one_another_and_to_the_outside(lab: Lab, lan: tuple[str, str]) -> None:
+async def test_networks_are_closed_to_one_another_and_to_the_outside(
+    lab: Lab, lan: tuple[str, str]
+) -> None:
     outside, here = lan
     there = f"{here.rpartition('.')[0]}.2"
     first, second, closed = lab.network(0), lab.network(1), lab.network(2, internal=True)
@@ -291,12 +323,16 @@ async def test_networks_are_closed_to_one_another_and_to_the_outside(lab: Lab, l
     assert tcp(shut.ipv4_address, 80).startswith("shut ")
 
 
-async def test_a_port_published_on_loopback_is_for_the_host_alone(lab: Lab, lan: tuple[str, str]) -> None:
+async def test_a_port_published_on_loopback_is_for_the_host_alone(
+    lab: Lab, lan: tuple[str, str]
+) -> None:
     outside, here = lan
     network = lab.network(0)
     await lab.driver.create_network(network)
     web = await lab.container("web", network, 2)
-    (port,) = await lab.driver.publish("web", web, [PortBinding(container_port=80, host_ip="127.0.0.1")])
+    (port,) = await lab.driver.publish(
+        "web", web, [PortBinding(container_port=80, host_ip="127.0.0.1")]
+    )
     assert tcp("127.0.0.1", port.host_port).startswith("web")
     assert blocked(here, port.host_port)
     assert blocked(here, port.host_port, outside)
@@ -315,17 +351,22 @@ async def test_a_port_published_on_loopback_is_for_the_host_alone(lab: Lab, lan:
 def forged_syn_is_answered(path: str, target: str, port: int, gateway: str) -> bool:
     """Send a hand-made SYN for the target by way of the gateway's hardware address; was there any answer?"""
     udp(gateway, 9, path, timeout=0.1)  # resolves the hardware address
+
     def shoot() -> bool:
-        with open("/proc/net/arp") as file:
+        with open("/proc/thread-self/net/arp") as file:
             mac = next(row.split()[3] for row in file if row.startswith(f"{gateway} "))
         with netlink.Netlink() as host:
             own = next(link for link in host.links() if link.name == "eth0")
-        with open("/proc/net/fib_trie") as file:
+        with open("/proc/thread-self/net/fib_trie") as file:
             source = own_address(file.read(), gateway)
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as sock:
             sock.bind(("eth0", 0x0800))
             sock.settimeout(0.5)
-            frame = bytes.fromhex(mac.replace(":", "")) + bytes.fromhex(own.mac.replace(":", "")) + b"\x08\x00"
+            frame = (
+                bytes.fromhex(mac.replace(":", ""))
+                + bytes.fromhex(own.mac.replace(":", ""))
+                + b"\x08\x00"
+            )
             sock.send(frame + syn(source, target, 40001, port))
             end = time.monotonic() + 0.5
             while time.monotonic() < end:
@@ -334,7 +375,11 @@ def forged_syn_is_answered(path: str, target: str, port: int, gateway: str) -> b
                 except OSError:
                     return False
                 # A TCP packet to port 40001 is an answer, whatever address it comes from.
-                if data[12:14] == b"\x08\x00" and data[23] == 6 and data[36:38] == struct.pack(">H", 40001):
+                if (
+                    data[12:14] == b"\x08\x00"
+                    and data[23] == 6
+                    and data[36:38] == struct.pack(">H", 40001)
+                ):
                     return True
         return False
 
@@ -345,7 +390,8 @@ def own_address(trie: str, gateway: str) -> str:
     prefix = gateway.rpartition(".")[0]
     lines = trie.splitlines()
     return next(
-        line.split()[1] for line, after in zip(lines, lines[1:], strict=False)
+        line.split()[1]
+        for line, after in itertools.pairwise(lines)
         if line.strip().startswith(f"|-- {prefix}.") and "/32 host LOCAL" in after
     )
 
@@ -434,7 +480,10 @@ async def test_a_taken_port_names_its_holder(lab: Lab) -> None:
     foreign = Server("foreign", host="0.0.0.0", port=0)
     try:
         port = foreign.sockets[0].getsockname()[1]
-        with pytest.raises(ConflictError, match=rf"0\.0\.0\.0:{port}/tcp: address already in use .*pid {os.getpid()}"):
+        with pytest.raises(
+            ConflictError,
+            match=rf"0\.0\.0\.0:{port}/tcp: address already in use .*pid {os.getpid()}",
+        ):
             await lab.driver.publish("web", web, [PortBinding(container_port=80, host_port=port)])
         assert tcp("127.0.0.1", port).startswith("foreign")
     finally:
@@ -462,7 +511,10 @@ async def test_names_mean_what_the_askers_networks_say(lab: Lab) -> None:
         await lab.driver.create_network(network)
     web, db = await lab.container("web", first, 2), await lab.container("db", first, 3)
     hidden = await lab.container("hidden", second, 2)
-    await lab.keeper.serve(Zone(container_id="web", networks=(first.id,), links={"database": "db"}), Path(lab.path("web")))
+    await lab.keeper.serve(
+        Zone(container_id="web", networks=(first.id,), links={"database": "db"}),
+        Path(lab.path("web")),
+    )
     await lab.keeper.add_names(first.id, "web", [web.ipv4_address], ["web", "app"])
     await lab.keeper.add_names(first.id, "db", [db.ipv4_address], ["db", "app"])
     await lab.keeper.add_names(second.id, "hidden", [hidden.ipv4_address], ["hidden"])
@@ -498,7 +550,9 @@ async def test_unknown_names_are_asked_of_the_hosts_servers(lab: Lab) -> None:
         with contextlib.suppress(OSError):
             data, client = upstream.recvfrom(512)
             record = struct.pack(">HHHIH4s", 0xC00C, 1, 1, 60, 4, bytes((192, 0, 2, 77)))
-            upstream.sendto(data[:2] + b"\x81\x80" + data[4:6] + b"\0\1" + data[8:] + record, client)
+            upstream.sendto(
+                data[:2] + b"\x81\x80" + data[4:6] + b"\0\1" + data[8:] + record, client
+            )
 
     thread = threading.Thread(target=answer)
     thread.start()
@@ -573,7 +627,8 @@ async def test_a_killed_keeper_comes_back_with_all_it_knew(lab: Lab) -> None:
 def keeper_pid(paths: EnginePaths) -> int:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(paths.keeper_socket))
-        return struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        sock.sendall(b'{"call": "hello"}\n')
+        return json.loads(sock.recv(1000))["result"]["pid"]
 
 
 async def test_everything_removed_leaves_nothing(tmp_path: Path) -> None:
@@ -652,7 +707,7 @@ async def test_the_hosts_subnets_are_told_and_ours_are_not(lab: Lab, lan: tuple[
 async def test_sysctls_hold_inside_only(lab: Lab) -> None:
     before = netlink.read_sysctl("net/ipv4/ip_default_ttl")
     await lab.driver.create_sandbox("web", {"net.ipv4.ip_default_ttl": "77"})
-    inside = namespaces.in_netns(lab.path("web"), lambda: netlink.read_sysctl("net/ipv4/ip_default_ttl"))
+    inside = namespaces.in_netns(
+        lab.path("web"), lambda: netlink.read_sysctl("net/ipv4/ip_default_ttl")
+    )
     assert (inside, netlink.read_sysctl("net/ipv4/ip_default_ttl")) == ("77", before)
-
-

@@ -119,7 +119,9 @@ def _environment(body: Reader) -> tuple[str, ...]:
     env = body.texts("Env")
     for number, item in enumerate(env):
         if not item or item.startswith("="):
-            raise InvalidInputError(f"invalid Env[{number}]: invalid environment variable: {item[:80]}")
+            raise InvalidInputError(
+                f"invalid Env[{number}]: invalid environment variable: {item[:80]}"
+            )
         if "\0" in item:
             raise InvalidInputError(f"invalid Env[{number}]: holds a null byte")
     return env
@@ -259,7 +261,7 @@ def read_restart_policy(reader: Reader | None) -> RestartPolicy:
 
 def _endpoints(networking: Reader) -> tuple[EndpointRequest, ...]:
     configs = networking.child("EndpointsConfig")
-    return tuple(read_endpoint(name, configs.child(name)) for name in configs.keys())  # noqa: SIM118
+    return tuple(read_endpoint(name, configs.child(name)) for name in configs.names())
 
 
 def read_endpoint(network: str, reader: Reader) -> EndpointRequest:
@@ -312,27 +314,39 @@ def check_security_option(text: str) -> None:
     key, _, _ = text.replace(":", "=", 1).partition("=")
     known = ("seccomp", "apparmor", "label", "no-new-privileges", "writable-cgroups", "systempaths")
     if key not in known:
-        raise InvalidInputError(f'invalid HostConfig.SecurityOpt: invalid --security-opt: "{text[:80]}"')
+        raise InvalidInputError(
+            f'invalid HostConfig.SecurityOpt: invalid --security-opt: "{text[:80]}"'
+        )
 
 
 def _check_network_mode(spec: ContainerSpec) -> None:
     mode = spec.network_mode
     if mode.startswith("container:"):
         if not mode.removeprefix("container:"):
-            raise InvalidInputError("invalid HostConfig.NetworkMode: no container name or ID after container:")
+            raise InvalidInputError(
+                "invalid HostConfig.NetworkMode: no container name or ID after container:"
+            )
         conflicts = (
             (spec.hostname, "hostname and the network mode"),
-            (spec.links, "container type network can't be used with links. This would result in undefined behavior"),
+            (
+                spec.links,
+                "container type network can't be used with links. This would result in undefined behavior",
+            ),
             (spec.dns, "dns and the network mode"),
             (spec.extra_hosts, "custom host-to-IP mapping and the network mode"),
             (spec.mac_address, "mac-address and the network mode"),
-            (spec.port_bindings or spec.publish_all_ports, "port publishing and the container type network mode"),
+            (
+                spec.port_bindings or spec.publish_all_ports,
+                "port publishing and the container type network mode",
+            ),
             (spec.exposed_ports, "port exposing and the container type network mode"),
         )
         for present, words in conflicts:
             if present:
                 raise InvalidInputError(f"conflicting options: {words}")
     if mode == "host" and spec.links:
-        raise InvalidInputError("conflicting options: host type networking can't be used with links")
+        raise InvalidInputError(
+            "conflicting options: host type networking can't be used with links"
+        )
     if spec.uts_mode == "host" and spec.hostname:
         raise InvalidInputError("conflicting options: hostname and the UTS mode")

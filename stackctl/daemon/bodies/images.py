@@ -123,13 +123,13 @@ def label_pairs(values: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
 
 def commit_config(body: Reader, container: ContainerRecord) -> ImageConfig | None:
     """Return the configuration that a commit's body asks for, the container's where it says nothing; None for {}."""
-    if not any(body.raw(key) for key in body.keys()):  # noqa: SIM118
+    if not any(body.raw(key) for key in body.names()):
         return None
     names = {item.partition("=")[0] for item in body.texts("Env")}
     kept = tuple(item for item in container.env if item.partition("=")[0] not in names)
     entrypoint, cmd = body.words("Entrypoint"), body.words("Cmd")
-    ports = tuple(body.child("ExposedPorts").keys())
-    volumes = tuple(body.child("Volumes").keys())
+    ports = tuple(body.child("ExposedPorts").names())
+    volumes = tuple(body.child("Volumes").names())
     return ImageConfig(
         user=body.text("User") or container.user,
         exposed_ports=tuple(dict.fromkeys((*container.exposed_ports, *ports))),
@@ -169,7 +169,9 @@ def _fits(name: str, pattern: str) -> bool:
 
 def matches(record: ImageRecord, filters: Filters, *, now: float) -> bool:
     """Tell whether the filters that look at one image alone hold; raises InvalidInputError."""
-    if "dangling" in filters and flag(filters, "dangling") != (not record.tags and not record.digests):
+    if "dangling" in filters and flag(filters, "dangling") != (
+        not record.tags and not record.digests
+    ):
         return False
     if (patterns := filters.get("reference")) and not matches_reference(record, patterns):
         return False

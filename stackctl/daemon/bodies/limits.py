@@ -149,9 +149,13 @@ def _check_cpu(spec: ContainerSpec, cpus: int) -> None:
             f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )
     if spec.cpu_shares < 0:
-        raise InvalidInputError(f"invalid CPU shares ({spec.cpu_shares}): value must be a positive integer")
+        raise InvalidInputError(
+            f"invalid CPU shares ({spec.cpu_shares}): value must be a positive integer"
+        )
     if spec.cpu_period and not 1000 <= spec.cpu_period <= 1_000_000:
-        raise InvalidInputError("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+        raise InvalidInputError(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        )
     if 0 < spec.cpu_quota < 1000:
         raise InvalidInputError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
 

@@ -164,7 +164,9 @@ def _regex(pattern: str, text: str) -> bool:
 
 def _on_network(record: ContainerRecord, value: str) -> bool:
     return any(
-        value == name or endpoint.network_id == value or (len(value) >= 4 and endpoint.network_id.startswith(value))
+        value == name
+        or endpoint.network_id == value
+        or (len(value) >= 4 and endpoint.network_id.startswith(value))
         for name, endpoint in record.endpoints.items()
     )
 
@@ -173,7 +175,9 @@ def _publishes(record: ContainerRecord, value: str) -> bool:
     first, last, protocol = ports.parse_port(value, at="filter 'publish'")
     return any(
         item.protocol == protocol and first <= item.host_port <= last for item in record.ports
-    ) or any(item.protocol == protocol and first <= item.container_port <= last for item in record.ports)
+    ) or any(
+        item.protocol == protocol and first <= item.container_port <= last for item in record.ports
+    )
 
 
 def _exposes(record: ContainerRecord, value: str) -> bool:

@@ -32,7 +32,7 @@ def read_all(config: Reader, host: Reader) -> tuple[MountRequest, ...]:
         targets.add(mount.target)
     volumes = (
         MountRequest(type="volume", target=clean, driver=driver, origin="volumes")
-        for target in config.child("Volumes").keys()  # noqa: SIM118
+        for target in config.child("Volumes").names()
         if (clean := _target(target, at=config.path("Volumes"))) not in targets
     )
     return (*explicit, *volumes)
@@ -56,7 +56,9 @@ def parse_bind(text: str, *, at: str, driver: str = "") -> MountRequest:
     if len(parts) > 3 or not all(parts):
         raise InvalidInputError(f'invalid {at}: invalid volume specification: "{text[:200]}"')
     if len(parts) == 1:
-        return MountRequest(type="volume", target=_target(parts[0], at=at), driver=driver, origin="binds")
+        return MountRequest(
+            type="volume", target=_target(parts[0], at=at), driver=driver, origin="binds"
+        )
     source, target = parts[0], _target(parts[1], at=at)
     mode = parts[2] if len(parts) == 3 else ""
     words = mode.split(",") if mode else []
@@ -95,17 +97,29 @@ def _read_mount(item: Reader) -> MountRequest:
     source = item.text("Source")
     bind, volume = item.child("BindOptions"), item.child("VolumeOptions")
     tmpfs, image = item.child("TmpfsOptions"), item.child("ImageOptions")
-    for name, owner in (("BindOptions", "bind"), ("VolumeOptions", "volume"), ("TmpfsOptions", "tmpfs")):
-        if owner != kind and item.has(name) and any(item.child(name).raw(key) for key in item.child(name).keys()):  # noqa: SIM118
+    for name, owner in (
+        ("BindOptions", "bind"),
+        ("VolumeOptions", "volume"),
+        ("TmpfsOptions", "tmpfs"),
+    ):
+        if (
+            owner != kind
+            and item.has(name)
+            and any(item.child(name).raw(key) for key in item.child(name).names())
+        ):
             raise item.fail(name, f"field {name} must not be specified for a mount of type {kind}")
     if kind in ("bind", "image") and not source:
         raise item.fail("Source", "field Source must not be empty")
     if kind == "bind" and not source.startswith("/"):
-        raise item.fail("Source", f"invalid mount path: '{source[:200]}' mount path must be absolute")
+        raise item.fail(
+            "Source", f"invalid mount path: '{source[:200]}' mount path must be absolute"
+        )
     if kind == "tmpfs" and source:
         raise item.fail("Source", "field Source must not be specified for a mount of type tmpfs")
     if kind == "volume" and source and not _VOLUME_NAME.fullmatch(source):
-        raise item.fail("Source", f'"{source[:200]}" includes invalid characters for a local volume name')
+        raise item.fail(
+            "Source", f'"{source[:200]}" includes invalid characters for a local volume name'
+        )
     propagation = bind.text("Propagation")
     if propagation and propagation not in _PROPAGATIONS:
         raise bind.fail("Propagation", f'"{propagation[:80]}" is not a mount propagation')
@@ -136,7 +150,9 @@ def _tmpfs_options(tmpfs: Reader) -> str:
         return ""
     if not isinstance(options, list):
         raise tmpfs.fail("Options", "expected an array of arrays of strings")
-    return ",".join("=".join(str(part) for part in item) for item in options if isinstance(item, list))
+    return ",".join(
+        "=".join(str(part) for part in item) for item in options if isinstance(item, list)
+    )
 
 
 def _read_tmpfs(host: Reader) -> Iterable[MountRequest]:

@@ -17,7 +17,9 @@ PREDEFINED = frozenset({"bridge", "host", "none"})
 
 def read_subnets(body: Reader) -> tuple[Subnet, ...]:
     """Return IPAM.Config; raises InvalidInputError naming the field."""
-    return tuple(_subnet(item) for item in body.child("IPAM").children("Config") if any(item.keys()))
+    return tuple(
+        _subnet(item) for item in body.child("IPAM").children("Config") if any(item.names())
+    )
 
 
 def _subnet(item: Reader) -> Subnet:
@@ -29,12 +31,19 @@ def _subnet(item: Reader) -> Subnet:
             raise item.fail("Subnet", "a gateway, range or address needs the subnet it is in")
         return Subnet(subnet="")
     whole = ipaddress.ip_network(subnet, strict=False)
-    for name, address in (("Gateway", gateway), *(("AuxiliaryAddresses", text) for text in auxiliary.values())):
+    for name, address in (
+        ("Gateway", gateway),
+        *(("AuxiliaryAddresses", text) for text in auxiliary.values()),
+    ):
         if address and _address(item, name, address) not in whole:
             raise item.fail(name, f"invalid gateway {address}: not in subnet {subnet}")
     if ip_range:
         part = ipaddress.ip_network(ip_range, strict=False)
-        if part.version != whole.version or part.prefixlen < whole.prefixlen or part[0] not in whole:
+        if (
+            part.version != whole.version
+            or part.prefixlen < whole.prefixlen
+            or part[0] not in whole
+        ):
             raise item.fail("IPRange", f"invalid ip-range {ip_range}: not in subnet {subnet}")
     return Subnet(subnet=subnet, gateway=gateway, ip_range=ip_range, auxiliary_addresses=auxiliary)
 

@@ -17,7 +17,9 @@ def parse_port(text: str, *, at: str) -> tuple[int, int, str]:
     """Return first port, last port and protocol of "80", "80/udp" or "80-90/tcp"; raises InvalidInputError."""
     match = _PORT.fullmatch(text)
     if match is None:
-        raise InvalidInputError(f'invalid {at}: "{text[:80]}" is not a port', hint="write it as 80/tcp")
+        raise InvalidInputError(
+            f'invalid {at}: "{text[:80]}" is not a port', hint="write it as 80/tcp"
+        )
     first, last = int(match[1]), int(match[2] or match[1])
     protocol = (match[3] or "tcp").lower()
     if protocol not in PROTOCOLS:
@@ -30,7 +32,7 @@ def parse_port(text: str, *, at: str) -> tuple[int, int, str]:
 def read_exposed(reader: Reader, name: str) -> tuple[str, ...]:
     """Return Config.ExposedPorts as "80/tcp", ranges spelled out."""
     ports: dict[str, None] = {}
-    for key in reader.child(name).keys():  # noqa: SIM118
+    for key in reader.child(name).names():
         first, last, protocol = parse_port(key, at=reader.path(name))
         ports.update((f"{port}/{protocol}", None) for port in range(first, last + 1))
     return tuple(ports)
@@ -40,7 +42,7 @@ def read_bindings(reader: Reader, name: str) -> tuple[PortBinding, ...]:
     """Return HostConfig.PortBindings; raises InvalidInputError naming the binding."""
     bindings = reader.child(name)
     found: list[PortBinding] = []
-    for key in bindings.keys():  # noqa: SIM118
+    for key in bindings.names():
         first, last, protocol = parse_port(key, at=reader.path(name))
         entries = bindings.children(key) or (Reader({}, bindings.path(key)),)
         for entry in entries:
@@ -55,7 +57,11 @@ def _bindings(entry: Reader, first: int, last: int, protocol: str) -> Iterable[P
     if count == 1:
         end = high if high > low else 0
         yield PortBinding(
-            container_port=first, protocol=protocol, host_ip=host_ip, host_port=low, host_port_end=end
+            container_port=first,
+            protocol=protocol,
+            host_ip=host_ip,
+            host_port=low,
+            host_port_end=end,
         )
         return
     if low and high - low + 1 != count:
@@ -81,7 +87,9 @@ def _address(entry: Reader) -> str:
 
 def _host_range(entry: Reader) -> tuple[int, int]:
     raw = entry.raw("HostPort")
-    text = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else entry.text("HostPort")
+    text = (
+        str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else entry.text("HostPort")
+    )
     if text in ("", "0"):
         return 0, 0
     match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
@@ -106,7 +114,7 @@ def bindings_body(bindings: Sequence[PortBinding]) -> JsonObject:
 
 def settings_ports(record: ContainerRecord, published: Sequence[PublishedPort]) -> JsonObject:
     """Return NetworkSettings.Ports: what is published now, null for what is only exposed."""
-    body: dict[str, Json] = {port: None for port in record.exposed_ports}
+    body: dict[str, Json] = dict.fromkeys(record.exposed_ports)
     for item in published:
         key = f"{item.container_port}/{item.protocol}"
         entries = body.get(key)

@@ -22,7 +22,13 @@ class Sample:
 
 
 def stats_body(
-    container_id: str, name: str, sample: Sample, previous: Sample | None, *, host_memory: int, v2: bool
+    container_id: str,
+    name: str,
+    sample: Sample,
+    previous: Sample | None,
+    *,
+    host_memory: int,
+    v2: bool,
 ) -> JsonObject:
     """Return one stats object; ``previous`` fills precpu_stats. A container that does not run has empty ones."""
     usage = sample.usage

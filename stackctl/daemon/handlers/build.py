@@ -1,7 +1,7 @@
 """/build: a Dockerfile and its context in, progress out; the builder itself is imported when it is needed."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -11,17 +11,19 @@ from stackctl.api.auth import CONFIG_HEADER, decode_config
 from stackctl.api.codec import Reader, encode_object
 from stackctl.contracts.container import Ulimit
 from stackctl.contracts.registry import Credentials
+from stackctl.contracts.state import BuildCacheRecord
 from stackctl.daemon.bodies import progress
 from stackctl.daemon.bodies.create import read_ulimits
 from stackctl.daemon.call import JSON_TYPE, Call, credentials
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import until_gone
+from stackctl.engine.image_values import Progress
 from stackctl.errors import InvalidInputError, StackctlError, UnsupportedError
 from stackctl.oci.reference import parse_reference
 from stackctl.values import JsonObject
 
 if TYPE_CHECKING:
-    from stackctl.builder.build import BuildOutput, BuildRequest
+    from stackctl.builder.request import BuildOutput, BuildRequest
 
 _PRUNE_KEYS = frozenset(
     {"description", "id", "inuse", "parent", "private", "shared", "type", "unused-for", "until"}
@@ -29,7 +31,7 @@ _PRUNE_KEYS = frozenset(
 
 
 async def build(call: Call) -> web.StreamResponse:
-    from stackctl.builder.build import build as run  # noqa: PLC0415 - rare and heavy
+    from stackctl.builder.build import build as run
 
     request = _request(call)
     source = run(request, call.engine)
@@ -37,7 +39,7 @@ async def build(call: Call) -> web.StreamResponse:
     quiet = call.flag("q")
     response = await call.stream(JSON_TYPE)
 
-    async def lines() -> AsyncIterator[bytes]:
+    async def lines() -> AsyncGenerator[bytes, None]:
         if first is not None:
             for body in _lines(first, quiet=quiet):
                 yield encode_object(body)
@@ -63,21 +65,31 @@ def _lines(output: "BuildOutput", *, quiet: bool) -> list[JsonObject]:
         return [*found, {"stream": f"{output.image_id}\n"}] if quiet else found
     if quiet:
         return []
-    if output.progress is not None:
-        return [progress.line(output.progress)]
+    if output.status:
+        step = Progress(
+            status=output.status, id=output.id, current=output.current, total=output.total
+        )
+        return [progress.line(step)]
     return [{"stream": output.stream}] if output.stream else []
 
 
 def _request(call: Call) -> "BuildRequest":
-    from stackctl.builder.build import BuildRequest  # noqa: PLC0415
+    from stackctl.builder.request import BuildRequest
 
     if call.text("version") == "2":
-        raise UnsupportedError("BuildKit is not offered by this engine", hint="set DOCKER_BUILDKIT=0")
+        raise UnsupportedError(
+            "BuildKit is not offered by this engine", hint="set DOCKER_BUILDKIT=0"
+        )
     if call.text("remote") and not call.text("remote") == "client-session":
         raise UnsupportedError(
-            "remote build contexts are not offered by this engine", hint="send the context in the body"
+            "remote build contexts are not offered by this engine",
+            hint="send the context in the body",
         )
-    tags = tuple(str(parse_reference(tag).with_default_tag()) for tag in call.request.query.getall("t", []) if tag)
+    tags = tuple(
+        str(parse_reference(tag).with_default_tag())
+        for tag in call.request.query.getall("t", [])
+        if tag
+    )
     return BuildRequest(
         context=call.chunks(),
         dockerfile=call.text("dockerfile") or "Dockerfile",
@@ -102,6 +114,8 @@ def _request(call: Call) -> "BuildRequest":
         ulimits=_ulimits(call),
         platform=call.text("platform"),
         credentials=_credentials(call),
+        quiet=call.flag("q"),
+        squash=call.flag("squash"),
         remove=call.flag("rm", default=True),
         force_remove=call.flag("forcerm"),
     )
@@ -162,11 +176,12 @@ def _credentials(call: Call) -> Mapping[str, Credentials]:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    call.filters(_PRUNE_KEYS)
-    from stackctl.builder.build import prune as forget  # noqa: PLC0415
+    from stackctl.builder.build import builder_of
 
-    deleted, freed = await forget(call.engine)
-    return call.json({"CachesDeleted": [*deleted] or None, "SpaceReclaimed": freed})
+    call.filters(_PRUNE_KEYS)
+    steps = [record.id for record in call.engine.world.state.load(BuildCacheRecord)]
+    _, freed = await builder_of(call.engine).prune()
+    return call.json({"CachesDeleted": steps or None, "SpaceReclaimed": freed})
 
 
 async def cancel(call: Call) -> web.StreamResponse:

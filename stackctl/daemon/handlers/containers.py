@@ -198,7 +198,12 @@ def _stats_body(
 ) -> Json:
     host = call.engine.world.host
     return stats.stats_body(
-        record.id, record.name, sample, previous, host_memory=host.memory, v2=host.cgroup_version == "2"
+        record.id,
+        record.name,
+        sample,
+        previous,
+        host_memory=host.memory,
+        v2=host.cgroup_version == "2",
     )
 
 

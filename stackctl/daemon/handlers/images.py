@@ -1,6 +1,6 @@
 """/images, /commit and /distribution: list, inspect, pull, import, push, load, save, tag, remove, prune, commit."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 from aiohttp import web
@@ -8,7 +8,6 @@ from aiohttp import web
 from stackctl.api import times
 from stackctl.api.codec import encode_object
 from stackctl.api.filters import Filters, flag
-from stackctl.contracts.container import Status
 from stackctl.daemon.bodies import images as bodies
 from stackctl.daemon.bodies import progress
 from stackctl.daemon.call import JSON_TYPE, TAR_TYPE, Call
@@ -137,7 +136,8 @@ async def _import(call: Call) -> web.StreamResponse:
     source = call.text("fromSrc")
     if source != "-":
         raise InvalidInputError(
-            "invalid fromSrc: this engine fetches nothing by itself", hint="send the tar in the body with fromSrc=-"
+            "invalid fromSrc: this engine fetches nothing by itself",
+            hint="send the tar in the body with fromSrc=-",
         )
     reference = _target(call.text("repo"), call.text("tag"))
     changes = call.request.query.getall("changes", [])
@@ -195,24 +195,15 @@ async def commit(call: Call) -> web.StreamResponse:
     if not container:
         raise InvalidInputError("invalid container: no container named")
     record = call.engine.containers.resolve(container)
-    reference = _target(call.text("repo"), call.text("tag"))
-    config = bodies.commit_config(body, record)
-    running = call.engine.running
-    paused = record.status is Status.RUNNING and call.flag("pause", default=True)
-    if paused:
-        await running.pause(record.id)
-    try:
-        image_id = await call.engine.images.commit(
-            record,
-            reference=reference,
-            message=call.text("comment"),
-            author=call.text("author"),
-            changes=tuple(_changes(call)),
-            config=config,
-        )
-    finally:
-        if paused:
-            await running.unpause(record.id)
+    image_id = await call.engine.containers.commit(
+        record.id,
+        reference=_target(call.text("repo"), call.text("tag")),
+        message=call.text("comment"),
+        author=call.text("author"),
+        changes=tuple(_changes(call)),
+        config=bodies.commit_config(body, record),
+        pause=call.flag("pause", default=True),
+    )
     return call.json({"Id": image_id}, status=201)
 
 
@@ -251,7 +242,7 @@ async def tell(
     first: Progress | str | None = await anext(source, None)
     response = await call.stream(JSON_TYPE)
 
-    async def lines() -> AsyncIterator[bytes]:
+    async def lines() -> AsyncGenerator[bytes, None]:
         if first is not None:
             yield encode_object(line(first))
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 from aiohttp import web
 
@@ -18,8 +19,10 @@ _CONDITIONS = ("not-running", "next-exit", "removed")
 
 async def start(call: Call) -> web.StreamResponse:
     body = await call.body()
-    if any(body.keys()):
-        raise InvalidInputError("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
+    if any(body.names()):
+        raise InvalidInputError(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+        )
     await call.engine.running.start(call.args["id"])
     return call.empty()
 
@@ -59,7 +62,9 @@ def terminal_size(call: Call) -> tuple[int, int]:
     for name in ("h", "w"):
         value = call.integer(name)
         if value is None or not 0 <= value < 65536:
-            raise InvalidInputError(f"invalid {name}: a terminal's size is a number from 0 to 65535")
+            raise InvalidInputError(
+                f"invalid {name}: a terminal's size is a number from 0 to 65535"
+            )
         sizes.append(value)
     return sizes[0], sizes[1]
 
@@ -76,8 +81,8 @@ async def wait(call: Call) -> web.StreamResponse:
     if condition not in _CONDITIONS:
         raise InvalidInputError(f'invalid condition: "{condition[:80]}"')
     record = call.engine.containers.resolve(call.args["id"])
-    waiter = asyncio.ensure_future(call.engine.running.watch(record.id, condition))
-    leaving: asyncio.Future[None] | None = None
+    waiter = call.engine.running.watch(record.id, condition)
+    leaving: asyncio.Task[None] | None = None
     try:
         response = await call.stream(JSON_TYPE)
         transport = call.request.transport
@@ -85,8 +90,9 @@ async def wait(call: Call) -> web.StreamResponse:
             return response
         sock = transport.get_extra_info("socket").dup()
         try:
-            leaving = asyncio.ensure_future(Connection(sock, b"").gone())
-            await asyncio.wait({waiter, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            leaving = asyncio.create_task(Connection(sock, b"").gone())
+            pending: set[asyncio.Future[Any]] = {waiter, leaving}
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if leaving is not None:
                 leaving.cancel()

@@ -10,6 +10,7 @@ from stackctl.daemon.bodies.create import read_endpoint
 from stackctl.daemon.call import Call
 from stackctl.engine.requests import NetworkRequest
 from stackctl.errors import InvalidInputError, UnsupportedError
+from stackctl.values import JsonObject
 
 _PRUNE_KEYS = frozenset({"label", "label!", "until"})
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -32,7 +33,7 @@ async def inspect(call: Call) -> web.StreamResponse:
     record = networks.resolve(call.args["id"])
     if scope not in ("", "local"):
         networks.resolve(f"{call.args['id']}@{scope}")
-    extra = {"Services": {}} if call.flag("verbose") else None
+    extra: JsonObject = {"Services": {}} if call.flag("verbose") else {}
     return call.json(bodies.network_body(record, networks.members(record.id), extra=extra))
 
 
@@ -52,7 +53,9 @@ def _request(body: Reader) -> NetworkRequest:
             f"invalid Name: {name[:80]}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )
     if body.boolean("Ingress") or body.boolean("ConfigOnly") or body.text("Scope") == "swarm":
-        raise UnsupportedError("swarm networks are not offered by this engine", hint="use the bridge driver")
+        raise UnsupportedError(
+            "swarm networks are not offered by this engine", hint="use the bridge driver"
+        )
     enable_ipv4 = body.optional_boolean("EnableIPv4")
     ipam = body.child("IPAM")
     return NetworkRequest(

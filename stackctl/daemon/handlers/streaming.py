@@ -10,7 +10,6 @@ from stackctl.api.framing import SYSTEM_ERROR, encode_frame
 from stackctl.daemon.call import Call
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import (
-    Connection,
     finish,
     hijack,
     join,
@@ -18,8 +17,7 @@ from stackctl.daemon.streams import (
     until_gone,
 )
 from stackctl.engine.requests import LogQuery
-from stackctl.errors import ConflictError, InvalidInputError, StackctlError
-from stackctl.contracts.container import Status
+from stackctl.errors import InvalidInputError, StackctlError
 
 
 async def attach(call: Call) -> web.StreamResponse:
@@ -29,20 +27,16 @@ async def attach(call: Call) -> web.StreamResponse:
     keys = parse_keys(call.text("detachKeys"))
     wants = _wanted(call)
     stdin = call.flag("stdin") and record.spec.open_stdin
-    if record.status is Status.PAUSED:
-        raise ConflictError(f"container {record.name} is paused, unpause the container before attach")
-    if not call.flag("stream"):
-        connection = await hijack(call, tty=tty)
-        if call.flag("logs"):
-            await _replay(call, connection, record.id, wants, tty=tty)
-        return finish(call, connection)
     streams = await engine.running.attach(
-        record.id, stdin=stdin, stdout=1 in wants, stderr=2 in wants
+        record.id,
+        stdin=stdin,
+        stdout=1 in wants,
+        stderr=2 in wants,
+        logs=call.flag("logs"),
+        stream=call.flag("stream"),
     )
     try:
         connection = await hijack(call, tty=tty)
-        if call.flag("logs"):
-            await _replay(call, connection, record.id, wants, tty=tty)
         try:
             await join(connection, streams, tty=tty, wants=wants, stdin=stdin, keys=keys)
         finally:
@@ -53,22 +47,7 @@ async def attach(call: Call) -> web.StreamResponse:
 
 
 def _wanted(call: Call) -> frozenset[int]:
-    return frozenset(
-        number for number, name in ((1, "stdout"), (2, "stderr")) if call.flag(name)
-    )
-
-
-async def _replay(
-    call: Call, connection: Connection, container_id: str, wants: frozenset[int], *, tty: bool
-) -> None:
-    query = LogQuery(stdout=1 in wants or tty, stderr=2 in wants)
-    try:
-        async for stream, _, line in call.engine.logs.read(container_id, query):
-            await connection.send(line if tty else encode_frame(stream, line))
-    except OSError:
-        return
-    except StackctlError as error:
-        await connection.send(encode_frame(SYSTEM_ERROR, text_of(error).encode()))
+    return frozenset(number for number, name in ((1, "stdout"), (2, "stderr")) if call.flag(name))
 
 
 async def logs(call: Call) -> web.StreamResponse:

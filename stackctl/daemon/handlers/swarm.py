@@ -2,40 +2,38 @@
 
 from aiohttp import web
 
+from stackctl.daemon.app import Handler
 from stackctl.daemon.call import Call
-from stackctl.errors import UnavailableError, UnsupportedError
+from stackctl.errors import StackctlError, UnavailableError, UnsupportedError
 
 
-async def no_manager(call: Call) -> web.StreamResponse:
-    raise UnavailableError(
-        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
-        "swarm and try again."
-    )
+def refuse(kind: type[StackctlError], message: str, *, hint: str = "") -> Handler:
+    """Return a handler that answers with that error."""
+
+    async def handler(_call: Call) -> web.StreamResponse:
+        raise kind(message, hint=hint)
+
+    return handler
 
 
-async def no_member(call: Call) -> web.StreamResponse:
-    raise UnavailableError("This node is not part of a swarm")
-
-
-async def no_swarm(call: Call) -> web.StreamResponse:
-    raise UnsupportedError("swarm mode is not offered by this engine")
-
-
-async def no_plugins(call: Call) -> web.StreamResponse:
-    raise UnsupportedError("plugins are not offered by this engine")
-
-
-async def no_search(call: Call) -> web.StreamResponse:
-    raise UnsupportedError(
-        "image search is not offered by this engine", hint="look the image up on the registry's web page"
-    )
-
-
-async def no_buildkit(call: Call) -> web.StreamResponse:
-    raise UnsupportedError(
-        "BuildKit's session protocol is not offered by this engine", hint="set DOCKER_BUILDKIT=0"
-    )
-
+no_manager = refuse(
+    UnavailableError,
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
+    "swarm and try again.",
+)
+no_member = refuse(UnavailableError, "This node is not part of a swarm")
+no_swarm = refuse(UnsupportedError, "swarm mode is not offered by this engine")
+no_plugins = refuse(UnsupportedError, "plugins are not offered by this engine")
+no_search = refuse(
+    UnsupportedError,
+    "image search is not offered by this engine",
+    hint="look the image up on the registry's web page",
+)
+no_buildkit = refuse(
+    UnsupportedError,
+    "BuildKit's session protocol is not offered by this engine",
+    hint="set DOCKER_BUILDKIT=0",
+)
 
 _RESOURCES = ("services", "tasks", "nodes", "secrets", "configs")
 

@@ -30,7 +30,7 @@ EXTENSION = "/_stackctl/v1"
 
 async def ping(call: Call) -> web.StreamResponse:
     if call.request.method == "HEAD":
-        return web.Response(headers=ping_headers())
+        return web.Response(headers={**ping_headers(), "Content-Length": "0"})
     return web.Response(body=b"OK", headers=ping_headers())
 
 
@@ -206,7 +206,13 @@ async def disk_usage(call: Call) -> web.StreamResponse:
     kinds = set(call.request.query.getall("type", ()))
     now = engine.world.clock.now()
     images = engine.images.all()
-    body: JsonObject = {"LayersSize": 0, "Images": [], "Containers": [], "Volumes": [], "BuildCache": []}
+    body: JsonObject = {
+        "LayersSize": 0,
+        "Images": [],
+        "Containers": [],
+        "Volumes": [],
+        "BuildCache": [],
+    }
     if not kinds or "image" in kinds:
         used: dict[str, int] = {}
         for record in engine.containers.all():
@@ -221,7 +227,9 @@ async def disk_usage(call: Call) -> web.StreamResponse:
         for record in engine.containers.all():
             written, whole = await engine.containers.size(record.id)
             sizes = {"SizeRw": written, "SizeRootFs": whole}
-            entries.append(listing.entry_body(record, now=now, image=record.spec.image, sizes=sizes))
+            entries.append(
+                listing.entry_body(record, now=now, image=record.spec.image, sizes=sizes)
+            )
         body["Containers"] = entries
     if not kinds or "volume" in kinds:
         body["Volumes"] = [

@@ -10,8 +10,9 @@ nothing away. The image is compared apart, by ID, since a pull or build may find
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from typing import cast
 
 from stackctl.orchestrator.model.common import EMPTY, Strings
 from stackctl.orchestrator.model.mounts import VolumeMount
@@ -53,6 +54,12 @@ class Fingerprint:
 
     digest: str
     definition: str
+
+
+def image_name(stack: Stack, name: str) -> str:
+    """Return the reference of a service's image: its own, or the one a build without a name gets."""
+    service = stack.services[name]
+    return service.image or f"{stack.name}-{service.name}"
 
 
 def keyed_digest(key: bytes, data: bytes) -> str:
@@ -166,14 +173,14 @@ def _mount(stack: Stack, mount: object) -> JsonObject:
 
 
 @functools.cache
-def _fields(kind: type) -> tuple[tuple[str, object], ...]:
-    return tuple((field.name, field.default) for field in fields(kind))  # type: ignore[arg-type]
+def _fields(kind: Hashable) -> tuple[tuple[str, object], ...]:
+    return tuple((field.name, field.default) for field in fields(cast(type, kind)))
 
 
 def _plain(value: object, *, without: frozenset[str] = frozenset({"extensions"})) -> JsonObject:
     """Return the fields of a model value that are not at their defaults."""
     form: JsonObject = {}
-    for name, default in _fields(type(value)):
+    for name, default in _fields(cast(Hashable, type(value))):
         if name in without:
             continue
         item = getattr(value, name)

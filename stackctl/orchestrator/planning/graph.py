@@ -89,7 +89,7 @@ def critical_path(operations: Iterable[Operation], seconds: Mapping[str, float])
     """Return the IDs of the chain of operations that took longest, given each one's seconds."""
     import networkx
 
-    graph = networkx.DiGraph()
+    graph: networkx.DiGraph[str] = networkx.DiGraph()
     for operation in operations:
         graph.add_node(operation.id)
         for earlier in operation.after:

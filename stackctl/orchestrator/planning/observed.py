@@ -54,6 +54,8 @@ class ObservedContainer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedNetwork:
+    """One network."""
+
     id: str
     name: str
     driver: str = ""
@@ -62,6 +64,8 @@ class ObservedNetwork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedVolume:
+    """One volume."""
+
     name: str
     driver: str = ""
     labels: Strings = EMPTY

@@ -84,6 +84,8 @@ class BuildImage(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveImage(Action):
+    """Remove the image ``name`` refers to."""
+
     verb: ClassVar[str] = "remove"
     kind: ClassVar[str] = "image"
     sign: ClassVar[str] = "-"
@@ -101,6 +103,8 @@ class CreateNetwork(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveNetwork(Action):
+    """Remove a network that nothing is in any more."""
+
     verb: ClassVar[str] = "remove"
     kind: ClassVar[str] = "network"
     sign: ClassVar[str] = "-"
@@ -120,6 +124,8 @@ class ConnectNetwork(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisconnectNetwork(Action):
+    """Take container ``name`` out of ``network``."""
+
     verb: ClassVar[str] = "disconnect"
     kind: ClassVar[str] = "container"
     sign: ClassVar[str] = "~"
@@ -185,6 +191,8 @@ class ContainerAction(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartContainer(ContainerAction):
+    """Start a container."""
+
     verb: ClassVar[str] = "start"
 
 
@@ -199,23 +207,31 @@ class StopContainer(ContainerAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartContainer(ContainerAction):
+    """Stop and start a container."""
+
     verb: ClassVar[str] = "restart"
     timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KillContainer(ContainerAction):
+    """Send a signal to a container."""
+
     verb: ClassVar[str] = "kill"
     signal: str = "SIGKILL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseContainer(ContainerAction):
+    """Freeze a container."""
+
     verb: ClassVar[str] = "pause"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnpauseContainer(ContainerAction):
+    """Thaw a container."""
+
     verb: ClassVar[str] = "unpause"
 
 

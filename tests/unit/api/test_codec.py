@@ -19,7 +19,10 @@ def test_what_is_no_object_is_refused(data):
 def test_an_error_names_the_field_by_its_whole_path():
     body = Reader({"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": {}}]}}})
     entry = body.child("HostConfig").child("PortBindings").children("80/tcp")[0]
-    with pytest.raises(InvalidInputError, match=r"HostConfig\.PortBindings\.80/tcp\[0\]\.HostPort: expected a string, got an object"):
+    with pytest.raises(
+        InvalidInputError,
+        match=r"HostConfig\.PortBindings\.80/tcp\[0\]\.HostPort: expected a string, got an object",
+    ):
         entry.text("HostPort")
 
 

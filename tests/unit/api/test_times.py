@@ -36,7 +36,7 @@ def test_since_and_until_take_every_form(text, expected):
     assert times.parse_instant(text, field="since", now=1000.0) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("text", ["yesterday", "-5", "2006-13-01", "1.2.3", "5", "10x"][:4] + ["10x"])
+@pytest.mark.parametrize("text", ["yesterday", "-5", "2006-13-01", "1.2.3", "10x"])
 def test_nonsense_is_refused_with_the_fields_name(text):
     with pytest.raises(InvalidInputError, match="since"):
         times.parse_instant(text, field="since", now=0.0)

@@ -22,7 +22,10 @@ def test_a_path_without_version_means_the_newest():
     assert split_path("/version") == (MAXIMUM, "/version")
 
 
-@pytest.mark.parametrize(("path", "words"), [("/v1.12/info", "too old"), ("/v1.99/info", "too new"), ("/v2.0/info", "too new")])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/v1.12/info", "too old"), ("/v1.99/info", "too new"), ("/v2.0/info", "too new")],
+)
 def test_a_version_that_is_not_served_is_refused_in_dockers_words(path, words):
     with pytest.raises(InvalidInputError, match=words):
         split_path(path)
@@ -48,7 +51,9 @@ def test_credentials_do_not_show_in_a_representation():
     assert "geheim" not in repr(AuthConfig(username="u", password="geheim"))
 
 
-@pytest.mark.parametrize("header", ["%%%", base64.b64encode(b"[]").decode(), base64.b64encode(b"{").decode()])
+@pytest.mark.parametrize(
+    "header", ["%%%", base64.b64encode(b"[]").decode(), base64.b64encode(b"{").decode()]
+)
 def test_a_broken_header_is_refused(header):
     with pytest.raises(InvalidInputError, match="X-Registry-Auth"):
         decode_auth(header)
@@ -76,7 +81,9 @@ def test_modes_are_in_gos_layout_and_back(mode, expected):
 
 
 def test_a_path_stat_survives_the_header():
-    header = encode_stat(name="x", size=5, st_mode=stat.S_IFDIR | 0o755, mtime="2006-01-01T00:00:00Z", link_target="")
+    header = encode_stat(
+        name="x", size=5, st_mode=stat.S_IFDIR | 0o755, mtime="2006-01-01T00:00:00Z", link_target=""
+    )
     reader = decode_stat(header)
     assert (reader.text("name"), reader.integer("size")) == ("x", 5)
     assert unix_mode(reader.integer("mode")) == stat.S_IFDIR | 0o755

@@ -1,0 +1,210 @@
+"""RUN --mount: binds of the context or a stage, caches that stay, tmpfs and secrets."""
+
+import asyncio
+import hashlib
+import os
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from stackctl.builder import copying
+from stackctl.builder import instructions as ins
+from stackctl.builder.context import Context, Digests, Tree
+from stackctl.builder.copying import Source
+from stackctl.builder.image import State
+from stackctl.builder.metadata import Scope, absolute
+from stackctl.contracts.container import MountPoint
+from stackctl.contracts.storage import LayerStore
+from stackctl.errors import NotFoundError
+from stackctl.values import Json
+
+Other = Callable[[str, int, int], Awaitable[State]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMount:
+    """One mount of a step: ``identity`` is what the cache knows of it, ``env`` what a secret sets.
+
+    ``prepare`` makes it for the duration of the stack; None when there is nothing to mount.
+    """
+
+    identity: Json
+    prepare: Callable[[AsyncExitStack], Awaitable[MountPoint | None]]
+    env: tuple[str, ...] = field(default=(), repr=False)
+
+
+class CacheDirectories:
+    """Cache mounts: a directory per ID below the data root, locked where they are asked to be."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def directory(self, name: str, mount: ins.RunMount) -> Path:
+        """Return the directory of a cache, made with the owner and mode asked for; blocks."""
+        path = self._root / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        if not path.exists():
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.chown(path, mount.uid, mount.gid)
+            path.chmod(0o755 if mount.mode is None else mount.mode)
+        return path
+
+    def clear(self) -> None:
+        """Remove every cache; blocks."""
+        shutil.rmtree(self._root, ignore_errors=True)
+
+
+class StepMounts:
+    """Turns the mounts of an instruction into what the runtime mounts."""
+
+    def __init__(
+        self,
+        context: Context,
+        layers: LayerStore,
+        digests: Digests,
+        caches: CacheDirectories,
+        secrets: Mapping[str, bytes],
+        scratch: Path,
+    ) -> None:
+        self._context = context
+        self._layers = layers
+        self._digests = digests
+        self._caches = caches
+        self._secrets = secrets
+        self._scratch = scratch
+
+    async def plan(
+        self,
+        instruction: ins.Run,
+        scope: Scope,
+        state: State,
+        index: int,
+        stack: AsyncExitStack,
+        other: Other,
+    ) -> list[StepMount]:
+        """Return the mounts of a RUN; raises InvalidInputError naming the line."""
+        planned = []
+        for mount in instruction.mounts:
+            target = absolute(state, scope.text(mount.target)) if mount.target else ""
+            if target == "/":
+                raise scope.error("a mount's target cannot be /")
+            if mount.type == "bind":
+                planned.append(await self._bind(mount, target, scope, index, stack, other))
+            elif mount.type == "cache":
+                planned.append(self._cache(mount, target, scope))
+            elif mount.type == "tmpfs":
+                planned.append(_tmpfs(mount, target))
+            elif mount.type == "secret":
+                found = self._secret(mount, target, scope)
+                planned += [found] if found else []
+            elif mount.required:
+                raise scope.error("no SSH agent was given to this build")
+        return planned
+
+    async def _bind(
+        self,
+        mount: ins.RunMount,
+        target: str,
+        scope: Scope,
+        index: int,
+        stack: AsyncExitStack,
+        other: Other,
+    ) -> StepMount:
+        source = scope.text(mount.source)
+        tree = self._context.tree
+        from_ = scope.text(mount.from_)
+        if from_:
+            state = await other(from_, index, scope.line)
+            root = await stack.enter_async_context(self._layers.view(state.layers))
+            tree = Tree(root, self._digests)
+        try:
+            node = await asyncio.to_thread(tree.find, source or "/")
+        except NotFoundError as error:
+            raise scope.error(f"cannot mount {source or '/'}: {error.message}") from error
+        one = Source(name=posixpath.basename(node.path), tree=tree, node=node)
+        content = await asyncio.to_thread(copying.fingerprint, [one])
+        host = tree.host_path(node.path)
+        read_only = mount.read_only is not False
+
+        async def prepare(stack: AsyncExitStack) -> MountPoint:
+            path = host
+            if not read_only:
+                # What is written is discarded: it goes to a copy.
+                path = await asyncio.to_thread(self._copy, host, node.is_dir)
+                stack.callback(shutil.rmtree, Path(path).parent, ignore_errors=True)
+            return MountPoint(type="bind", source=path, target=target, read_only=read_only)
+
+        return StepMount(identity=["bind", target, content, read_only], prepare=prepare)
+
+    def _copy(self, source: str, is_dir: bool) -> str:
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = Path(tempfile.mkdtemp(prefix="bind-", dir=self._scratch)) / "copy"
+        if is_dir:
+            shutil.copytree(source, target, symlinks=True)
+        else:
+            shutil.copy2(source, target)
+        return str(target)
+
+    def _cache(self, mount: ins.RunMount, target: str, scope: Scope) -> StepMount:
+        if mount.from_ or mount.source:
+            raise scope.error("a cache mount with from or source is not offered here yet")
+        name = scope.text(mount.id) or target
+
+        async def prepare(stack: AsyncExitStack) -> MountPoint:
+            if mount.sharing != "shared":
+                await stack.enter_async_context(self._caches.lock(name))
+            path = await asyncio.to_thread(self._caches.directory, name, mount)
+            return MountPoint(
+                type="bind", source=str(path), target=target, read_only=mount.read_only is True
+            )
+
+        return StepMount(identity=["cache", target, name], prepare=prepare)
+
+    def _secret(self, mount: ins.RunMount, target: str, scope: Scope) -> StepMount | None:
+        name = mount.id or posixpath.basename(mount.target or mount.source)
+        data = self._secrets.get(name)
+        if data is None:
+            if mount.required:
+                raise scope.error(f"secret {name}: not found", hint="Pass it to the build.")
+            return None
+        env: tuple[str, ...] = ()
+        if mount.env:
+            env = (f"{mount.env}={data.decode(errors='surrogateescape')}",)
+        place = target or ("" if mount.env else f"/run/secrets/{name}")
+
+        async def prepare(stack: AsyncExitStack) -> MountPoint | None:
+            if not place:
+                return None
+            path = await asyncio.to_thread(self._write_secret, data, mount)
+            stack.callback(shutil.rmtree, path.parent, ignore_errors=True)
+            return MountPoint(type="bind", source=str(path), target=place, read_only=True)
+
+        # Secrets are no part of the key: a changed password does not rebuild (as BuildKit has it).
+        return StepMount(identity=["secret", place, name, mount.env], prepare=prepare, env=env)
+
+    def _write_secret(self, data: bytes, mount: ins.RunMount) -> Path:
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = Path(tempfile.mkdtemp(prefix="secret-", dir=self._scratch)) / "secret"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.chown(path, mount.uid, mount.gid)
+        path.chmod(0o400 if mount.mode is None else mount.mode)
+        return path
+
+
+def _tmpfs(mount: ins.RunMount, target: str) -> StepMount:
+    async def prepare(stack: AsyncExitStack) -> MountPoint:
+        del stack
+        options = (f"size={mount.size}",) if mount.size else ()
+        return MountPoint(type="tmpfs", target=target, tmpfs_options=options)
+
+    return StepMount(identity=["tmpfs", target, mount.size], prepare=prepare)

@@ -1,0 +1,524 @@
+"""One stage, step by step: what is cached is taken, what is not is done.
+
+A step that touches files gets a writable snapshot on the state's layers, works in it, and leaves one layer, or none
+when nothing changed. The snapshot is gone afterwards however the step ended.
+"""
+
+import asyncio
+import contextlib
+import posixpath
+import stat
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stackctl.builder import copying
+from stackctl.builder import instructions as ins
+from stackctl.builder.cache import BuildCache, step_key
+from stackctl.builder.context import Context, Digests, Tree
+from stackctl.builder.copying import Destination, Ownership, Source
+from stackctl.builder.download import discard as discard_downloads
+from stackctl.builder.download import download, is_git, is_url, url_name
+from stackctl.builder.expand import ExpandError, expand
+from stackctl.builder.image import State, after_step, encode
+from stackctl.builder.metadata import (
+    PROXY_ARGS,
+    Scope,
+    absolute,
+    change,
+    declared,
+    shell_of,
+    variables,
+    working_dir,
+)
+from stackctl.builder.mounts import StepMounts
+from stackctl.builder.parser import Dockerfile, Heredoc, heredoc_word
+from stackctl.builder.request import BuildRequest
+from stackctl.builder.run import Command, Runner, new_container_id
+from stackctl.contracts.state import ImageConfig
+from stackctl.contracts.storage import LayerStore, PackedLayer, RootTree
+from stackctl.engine.images import Images
+from stackctl.engine.users import resolve_user
+from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
+from stackctl.oci.digest import digest_of
+from stackctl.values import Json
+
+
+class RunFailedError(InvalidInputError):
+    """A RUN ended with a code other than 0."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What every stage of a build works with.
+
+    ``say`` shows text, ``other`` gives the state a ``--from`` names (a stage's, else an image's), ``hold`` keeps
+    layers and blobs from being collected until the build ends.
+    """
+
+    request: BuildRequest
+    file: Dockerfile
+    context: Context
+    layers: LayerStore
+    files: RootTree
+    images: Images
+    cache: BuildCache
+    digests: Digests
+    runner: Runner
+    mounts: StepMounts
+    scratch: Path
+    say: Callable[[str], None]
+    other: Callable[[str, int, int], Awaitable[State]]
+    hold: Callable[[State], None]
+    epoch: int | None = None
+
+
+class StageBuilder:
+    """Builds one stage from the state its FROM gave."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        state: State,
+        *,
+        index: int,
+        outer: Mapping[str, str],
+        platform_args: Mapping[str, str],
+    ) -> None:
+        self._tools = tools
+        self.state = state
+        self._index = index
+        self._outer = {**platform_args, **outer}
+        self._given = dict(tools.request.args)
+        self._cmd_set = False
+
+    async def step(self, instruction: ins.Instruction, *, literal: bool = False) -> None:
+        """Do one instruction. Raises InvalidInputError naming the line, RunFailedError, or what the host refused."""
+        scope = Scope(file=self._tools.file, line=instruction.line, variables=variables(self.state))
+        if literal and isinstance(instruction, ins.Label):
+            config = replace(
+                self.state.config, labels={**self.state.config.labels, **dict(instruction.pairs)}
+            )
+            words = " ".join(f"{name}={value}" for name, value in instruction.pairs)
+            await self._configure(config, f"/bin/sh -c #(nop)  LABEL {words}")
+            return
+        if isinstance(instruction, ins.Run):
+            await self._run(instruction, scope)
+        elif isinstance(instruction, ins.Copy):
+            await self._copy(instruction, scope)
+        elif isinstance(instruction, ins.Workdir):
+            await self._workdir(instruction, scope)
+        elif isinstance(instruction, ins.Arg):
+            state, words = declared(instruction, self.state, scope, self._given, self._outer)
+            args = state.args
+            await self._configure(state.config, words)
+            self.state = replace(self.state, args=args)
+        else:
+            changed = change(instruction, self.state, scope, cmd_set=self._cmd_set)
+            if changed is None:
+                raise scope.error("this instruction is not possible here")
+            if isinstance(instruction, ins.Cmd):
+                self._cmd_set = True
+            await self._configure(changed.config, changed.created_by, author=changed.author)
+
+    def take_triggers(self) -> tuple[str, ...]:
+        """Return the ONBUILD triggers that the base image left, and clear them."""
+        config = self.state.config
+        document = replace(self.state.document, config=replace(config, on_build=()))
+        self.state = replace(self.state, document=document)
+        return config.on_build
+
+    async def _configure(self, config: ImageConfig, created_by: str, *, author: str = "") -> None:
+        key = step_key(self.state, ["config", created_by, author])
+
+        async def work() -> State:
+            return after_step(
+                self.state, config=config, created=self._now(), created_by=created_by, author=author
+            )
+
+        await self._cached(key, work)
+
+    async def _cached(self, key: str, work: Callable[[], Awaitable[State]]) -> None:
+        tools = self._tools
+        before = self.state
+        async with tools.cache.lock(key):
+            found = None if tools.request.no_cache else await tools.cache.find(key, before)
+            if found is not None:
+                tools.hold(found)
+                tools.say(" ---> Using cache\n")
+                self.state = found
+            else:
+                after = await work()
+                tools.hold(after)
+                await tools.cache.remember(key, after)
+                self.state = after
+        tools.say(f" ---> {digest_of(encode(self.state))[7:19]}\n")
+
+    def _now(self) -> str:
+        seconds = time.time() if self._tools.epoch is None else float(self._tools.epoch)
+        text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+        return f"{text.rstrip('0').rstrip('.')}Z"
+
+    # Snapshots
+
+    @contextlib.asynccontextmanager
+    async def _snapshot(self, state: State) -> AsyncIterator[tuple[str, Path]]:
+        key = f"build-{new_container_id()[:32]}"
+        layers = self._tools.layers
+        try:
+            await layers.prepare(key, state.layers, volatile=True)
+            yield key, await layers.mount(key)
+        finally:
+            await asyncio.shield(layers.discard(key))
+
+    async def _commit(self, key: str, state: State) -> PackedLayer | None:
+        layers = self._tools.layers
+        if not await layers.changes(key):
+            return None
+        return await layers.commit(key, state.layers, consume=True)
+
+    # WORKDIR
+
+    async def _workdir(self, instruction: ins.Workdir, scope: Scope) -> None:
+        path = working_dir(instruction, self.state, scope)
+        config = replace(self.state.config, working_dir=path)
+        created_by = f"/bin/sh -c #(nop) WORKDIR {path}"
+
+        async def work() -> State:
+            layer = None
+            async with self._tools.layers.view(self.state.layers) as root:
+                missing = await self._missing(root, path)
+            if missing:
+                async with self._snapshot(self.state) as (key, root):
+                    place = Destination(path=path, directory=True, exists=True, missing=missing)
+                    packed = copying.pack(
+                        [], place, Ownership(), now=int(time.time()), epoch=self._tools.epoch
+                    )
+                    await self._tools.files.unpack(root, "/", copying.in_thread(packed))
+                    layer = await self._commit(key, self.state)
+            return after_step(
+                self.state, config=config, created=self._now(), created_by=created_by, layer=layer
+            )
+
+        await self._cached(step_key(self.state, ["workdir", path]), work)
+
+    async def _missing(self, root: Path, path: str) -> tuple[str, ...]:
+        """Return the directories on the way to the path, itself included, that are not there; topmost first."""
+        missing: list[str] = []
+        while path not in ("/", ""):
+            try:
+                await self._tools.files.stat(root, path, follow=True)
+                break
+            except NotFoundError:
+                missing.append(path)
+                path = posixpath.dirname(path)
+        return tuple(reversed(missing))
+
+    # RUN
+
+    async def _run(self, instruction: ins.Run, scope: Scope) -> None:
+        tools = self._tools
+        args, shown = self._command(instruction)
+        visible = {name: value for name, value in self.state.args.items() if name not in PROXY_ARGS}
+        env_names = {item.partition("=")[0] for item in self.state.config.env}
+        visible = {name: value for name, value in visible.items() if name not in env_names}
+        network = instruction.network
+        if network not in ("", "default", "none", "host"):
+            raise scope.error(f"invalid network mode {network[:40]!r}: default, none or host")
+        insecure = instruction.security == "insecure"
+        if insecure and not tools.request.privileged:
+            raise scope.error("RUN --security=insecure needs a privileged build")
+        async with AsyncExitStack() as stack:
+            mounts = await tools.mounts.plan(
+                instruction, scope, self.state, self._index, stack, tools.other
+            )
+            key = step_key(
+                self.state,
+                [
+                    "run", list(args), [list(item) for item in sorted(visible.items())],
+                    [mount.identity for mount in mounts], network, insecure, tools.request.network_mode,
+                ],
+            )  # fmt: skip
+            created_by = " ".join(args)
+            if visible:
+                pairs = " ".join(f"{name}={value}" for name, value in sorted(visible.items()))
+                created_by = f"|{len(visible)} {pairs} {created_by}"
+            proxies = {name: value for name, value in self._given.items() if name in PROXY_ARGS}
+            extra = {**proxies, **visible}
+            env = (
+                *self.state.config.env,
+                *(f"{name}={value}" for name, value in extra.items() if name not in env_names),
+            )
+
+            async def work() -> State:
+                async with self._snapshot(self.state) as (key, root), AsyncExitStack() as mounted:
+                    points = [await mount.prepare(mounted) for mount in mounts]
+                    secret_env = tuple(item for mount in mounts for item in mount.env)
+                    container_id = new_container_id()
+                    tools.say(f" ---> Running in {container_id[:12]}\n")
+                    command = Command(
+                        args=args,
+                        env=(*env, *secret_env),
+                        user=self.state.config.user,
+                        working_dir=self.state.config.working_dir or "/",
+                        network=network,
+                        privileged=insecure,
+                        mounts=tuple(point for point in points if point is not None),
+                    )
+                    try:
+                        code = await tools.runner.run(
+                            container_id, root, command, tools.request, tools.say
+                        )
+                    except StackctlError as error:
+                        raise scope.error(error.message, hint=error.hint) from error
+                    if code:
+                        raise RunFailedError(
+                            f"The command '{shown}' returned a non-zero code: {code}", code=code
+                        )
+                    tools.say(f" ---> Removed intermediate container {container_id[:12]}\n")
+                    await mounted.aclose()
+                    layer = await self._commit(key, self.state)
+                return after_step(
+                    self.state,
+                    config=self.state.config,
+                    created=self._now(),
+                    created_by=created_by,
+                    layer=layer,
+                )
+
+            await self._cached(key, work)
+
+    def _command(self, instruction: ins.Run) -> tuple[tuple[str, ...], str]:
+        if not instruction.shell:
+            return instruction.args, " ".join(instruction.args)
+        shell = shell_of(self.state.config)
+        text = instruction.args[0]
+        documents = instruction.heredocs
+        if documents:
+            if len(documents) == 1 and heredoc_word(text):
+                content = documents[0].text
+                if content.startswith("#!"):
+                    return self._script(content, shell)
+                text = content
+            else:
+                text += "\n" + "".join(f"{item.content}{item.name}\n" for item in documents)
+        args = (*shell, text)
+        return args, " ".join(args)
+
+    def _script(self, content: str, shell: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+        """Run a heredoc that names its own interpreter: "#!/usr/bin/python3 -u" gets the rest as its argument."""
+        first, _, rest = content.partition("\n")
+        words = first[2:].split(None, 1)
+        if not words:
+            return (*shell, rest), " ".join((*shell, rest))
+        flag = (
+            "-c"
+            if posixpath.basename(words[0]).startswith(
+                ("sh", "bash", "dash", "ash", "zsh", "python")
+            )
+            else "-e"
+        )
+        if posixpath.basename(words[0]) == "env" and len(words) > 1:
+            flag = "-c" if "sh" in words[1] or "python" in words[1] else "-e"
+        args = (*" ".join(words).split(), flag, rest)
+        return args, " ".join(args)
+
+    # COPY and ADD
+
+    async def _copy(self, instruction: ins.Copy, scope: Scope) -> None:
+        tools = self._tools
+        word = "ADD" if instruction.add else "COPY"
+        patterns = [scope.text(text) for text in instruction.sources]
+        destination = scope.text(instruction.destination)
+        chmod, chown = scope.text(instruction.chmod), scope.text(instruction.chown)
+        exclude = [scope.text(text) for text in instruction.exclude]
+        checksum = scope.text(instruction.checksum)
+        try:
+            copying.changed_mode(chmod, 0, is_dir=False)
+        except InvalidInputError as error:
+            raise scope.error(error.message, hint=error.hint) from error
+        async with AsyncExitStack() as stack:
+            tree = await self._tree(instruction, stack)
+            local = [
+                item
+                for item in patterns
+                if not (instruction.add and (is_url(item) or is_git(item)))
+            ]
+            remote = [item for item in patterns if item not in local]
+            unpack = instruction.add and instruction.unpack is not False
+            try:
+                sources = await asyncio.to_thread(
+                    copying.choose, tree, local, unpack=unpack, parents=instruction.parents
+                )
+                sources += [self._heredoc(item, scope) for item in instruction.heredocs]
+                sources += await self._fetch(
+                    remote, destination, checksum, scope, stack, unpack=bool(instruction.unpack)
+                )
+                many = len(sources) > 1 and not instruction.parents
+                if many and not _is_directory(destination):
+                    raise scope.error(
+                        f"When using {word} with more than one source file, the destination must be "
+                        "a directory and end with a /"
+                    )
+                print_ = await asyncio.to_thread(copying.fingerprint, sources, exclude)
+            except NotFoundError as error:
+                raise scope.error(
+                    f"{word} failed: file not found in build context or excluded by .dockerignore: "
+                    f"{error.message}"
+                    if not instruction.from_
+                    else f"{word} failed: {error.message} in {instruction.from_}"
+                ) from error
+            options: list[Json] = [chmod, chown, list(exclude), instruction.parents, unpack]
+            key = step_key(self.state, ["copy", word, print_, destination, options])
+            origin = f"file:{print_}" if len(sources) == 1 else f"multi:{print_}"
+            flags = "".join(
+                f"--{name}={value} "
+                for name, value in (("chown", chown), ("chmod", chmod))
+                if value
+            )
+            created_by = f"/bin/sh -c #(nop) {word} {flags}{origin} in {destination} "
+
+            async def work() -> State:
+                async with self._snapshot(self.state) as (snapshot, root):
+                    owner = await self._owner(root, chown, chmod, scope)
+                    place = await self._place(root, sources, destination, instruction, scope)
+                    packed = copying.pack(
+                        sources,
+                        place,
+                        owner,
+                        exclude=exclude,
+                        now=int(time.time()),
+                        epoch=tools.epoch,
+                    )
+                    await tools.files.unpack(root, "/", copying.in_thread(packed))
+                    await self._extract(root, sources, place, owner)
+                    layer = await self._commit(snapshot, self.state)
+                return after_step(
+                    self.state,
+                    config=self.state.config,
+                    created=self._now(),
+                    created_by=created_by,
+                    layer=layer,
+                )
+
+            await self._cached(key, work)
+
+    async def _tree(self, instruction: ins.Copy, stack: AsyncExitStack) -> Tree:
+        if not instruction.from_:
+            return self._tools.context.tree
+        state = await self._tools.other(instruction.from_, self._index, instruction.line)
+        root = await stack.enter_async_context(self._tools.layers.view(state.layers))
+        return Tree(root, self._tools.digests)
+
+    def _heredoc(self, item: Heredoc, scope: Scope) -> Source:
+        text = item.text
+        if item.expand:
+            try:
+                text = expand(
+                    text, scope.variables, escape=self._tools.file.escape, raw_quotes=True
+                ).text
+            except ExpandError as error:
+                raise scope.error(f"failed to process heredoc {item.name}: {error}") from error
+        return Source(name=item.name, data=text.encode(), mode=0o644)
+
+    async def _fetch(
+        self,
+        urls: list[str],
+        destination: str,
+        checksum: str,
+        scope: Scope,
+        stack: AsyncExitStack,
+        *,
+        unpack: bool,
+    ) -> list[Source]:
+        if not urls:
+            return []
+        self._tools.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = Path(
+            await asyncio.to_thread(tempfile.mkdtemp, prefix="add-", dir=self._tools.scratch)
+        )
+        stack.callback(discard_downloads, directory)
+        found = []
+        for number, url in enumerate(urls):
+            if is_git(url):
+                raise scope.error("ADD of a git repository is not offered here yet")
+            name = url_name(url)
+            if not name and _is_directory(destination):
+                raise scope.error(f"cannot determine filename for source {url}")
+            home = directory / str(number)
+            home.mkdir()
+            try:
+                await download(url, home / (name or "file"), checksum)
+            except StackctlError as error:
+                raise scope.error(error.message, hint=error.hint) from error
+            tree = Tree(home, self._tools.digests, ours=True)
+            node = tree.find(name or "file")
+            archive = unpack and await asyncio.to_thread(
+                copying.is_archive, tree.host_path(node.path)
+            )
+            found.append(Source(name=name or "file", tree=tree, node=node, archive=archive))
+        return found
+
+    async def _owner(self, root: Path, chown: str, chmod: str, scope: Scope) -> Ownership:
+        if not chown:
+            return Ownership(chmod=chmod)
+        user, _, group = chown.partition(":")
+        if not group and user.isascii() and user.isdigit():
+            # A number alone names the group as well (Dockerfile reference, COPY --chown).
+            chown = f"{user}:{user}"
+        texts = []
+        for path in ("/etc/passwd", "/etc/group"):
+            try:
+                data = await self._tools.files.read(root, path, limit=4 << 20)
+                texts.append(data.decode(errors="replace"))
+            except StackctlError:
+                texts.append("")
+        try:
+            found = resolve_user(chown, *texts)
+        except InvalidInputError as error:
+            raise scope.error(f"unable to convert uid/gid chown string: {error.message}") from error
+        return Ownership(uid=found.uid, gid=found.gid, chmod=chmod)
+
+    async def _place(
+        self, root: Path, sources: list[Source], text: str, instruction: ins.Copy, scope: Scope
+    ) -> Destination:
+        path = absolute(self.state, text)
+        wants = _is_directory(text) or instruction.parents or any(item.archive for item in sources)
+        try:
+            found = await self._tools.files.stat(root, path, follow=True)
+            exists, is_dir = True, stat.S_ISDIR(found.mode)
+        except NotFoundError:
+            exists = is_dir = False
+        if exists and not is_dir and (wants or any(item.is_dir for item in sources)):
+            raise scope.error(f"cannot copy to non-directory: {path}")
+        directory = is_dir or wants
+        only_archives = all(item.archive for item in sources)
+        if directory and not exists and (only_archives or not any(item.is_dir for item in sources)):
+            missing = await self._missing(root, path)
+            return Destination(path=path, directory=True, exists=True, missing=missing)
+        missing = await self._missing(root, posixpath.dirname(path)) if path != "/" else ()
+        return Destination(path=path, directory=directory, exists=is_dir, missing=missing)
+
+    async def _extract(
+        self, root: Path, sources: list[Source], place: Destination, owner: Ownership
+    ) -> None:
+        for source in sources:
+            if not source.archive or source.tree is None or source.node is None:
+                continue
+            host = source.tree.host_path(source.node.path)
+            chunks = (
+                copying.file_chunks(host) if owner.uid is None else copying.reowned(host, owner)
+            )
+            await self._tools.files.unpack(root, place.path, copying.in_thread(chunks))
+
+
+def _is_directory(destination: str) -> bool:
+    return destination.endswith("/") or posixpath.basename(destination) in (".", "..")

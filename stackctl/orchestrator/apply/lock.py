@@ -1,0 +1,62 @@
+"""One command at a time changes a stack; and the key that digests of secrets are made with."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from stackctl.errors import HostError
+
+
+@contextlib.contextmanager
+def project_lock(
+    project: str, folder: Path, *, waiting: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Hold the stack's lock; ``waiting`` is told the project when another command holds it.
+
+    The kernel lets go of the lock when its holder dies. Raises HostError when the folder cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(folder / f"{project}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HostError(
+            f"cannot lock stack {project!r} in {folder}: {error.strerror}", errno=error.errno or 0
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is not None:
+                waiting(project)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def secret_key(path: Path) -> bytes:
+    """Return the key in ``path``, made at first use and readable by its owner only.
+
+    Two commands at once agree on one key. Raises HostError when it can be neither read nor made.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_bytes()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(os.urandom(32))
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass  # another command was first: its key holds
+        finally:
+            draft.unlink()
+        return path.read_bytes()
+    except OSError as error:
+        raise HostError(
+            f"cannot keep the key of secrets in {path}: {error.strerror}", errno=error.errno or 0
+        ) from error

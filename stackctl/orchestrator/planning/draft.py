@@ -1,0 +1,113 @@
+"""What the parts of a plan in the making share."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from stackctl.orchestrator.model.service import Service
+from stackctl.orchestrator.model.stack import Stack
+from stackctl.orchestrator.planning.fingerprint import Inputs
+from stackctl.orchestrator.planning.graph import in_order
+from stackctl.orchestrator.planning.observed import Observed, ObservedContainer
+from stackctl.orchestrator.planning.options import Options
+from stackctl.orchestrator.planning.plan import Draft, Operation, Plan, RunHook, StopContainer
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """One reconciliation: what goes in, and what is decided so far.
+
+    ``images``, ``networks`` and ``volumes`` map references and keys to the operations that provide them.
+    ``uncertain`` are the image operations whose result may be the image that is there. ``rebuilt_networks`` and
+    ``rebuilt_volumes`` map keys to the operation that removes the old one. ``recreated`` maps services to the
+    ``when_changed`` of their recreation, ``starts`` and ``stops`` to their operations.
+    """
+
+    stack: Stack
+    observed: Observed
+    options: Options
+    inputs: Inputs
+    selected: list[str]
+    draft: Draft = field(default_factory=Draft)
+    images: dict[str, str] = field(default_factory=dict)
+    uncertain: dict[str, str] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, str] = field(default_factory=dict)
+    rebuilt_networks: dict[str, str] = field(default_factory=dict)
+    rebuilt_volumes: dict[str, str] = field(default_factory=dict)
+    recreated: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    starts: dict[str, list[str]] = field(default_factory=dict)
+    stops: dict[str, list[str]] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def services(self) -> Iterable[Service]:
+        return (self.stack.services[name] for name in self.selected)
+
+    def containers(self, service: str) -> list[ObservedContainer]:
+        """Return the replicas of a service, one-off containers left out."""
+        return [
+            item for item in self.observed.containers if item.service == service and not item.oneoff
+        ]
+
+
+def image_reference(stack: Stack, service: Service) -> str:
+    """Return the reference of a service's image: its own, or the one a build without a name gets."""
+    return service.image or f"{stack.name}-{service.name}"
+
+
+def container_name(stack: Stack, service: Service, number: int) -> str:
+    """Return the name of replica ``number``, as docker compose gives it."""
+    return service.container_name or f"{stack.name}-{service.name}-{number}"
+
+
+def stop_with_hooks(
+    draft: Draft,
+    container: ObservedContainer,
+    service: Service | None,
+    reason: str,
+    after: list[str] | tuple[str, ...] = (),
+    *,
+    timeout: float | None = None,
+    when_changed: tuple[str, ...] = (),
+) -> str:
+    """Add the stop of a container, its ``pre_stop`` hooks before it; return the stop's ID."""
+    after = list(after)
+    for index, hook in enumerate(service.pre_stop if service else ()):
+        action = RunHook(
+            name=container.name,
+            service=container.service,
+            id=container.id,
+            point="pre_stop",
+            hook=hook,
+        )
+        detail = f"pre_stop {index + 1}"
+        key = draft.add(action, "pre_stop", after, when_changed=when_changed, detail=detail)
+        after = [key]
+    stop = StopContainer(
+        name=container.name, service=container.service, id=container.id, timeout=timeout
+    )
+    return draft.add(stop, reason, after, when_changed=when_changed)
+
+
+def finish(stack: str, draft: Draft, *, orphans: Iterable[str] = ()) -> Plan:
+    """Return the plan: every operation after those it names, otherwise in the order they were thought of.
+
+    Raises InvalidInputError naming the cycle, if services depend on one another.
+    """
+    order = in_order({key: item.after for key, item in draft.operations.items()})
+    known = set(order)
+    operations = tuple(
+        Operation(
+            id=item.id,
+            action=item.action,
+            cause=item.cause,
+            after=tuple(key for key in item.after if key in known),
+            when_changed=item.when_changed,
+        )
+        for item in (draft.operations[key] for key in order)
+    )
+    return Plan(
+        stack=stack,
+        operations=operations,
+        orphans=tuple(orphans),
+        warnings=tuple(draft.warnings),
+    )

@@ -1,0 +1,161 @@
+"""Trees that remember where each value was written.
+
+A stack file becomes plain mappings and lists, so that every phase is ordinary code; ``Map`` and ``Seq`` carry,
+beside each entry, the place it came from. A phase that moves an entry moves its mark with it; a phase that makes a
+new container may leave marks out, and the nearest enclosing mark speaks for it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+# A value as it stands in a file: of any shape until its key says otherwise.
+Raw = Any
+Step = str | int
+Where = tuple[Step, ...]
+
+
+class Position(Protocol):
+    """A place in a text, counted from 0; the parser's own marks are used as they are."""
+
+    line: int
+    column: int
+
+
+class Node(Protocol):
+    """The part of a parser's node that is kept."""
+
+    start_mark: Position
+
+
+@dataclass(slots=True)
+class Source:
+    """One stack file: its name as shown to the user, its absolute path and its text."""
+
+    name: str
+    path: str
+    text: str = ""
+
+    def line(self, number: int) -> str:
+        """Return a line, counted from 1, cut to a readable length."""
+        lines = self.text.splitlines() if self.text else []
+        return lines[number - 1][:200].rstrip() if 0 < number <= len(lines) else ""
+
+
+@dataclass(slots=True)
+class Mark:
+    """Where an entry was written: file, node of the key (None in a list), node of the value, variables used."""
+
+    source: Source
+    key: Node | None
+    value: Node
+    variables: tuple[str, ...] = ()
+
+
+class Map(dict[str, Any]):
+    """A mapping whose entries have marks."""
+
+    __slots__ = ("marks",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: dict[str, Mark] = {}
+
+    def take(self, key: str, other: dict[str, Any], value: object = None) -> None:
+        """Set ``key`` to the value, or to that of ``other``, with the mark it has there."""
+        self[key] = other[key] if value is None else value
+        mark = mark_of(other, key)
+        if mark is not None:
+            self.marks[key] = mark
+
+
+class Seq(list[Any]):
+    """A list whose entries have marks; ``marks`` may be shorter than the list."""
+
+    __slots__ = ("marks",)
+
+    def __init__(self, items: Iterable[object] = (), marks: Iterable[Mark | None] = ()) -> None:
+        super().__init__(items)
+        self.marks: list[Mark | None] = list(marks)
+
+    def put(self, item: object, mark: Mark | None) -> None:
+        """Append an item with its mark."""
+        while len(self.marks) < len(self):
+            self.marks.append(None)
+        self.append(item)
+        self.marks.append(mark)
+
+    def entries(self) -> Iterator[tuple[Any, Mark | None]]:
+        """Go through items and marks."""
+        marks = self.marks
+        for index, item in enumerate(self):
+            yield item, marks[index] if index < len(marks) else None
+
+
+def entries(items: Sequence[object]) -> Iterator[tuple[Any, Mark | None]]:
+    """Go through the items of any list with their marks, None where there are none."""
+    if isinstance(items, Seq):
+        yield from items.entries()
+    else:
+        for item in items:
+            yield item, None
+
+
+def mark_of(container: object, step: Step) -> Mark | None:
+    """Return the mark of one entry, if it has one."""
+    if isinstance(container, Map):
+        return container.marks.get(str(step))
+    if isinstance(container, Seq) and isinstance(step, int) and step < len(container.marks):
+        return container.marks[step]
+    return None
+
+
+def copy(value: Raw) -> Raw:
+    """Return a deep copy, marks shared."""
+    if isinstance(value, Map):
+        made = Map()
+        made.marks = dict(value.marks)
+        for key, item in value.items():
+            made[key] = copy(item) if isinstance(item, dict | list) else item
+        return made
+    if isinstance(value, dict):
+        return {key: copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        items = [copy(item) if isinstance(item, dict | list) else item for item in value]
+        return Seq(items, value.marks) if isinstance(value, Seq) else items
+    return value
+
+
+def nearest(tree: object, where: Where) -> tuple[Mark | None, bool]:
+    """Return the mark of the deepest known entry on the way to ``where``, and whether it is ``where`` itself."""
+    found: Mark | None = None
+    exact = False
+    node = tree
+    for step in where:
+        mark = mark_of(node, step)
+        exact = mark is not None
+        found = mark or found
+        if isinstance(node, dict):
+            node = node.get(str(step))
+        elif isinstance(node, list) and isinstance(step, int) and step < len(node):
+            node = node[step]
+        else:
+            node = None
+    return found, exact
+
+
+def dotted(where: Where) -> str:
+    """Return the path in words: ``services.web.ports[0]``."""
+    text = ""
+    for step in where:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step}" if text else step
+    return text
+
+
+def shown(path: str, directory: str) -> str:
+    """Return a path as the user would name it from ``directory``."""
+    prefix = directory.rstrip("/") + "/"
+    return path[len(prefix) :] if path.startswith(prefix) and len(path) > len(prefix) else path
