@@ -269,6 +269,31 @@ async def test_volumes_are_filled_from_the_image_and_shared(engine: Engine) -> N
     assert await run(engine, "touch /x/y", mounts=(bind,)) != 0
 
 
+async def test_copying_into_a_created_container_reaches_its_volumes_and_its_own_files(
+    engine: Engine,
+) -> None:
+    mounts = (
+        MountRequest(type="volume", source="store", target="/new/place"),
+        MountRequest(type="volume", target="/new/place/deeper"),
+    )
+    made = await engine.containers.create(
+        ContainerSpec(
+            image="busybox",
+            cmd=("sh", "-c", "cat /new/place/a /new/place/deeper/b /own"),
+            mounts=mounts,
+        )
+    )
+    async with engine.containers.root(made.id) as root:
+        for name in ("new/place/a", "new/place/deeper/b", "own"):
+            (root / name).write_text(f"{name}\n")
+    assert (Path(engine.volumes.resolve("store").mountpoint) / "a").read_text() == "new/place/a\n"
+    assert not (Path(engine.volumes.resolve("store").mountpoint) / "deeper" / "b").exists()
+    waiter = engine.running.watch(made.id, "next-exit")
+    await engine.running.start(made.id)
+    assert (await asyncio.wait_for(waiter, 20)).code == 0
+    assert await log_text(engine, made.id) == "new/place/a\nnew/place/deeper/b\nown\n"
+
+
 async def test_auto_remove_takes_the_anonymous_volumes_along(engine: Engine) -> None:
     await engine.volumes.create(VolumeRequest(name="kept"))
     mounts = (
