@@ -24,8 +24,9 @@ from weakref import WeakValueDictionary
 
 from stackctl.adapters.storage.content import BlobStore
 from stackctl.adapters.storage.diff import compare
+from stackctl.adapters.storage.furnish import furnish
 from stackctl.adapters.storage.layers import JobResult, PackJob, UnpackJob, pack, unpack
-from stackctl.contracts.storage import Change, PackedLayer
+from stackctl.contracts.storage import Change, Furnishing, PackedLayer
 from stackctl.errors import HostError, InvalidInputError, NotFoundError
 from stackctl.host.files import atomic_write, directory_fd, remove_tree, sync_filesystem, tree_usage
 from stackctl.host.mounts import Overlay, bind, is_mount_point, overlay, unmount
@@ -226,6 +227,20 @@ class OverlayStore:
                 await asyncio.to_thread(bind, lowers.lowers[0], target, read_only=True)
             else:
                 await asyncio.to_thread(overlay, target, lowers)
+            yield target
+        finally:
+            await asyncio.to_thread(unmount, target)
+            with contextlib.suppress(OSError):
+                target.rmdir()
+
+    @contextlib.asynccontextmanager
+    async def furnished(self, key: str, items: Sequence[Furnishing]) -> AsyncIterator[Path]:
+        root = await self.mount(key)
+        target = self._views / os.urandom(8).hex()
+        target.mkdir(mode=0o700)
+        try:
+            await asyncio.to_thread(bind, root, target, recursive=False)
+            await asyncio.to_thread(furnish, target, items)
             yield target
         finally:
             await asyncio.to_thread(unmount, target)
