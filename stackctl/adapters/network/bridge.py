@@ -25,6 +25,7 @@ from stackctl.paths import EnginePaths
 
 _MTU = "com.docker.network.driver.mtu"
 _NAME_LIMIT = 15
+_WITHOUT_BRIDGE = ("host", "null")
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +56,8 @@ class BridgeNetworks:
         self._published.clear()
 
     async def create_network(self, network: NetworkRecord) -> None:
+        if network.driver in _WITHOUT_BRIDGE:
+            return
         _require_bridge(network)
         await asyncio.to_thread(self._make_bridge, network)
         await asyncio.to_thread(self._firewall.add, network_elements(network))

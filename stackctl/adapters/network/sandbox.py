@@ -12,8 +12,6 @@ from stackctl.host.nftables import nftables
 # Where the keeper answers inside; port 53 stays free for programs that serve names themselves on all addresses.
 RESOLVER_PORT = 61053
 _RESOLVER = f"""
-add table ip stackctl-resolver
-delete table ip stackctl-resolver
 table ip stackctl-resolver {{
   chain output {{
     type nat hook output priority -100; policy accept;

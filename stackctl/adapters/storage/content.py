@@ -6,6 +6,7 @@ verified and flushed; so a name that exists is a blob that is right.
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import posixpath
@@ -89,7 +90,7 @@ class BlobStore:
             found, size = await asyncio.to_thread(writer.finish)
             return await self._accept(writer, found, size, expected)
         except OSError as error:
-            raise _host_error(error) from error
+            raise _mapped(error) from error
         finally:
             writer.discard()
             await _closed(chunks)
@@ -122,7 +123,7 @@ class BlobStore:
             try:
                 await asyncio.to_thread(atomic_write, target, data)
             except OSError as error:
-                raise _host_error(error) from error
+                raise _mapped(error) from error
         return Descriptor(media_type=media_type, digest=digest, size=len(data))
 
     async def ingest_tar(self, chunks: AsyncIterator[bytes]) -> Descriptor:
@@ -131,7 +132,7 @@ class BlobStore:
             digest, size = await into_thread(chunks, lambda raw: _store_plain(raw, target))
             return await self.adopt(target, digest, size, OCI_LAYER)
         except OSError as error:
-            raise _host_error(error) from error
+            raise _mapped(error) from error
         finally:
             target.unlink(missing_ok=True)
 
@@ -142,7 +143,7 @@ class BlobStore:
         try:
             return await into_thread(chunks, work)
         except OSError as error:
-            raise _host_error(error) from error
+            raise _mapped(error) from error
 
     def archive(self, files: Sequence[tuple[str, str | bytes]], mtime: int) -> AsyncIterator[bytes]:
         sources = [
@@ -156,7 +157,7 @@ class BlobStore:
             found, size = await asyncio.to_thread(_gzip, source, target)
             return await self.adopt(target, found, size, OCI_LAYER_GZIP)
         except OSError as error:
-            raise _host_error(error) from error
+            raise _mapped(error) from error
         finally:
             target.unlink(missing_ok=True)
 
@@ -343,5 +344,9 @@ def _name(expected: Descriptor | None) -> str:
     return expected.digest if expected else ""
 
 
-def _host_error(error: OSError) -> HostError:
-    return HostError(f"cannot store a blob: {error.strerror}", errno=error.errno or 0)
+def _mapped(error: OSError) -> Exception:
+    """Return our kind of the kernel's refusal; what befell the sender stays as it is."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return error
+    hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return HostError(f"cannot store a blob: {error.strerror}", errno=error.errno or 0, hint=hint)

@@ -327,7 +327,8 @@ class OverlayStore:
             with directory_fd(self._layers_root) as fd:
                 sync_filesystem(fd)
 
-        with contextlib.suppress(OSError):
+        # What is not marked is only unpacked once more after the next crash.
+        with contextlib.suppress(OSError, HostError):
             await asyncio.to_thread(work)
             for layer in waiting:
                 if self._known.get(layer.chain_id) is layer:

@@ -464,7 +464,10 @@ def _records(data: bytes) -> dict[bytes, bytes]:
 
 
 def _check_sum(header: bytes) -> None:
-    stored = _number(header[148:156])
+    try:
+        stored = _number(header[148:156])
+    except InvalidInputError as error:
+        raise InvalidInputError(f"this is not a tar: {error.message}") from error
     total = sum(header) - sum(header[148:156]) + 8 * 32
     if stored != total:
         signed = total - 256 * sum(byte > 127 for byte in header[:148] + header[156:])

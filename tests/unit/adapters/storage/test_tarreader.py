@@ -57,9 +57,7 @@ def test_what_tarfile_writes_is_read_back(name, data, uid, mtime):
 @given(PATHS, st.binary(max_size=2000), st.integers(0, 2**31), st.integers(-(2**40), 2**40), PATHS)
 def test_what_we_write_is_read_by_us_and_by_tarfile(name, data, uid, mtime, link):
     xattrs = {b"user.k": b"a\nb=c"}
-    raw = header(
-        name.encode(), b"0", Owner(uid=uid, mtime=mtime), size=len(data), xattrs=xattrs
-    )
+    raw = header(name.encode(), b"0", Owner(uid=uid, mtime=mtime), size=len(data), xattrs=xattrs)
     raw += data + padding(len(data)) + header(b"l", b"2", link=link.encode()) + end()
     (entry, body), (symlink, _) = read_all(raw)
     assert (entry.name, body, entry.uid, entry.xattrs) == (name.encode(), data, uid, xattrs)
