@@ -313,6 +313,12 @@ def test_a_build_that_gives_the_same_image_recreates_nothing() -> None:
     assert not plan_of(world, wanted).has_changes
 
 
+def test_an_image_that_one_service_builds_and_another_uses_is_built() -> None:
+    wanted = stack(service("a", image="mine"), service("b", image="mine", build=Build(context="/x")))
+    assert ids(plan_of(engine(), wanted))[0] == "build image mine"
+    assert "pull image mine" not in ids(plan_of(engine(), wanted))
+
+
 def test_force_recreate_leaves_dependencies_alone() -> None:
     world, wanted = engine(), stack(service("db"), service("web", depends_on={"db": Dependency()}))
     up(world, wanted)
