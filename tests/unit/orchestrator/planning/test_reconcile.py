@@ -314,7 +314,9 @@ def test_a_build_that_gives_the_same_image_recreates_nothing() -> None:
 
 
 def test_an_image_that_one_service_builds_and_another_uses_is_built() -> None:
-    wanted = stack(service("a", image="mine"), service("b", image="mine", build=Build(context="/x")))
+    wanted = stack(
+        service("a", image="mine"), service("b", image="mine", build=Build(context="/x"))
+    )
     assert ids(plan_of(engine(), wanted))[0] == "build image mine"
     assert "pull image mine" not in ids(plan_of(engine(), wanted))
 
