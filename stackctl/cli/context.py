@@ -411,9 +411,9 @@ class Session:
         try:
             stack = self.load(all_resources=all_resources, warn=False).stack
         except StackFileError as error:
-            if error.no_file:
-                return None
-            raise
+            if not error.no_file:
+                self.warn(f"the stack file is left aside, since it is wrong:\n{error}")
+            return None
         return stack if stack.name == project else None
 
     @property

@@ -414,10 +414,10 @@ async def _check_adopted(engine: Engine) -> None:
         return record.restart_count >= 1 and record.status in (Status.RUNNING, Status.RESTARTING)
 
     await until(again)
+
     def healthy() -> bool:
-        return (
-            engine.containers.resolve("stays").health.status == "healthy"
-        )
+        return engine.containers.resolve("stays").health.status == "healthy"
+
     await until(healthy)
     await engine.running.stop("stays", timeout=5)
     assert engine.containers.resolve("stays").exit_code == 7

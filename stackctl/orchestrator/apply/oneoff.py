@@ -1,25 +1,39 @@
-"""The container of ``run``: a service's, changed for one command."""
+"""The container of ``stackctl run``: a service's, with the changes of one command."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from stackctl.errors import InvalidInputError
-from stackctl.orchestrator.apply.bodies import container_body, container_labels
+from stackctl.orchestrator.apply.bodies import (
+    container_body,
+    container_labels,
+    endpoint_body,
+    endpoints,
+    ordered_networks,
+)
 from stackctl.orchestrator.apply.contract import Engine
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.operations import Run, put_files
+from stackctl.orchestrator.apply.operations import SEVERAL_NETWORKS, Run, files_archive
+from stackctl.orchestrator.model.mounts import BindMount, Mount, TmpfsMount, VolumeMount
+from stackctl.orchestrator.model.network import Endpoint
+from stackctl.orchestrator.model.ports import Port
 from stackctl.orchestrator.model.service import Service
 from stackctl.orchestrator.model.stack import Stack
-from stackctl.orchestrator.planning.images import image_reference
+from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.plan import CreateContainer
-from stackctl.values import Json, JsonObject
+from stackctl.orchestrator.stackfile.portspec import parse_ports
+from stackctl.orchestrator.stackfile.volumes import parse_volume
+from stackctl.values import JsonObject
+
+SLUG = "com.docker.compose.slug"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What a one-off container has other than its service says.
+    """What the container has other than the service says; empty or None: as the service says.
 
-    ``environment`` entries are NAME=VALUE; ``volumes`` SOURCE:TARGET[:MODE]; ``publish`` [IP:]HOST:CONTAINER[/PROTOCOL].
+    ``environment`` entries are ``NAME=VALUE``, ``volumes`` and ``publish`` in the short forms of the stack file.
     """
 
     name: str
@@ -35,124 +49,131 @@ class Changes:
     service_ports: bool = False
 
 
-def create(engine: Engine, stack: Stack, name: str, changes: Changes, *, key: bytes) -> str:
-    """Create the container and return its ID; it is not started.
-
-    Its labels are the service's with ``oneoff`` True, so that ``up`` and ``ps`` leave it alone and ``down`` removes it.
-    """
-    service = changed(stack.services[name], changes)
-    reference = image_reference(stack, stack.services[name])
-    inputs = read_inputs(stack, key, [name])
+def create(engine: Engine, stack: Stack, name: str, changes: Changes, *, key: bytes = b"") -> str:
+    """Create the container, not started, and return its ID; image, networks and volumes must be there."""
+    service = changed(stack, stack.services[name], changes)
+    inputs = read_inputs(stack, key, (name,))
     run = Run(engine=engine, stack=stack, inputs=inputs)
     action = CreateContainer(
-        name=changes.name, service=name, number=1, created_as=changes.name, image=reference
+        name=changes.name,
+        service=name,
+        number=1,
+        created_as=changes.name,
+        image=image_name(stack, name),
     )
-    body = container_body(
+    image_id = run.image_id(action.image)
+    one_network = engine.api_version < SEVERAL_NETWORKS
+    body: JsonObject = container_body(
         stack,
         service,
         action,
-        image_id=run.image_id(reference),
+        image_id=image_id,
         container_of=run.container_of,
         inputs=inputs,
-        one_network=True,
+        one_network=one_network,
     )
-    host = body["HostConfig"]
-    if not isinstance(host, dict):
-        raise InvalidInputError("a container body has no HostConfig")
-    labels: dict[str, Json] = {
-        **container_labels(
-            stack, service, action, image_id=run.image_id(reference), inputs=inputs, oneoff=True
-        )
+    # One that runs a single command does not answer for the service.
+    body["NetworkingConfig"] = {
+        "EndpointsConfig": {
+            network: {**endpoint, "Aliases": [changes.name]}
+            for network, endpoint in endpoints(stack, service, action, one_network).items()
+            if isinstance(endpoint, dict)
+        }
     }
-    host |= _ports(host, changes)
-    host["RestartPolicy"] = {"Name": "no"}
-    binds = host.get("Binds")
-    host["Binds"] = [*(binds if isinstance(binds, list) else []), *map(_absolute, changes.volumes)]
-    exposed = body.get("ExposedPorts")
-    published = host["PortBindings"]
-    body |= {
-        "Labels": labels,
-        "StdinOnce": changes.stdin,
-        "AttachStdin": changes.stdin,
-        "AttachStdout": True,
-        "AttachStderr": True,
-        "ExposedPorts": {
-            **(exposed if isinstance(exposed, dict) else {}),
-            **({key_0: {} for key_0 in published} if isinstance(published, dict) else {}),
-        },
-    }
+    carried = container_labels(
+        stack, service, action, image_id=image_id, inputs=inputs, oneoff=True
+    )
+    carried[SLUG] = changes.name.rpartition("-")[2]
+    body["Labels"] = dict(carried)
+    if changes.stdin:
+        body |= {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
+    body |= {"AttachStdout": True, "AttachStderr": True}
     identity = str(engine.create_container(changes.name, body, platform=service.platform)["Id"])
     try:
-        put_files(run, identity, service)
+        for extra in ordered_networks(service)[1:] if one_network else ():
+            endpoint = endpoint_body(service, changes.name, service.networks[extra])
+            engine.connect_network(
+                stack.networks[extra].name, {"Container": identity, "EndpointConfig": endpoint}
+            )
+        archive = files_archive(stack, service)
+        if archive:
+            engine.put_archive(identity, "/", archive)
     except BaseException:
         engine.remove_container(identity, force=True, volumes=True)
         raise
     return identity
 
 
-def changed(service: Service, changes: Changes) -> Service:
-    """Return the service as the one-off container should be."""
-    environment: dict[str, str | None] = dict(service.environment)
-    for pair in changes.environment:
-        variable, _, value = pair.partition("=")
+def changed(stack: Stack, service: Service, changes: Changes) -> Service:
+    """Return the service with the changes of the command.
+
+    It is not restarted, publishes the service's ports only on request, and does not answer for the service: no
+    fixed name, address or alias of it.
+    """
+    environment = dict(service.environment)
+    for entry in changes.environment:
+        variable, _, value = entry.partition("=")
         environment[variable] = value
-    entrypoint = service.entrypoint
+    ports = service.ports if changes.service_ports else ()
+    ports += tuple(port for text in changes.publish for port in _ports(text))
+    targets = {mount.target: mount for mount in service.volumes}
+    for text in changes.volumes:
+        mount = _mount(stack, text)
+        targets[mount.target] = mount
+    entrypoint, command = service.entrypoint, service.command
     if changes.entrypoint is not None:
-        entrypoint = tuple(shlex.split(changes.entrypoint))
-    command = changes.command if changes.command is not None else service.command
-    if changes.entrypoint is not None and changes.command is None:
-        command = ()
+        # The service's command belongs to its own entrypoint.
+        entrypoint, command = tuple(shlex.split(changes.entrypoint)), ()
+    if changes.command is not None:
+        command = changes.command
     return replace(
         service,
         command=command,
         entrypoint=entrypoint,
         environment=environment,
-        tty=changes.tty,
-        stdin_open=changes.stdin,
+        ports=ports,
+        volumes=tuple(targets.values()),
         user=changes.user or service.user,
         working_dir=changes.working_dir or service.working_dir,
-        ports=service.ports if changes.service_ports else (),
-        # Another container has the service's names already.
-        networks={
-            network: replace(endpoint, aliases=(), ipv4_address="", ipv6_address="", mac_address="")
-            for network, endpoint in service.networks.items()
-        },
+        tty=changes.tty,
+        stdin_open=changes.stdin,
+        restart="no",
         container_name="",
-        restart="",
+        networks=_endpoints(service),
         healthcheck=service.healthcheck,
     )
 
 
-def _ports(host: JsonObject, changes: Changes) -> JsonObject:
-    bindings = host.get("PortBindings")
-    found: dict[str, Json] = dict(bindings) if isinstance(bindings, dict) else {}
-    for entry in changes.publish:
-        target, binding = _published(entry)
-        held = found.get(target)
-        found[target] = [*(held if isinstance(held, list) else []), binding]
-    return {"PortBindings": found}
-
-
-def _published(entry: str) -> tuple[str, JsonObject]:
-    head, _, container = entry.rpartition(":")
-    port, slash, protocol = container.partition("/")
-    address, _, host = head.rpartition(":")
-    if not port.isdigit() or (host and not host.isdigit()):
-        raise InvalidInputError(
-            f'--publish: "{entry}" is not a port', hint="such as 8080:80 or 127.0.0.1:8080:80/tcp"
-        )
-    return f"{port}/{protocol if slash else 'tcp'}", {
-        "HostIp": address.strip("[]"),
-        "HostPort": host,
+def _endpoints(service: Service) -> Mapping[str, Endpoint]:
+    return {
+        key: replace(endpoint, aliases=(), ipv4_address="", ipv6_address="", mac_address="")
+        for key, endpoint in service.networks.items()
     }
 
 
-def _absolute(entry: str) -> str:
-    source, colon, rest = entry.partition(":")
-    if not colon:
-        raise InvalidInputError(f'--volume: "{entry}" has no target', hint="SOURCE:TARGET")
-    if source.startswith((".", "~")):
-        from pathlib import Path
+def _ports(text: str) -> list[Port]:
+    return [
+        Port(
+            target=int(str(entry["target"])),
+            published=str(entry.get("published") or ""),
+            host_ip=str(entry.get("host_ip") or ""),
+            protocol=str(entry.get("protocol") or "tcp"),
+        )
+        for entry in parse_ports(text)
+    ]
 
-        return f"{Path(source).expanduser().resolve()}:{rest}"
-    return entry
+
+def _mount(stack: Stack, text: str) -> Mount:
+    entry = parse_volume(text)
+    target = str(entry["target"])
+    source = str(entry.get("source") or "")
+    read_only = bool(entry.get("read_only"))
+    match entry.get("type"):
+        case "bind":
+            path = Path(source).expanduser()
+            place = path if path.is_absolute() else Path(stack.working_dir) / path
+            return BindMount(source=str(place.resolve()), target=target, read_only=read_only)
+        case "tmpfs":
+            return TmpfsMount(target=target, read_only=read_only)
+        case _:
+            return VolumeMount(source=source, target=target, read_only=read_only)
