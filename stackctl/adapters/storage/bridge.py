@@ -120,6 +120,21 @@ async def _feed(chunks: AsyncIterator[bytes], pipe: _Pipe) -> None:
     pipe.end()
 
 
+async def to_the_end(work: Callable[[], T]) -> T:
+    """Run work in a worker thread; cancelled, wait for it all the same, since a thread cannot be stopped.
+
+    So that what the caller cleans up afterwards is not written to any more.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise
+
+
 async def out_of_thread(make: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
     """Yield what a blocking iterator yields, each step in a worker thread."""
     iterator = await asyncio.to_thread(make)
