@@ -21,7 +21,40 @@ from stackctl.engine.world import HostFacts, World
 from stackctl.host.clock import SystemClock
 from stackctl.paths import EnginePaths, engine_paths
 
-APPLETS = ["sh", "cat", "echo", "sleep", "true", "false", "ls", "mkdir", "touch", "rm", "ping", "nslookup", "nc", "wget", "httpd", "id", "ps", "kill", "test", "trap", "hostname", "ip", "env", "head", "tail", "grep", "printf", "seq", "date", "mount", "df", "stat"]
+APPLETS = [
+    "sh",
+    "cat",
+    "echo",
+    "sleep",
+    "true",
+    "false",
+    "ls",
+    "mkdir",
+    "touch",
+    "rm",
+    "ping",
+    "nslookup",
+    "nc",
+    "wget",
+    "httpd",
+    "id",
+    "ps",
+    "kill",
+    "test",
+    "trap",
+    "hostname",
+    "ip",
+    "env",
+    "head",
+    "tail",
+    "grep",
+    "printf",
+    "seq",
+    "date",
+    "mount",
+    "df",
+    "stat",
+]
 
 
 def paths_in(base: Path) -> EnginePaths:

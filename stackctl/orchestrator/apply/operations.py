@@ -269,9 +269,7 @@ def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
                 run.engine.connect_network(
                     stack.networks[key].name, {"Container": identity, "EndpointConfig": endpoint}
                 )
-        archive = _files_archive(stack, service)
-        if archive:
-            run.engine.put_archive(identity, "/", archive)
+        put_files(run, identity, service)
     except BaseException:
         run.engine.remove_container(identity, force=True, volumes=not action.inherited)
         raise
@@ -281,6 +279,13 @@ def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
     warnings = answer.get("Warnings")
     for text in cast(list[str], warnings if isinstance(warnings, list) else []):
         tell({"warning": text})
+
+
+def put_files(run: Run, container: str, service: Service) -> None:
+    """Put the configs and secrets that are no files of the host into a created container."""
+    archive = _files_archive(run.wanted(), service)
+    if archive:
+        run.engine.put_archive(container, "/", archive)
 
 
 def _files_archive(stack: Stack, service: Service) -> bytes:

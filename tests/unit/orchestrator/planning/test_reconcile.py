@@ -3,10 +3,10 @@ import pytest
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError
 from stackctl.orchestrator.apply.executor import execute
 from stackctl.orchestrator.apply.observe import observe
+from stackctl.orchestrator.model.build import Build
 from stackctl.orchestrator.model.develop import Hook
 from stackctl.orchestrator.model.files import FileObject, FileReference
 from stackctl.orchestrator.model.health import Healthcheck
-from stackctl.orchestrator.model.build import Build
 from stackctl.orchestrator.model.mounts import BindMount, VolumeMount
 from stackctl.orchestrator.model.network import Endpoint, Network
 from stackctl.orchestrator.model.service import Dependency, Service
@@ -14,9 +14,9 @@ from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.model.volume import Volume
 from stackctl.orchestrator.planning.destroy import destroy
 from stackctl.orchestrator.planning.fingerprint import Inputs
+from stackctl.orchestrator.planning.observed import Observed
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.reconcile import reconcile
-from stackctl.orchestrator.planning.observed import Observed
 from tests.fakes.engine import FakeEngine
 
 HEALTHY = Dependency(condition="service_healthy")
