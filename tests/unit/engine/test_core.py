@@ -305,6 +305,35 @@ async def test_a_clean_stop_with_nothing_running_leaves_nothing(tmp_path: Path) 
     assert {item.split()[0] for item in kernel_of(engine).effects} == {"snapshot"}
 
 
+async def test_clients_that_leave_before_the_start_are_forgotten(engine: Engine) -> None:
+    made = await engine.containers.create(SPEC)
+    for _ in range(3):
+        streams = await engine.running.attach(made.id)
+        await streams.close()
+        assert [item async for item in streams.output()] == []
+    assert engine.book.live(made.id).pending == []
+
+
+async def test_a_network_that_a_starting_container_joins_is_not_removed(engine: Engine) -> None:
+    made = await engine.containers.create(SPEC, name="one")
+    gate = asyncio.Event()
+    create = engine.world.runtime.create
+
+    async def slow(launch):
+        await gate.wait()
+        return await create(launch)
+
+    engine.world.runtime.create = slow  # type: ignore[method-assign]
+    starting = asyncio.ensure_future(engine.running.start(made.id))
+    await settle()
+    with pytest.raises(ForbiddenError, match="active endpoints"):
+        await engine.networks.remove("net")
+    gate.set()
+    await starting
+    await engine.running.stop("one")
+    await engine.networks.remove("net")
+
+
 async def test_waiting_for_removal_and_events_of_auto_remove(engine: Engine) -> None:
     listening = engine.events.subscribe(EventQuery(filters={"type": ["container"]}))
     made = await engine.containers.create(replace(SPEC, auto_remove=True))
