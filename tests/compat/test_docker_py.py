@@ -91,6 +91,7 @@ def test_an_attached_socket_carries_input(sdk):
     while chunk := attached._sock.recv(4096):
         data += chunk
     assert data == b"\x01\0\0\0\0\0\0\x05ping\n"
+    attached._response.close()
     attached.close()
     assert box.wait(timeout=10)["StatusCode"] == 0
 
