@@ -26,7 +26,7 @@ from stackctl.errors import (
     NotFoundError,
     NotModifiedError,
 )
-from tests.fakes.world import FakeState, Kernel, make_world
+from tests.fakes.world import DaemonKilledError, FakeState, Kernel, make_world
 
 SPEC = ContainerSpec(
     image="image",
@@ -283,6 +283,43 @@ async def test_after_a_boot_policies_start_what_ran(engine: Engine, tmp_path: Pa
         "never": Status.CREATED,
     }
     assert new.containers.resolve("plain").exit_code == 255
+    await new.stop()
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_daemon_killed_at_any_step_of_a_start_leaves_what_the_next_one_clears(
+    engine: Engine, tmp_path: Path, step: str
+) -> None:
+    await engine.containers.create(SPEC, name="one")
+    kernel = kernel_of(engine)
+    before = set(kernel.effects)
+    kernel.kill_at = step
+    with pytest.raises(DaemonKilledError):
+        await engine.running.start("one")
+    assert kernel.effects >= before
+    kernel.kill_at, kernel.is_dead = "", False
+    new = await another(engine, tmp_path)
+    assert new.containers.resolve("one").status is Status.CREATED
+    left = {item for item in kernel.effects if not item.startswith(("network", "shared"))}
+    assert left - before == set()
+    await new.running.start("one")
+    assert new.containers.resolve("one").status is Status.RUNNING
+    await new.stop()
+
+
+@pytest.mark.parametrize("step", ["volumes.create", "layers.prepare"])
+async def test_a_daemon_killed_during_a_create_leaves_no_half_container(
+    engine: Engine, tmp_path: Path, step: str
+) -> None:
+    kernel = kernel_of(engine)
+    kernel.kill_at = step
+    with pytest.raises(DaemonKilledError):
+        await engine.containers.create(SPEC, name="one")
+    kernel.kill_at, kernel.is_dead = "", False
+    new = await another(engine, tmp_path)
+    assert new.containers.all() == ()
+    assert await new.world.layers.snapshots() == []
+    await new.containers.create(SPEC, name="one")
     await new.stop()
 
 
