@@ -91,6 +91,9 @@ class Sandboxes:
         networks = [item for item in self.book.networks() if item.driver not in _NO_KERNEL]
         wanted = [item for item in networks if item.name != "bridge" or self._uses(item, running)]
         left_over = await self.world.network.networks()
+        if not running:
+            # A keeper that outlived its containers holds names and ports of the dead.
+            await self._quietly("stop the keeper", self.world.keeper.stop)
         if not wanted and not left_over and not running:
             return
         async with self._setup:

@@ -13,7 +13,6 @@ the machine went down is removed at the next start and unpacked again from its b
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
 import re
@@ -24,9 +23,10 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from stackctl.adapters.storage.content import BlobStore
+from stackctl.adapters.storage.diff import compare
+from stackctl.adapters.storage.furnish import furnish
 from stackctl.adapters.storage.layers import JobResult, PackJob, UnpackJob, pack, unpack
-from stackctl.adapters.storage.treewriter import OPAQUE_XATTR
-from stackctl.contracts.storage import Change, PackedLayer
+from stackctl.contracts.storage import Change, Furnishing, PackedLayer
 from stackctl.errors import HostError, InvalidInputError, NotFoundError
 from stackctl.host.files import atomic_write, directory_fd, remove_tree, sync_filesystem, tree_usage
 from stackctl.host.mounts import Overlay, bind, is_mount_point, overlay, unmount
@@ -36,7 +36,6 @@ from stackctl.values import from_json, to_json
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FLUSH_AFTER = 2.0
-_MODIFIED, _ADDED, _DELETED = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +211,7 @@ class OverlayStore:
     async def changes(self, key: str) -> Sequence[Change]:
         snapshot = self._snapshot(key)
         lowers = [str(self._files(chain_id)) for chain_id in reversed(snapshot.layers)]
-        return await asyncio.to_thread(_changes, str(self._home(key) / "upper"), lowers)
+        return await asyncio.to_thread(compare, str(self._home(key) / "upper"), lowers)
 
     async def usage(self, key: str) -> int:
         self._snapshot(key)
@@ -228,6 +227,20 @@ class OverlayStore:
                 await asyncio.to_thread(bind, lowers.lowers[0], target, read_only=True)
             else:
                 await asyncio.to_thread(overlay, target, lowers)
+            yield target
+        finally:
+            await asyncio.to_thread(unmount, target)
+            with contextlib.suppress(OSError):
+                target.rmdir()
+
+    @contextlib.asynccontextmanager
+    async def furnished(self, key: str, items: Sequence[Furnishing]) -> AsyncIterator[Path]:
+        root = await self.mount(key)
+        target = self._views / os.urandom(8).hex()
+        target.mkdir(mode=0o700)
+        try:
+            await asyncio.to_thread(bind, root, target, recursive=False)
+            await asyncio.to_thread(furnish, target, items)
             yield target
         finally:
             await asyncio.to_thread(unmount, target)
@@ -374,84 +387,6 @@ class OverlayStore:
             links=self._links,
             short_names=[self._layer(chain_id).link for chain_id in ordered],
         )
-
-
-def _changes(upper: str, lowers: Sequence[str]) -> list[Change]:
-    found: list[Change] = []
-    _compare(upper, list(lowers), "", found)
-    return sorted(found, key=lambda change: change.path)
-
-
-def _compare(upper: str, lowers: list[str], prefix: str, found: list[Change]) -> None:
-    names = set()
-    with os.scandir(upper) as scan:
-        for entry in scan:
-            names.add(entry.name)
-            path = f"{prefix}/{entry.name}"
-            info = entry.stat(follow_symlinks=False)
-            below, visible = _below(lowers, entry.name)
-            if _is_whiteout(info):
-                found.append(Change(path=path, kind=_DELETED))
-            elif not stat.S_ISDIR(info.st_mode):
-                found.append(Change(path=path, kind=_ADDED if below is None else _MODIFIED))
-            else:
-                before = len(found)
-                _compare(entry.path, visible, path, found)
-                if below is None:
-                    found.append(Change(path=path, kind=_ADDED))
-                elif len(found) > before or not _alike(info, below):
-                    # A directory is there for the sake of what is in it, or because it was itself changed.
-                    found.append(Change(path=path, kind=_MODIFIED))
-    if lowers and _is_opaque(upper):
-        hidden = {path.name for lower in lowers for path in Path(lower).iterdir()} - names
-        found.extend(
-            Change(path=f"{prefix}/{name}", kind=_DELETED)
-            for name in hidden
-            if _below(lowers, name)[0] is not None
-        )
-
-
-def _below(lowers: Sequence[str], name: str) -> tuple[os.stat_result | None, list[str]]:
-    """Return what the layers show under a name, and the directories that are merged there."""
-    first: os.stat_result | None = None
-    merged: list[str] = []
-    for lower in lowers:
-        path = f"{lower}/{name}"
-        try:
-            info = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if _is_whiteout(info):
-            break
-        first = first or info
-        if not stat.S_ISDIR(info.st_mode):
-            break
-        merged.append(path)
-        if _is_opaque(path):
-            break
-    return first, merged if first and stat.S_ISDIR(first.st_mode) else []
-
-
-def _is_whiteout(info: os.stat_result) -> bool:
-    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
-
-
-def _is_opaque(path: str) -> bool:
-    try:
-        return os.getxattr(path, OPAQUE_XATTR, follow_symlinks=False) == b"y"
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EPERM):
-            return False
-        raise
-
-
-def _alike(upper: os.stat_result, lower: os.stat_result) -> bool:
-    return (upper.st_mode, upper.st_uid, upper.st_gid, int(upper.st_mtime)) == (
-        lower.st_mode,
-        lower.st_uid,
-        lower.st_gid,
-        int(lower.st_mtime),
-    )
 
 
 def _chain(parent: Sequence[str], diff_id: str) -> str:

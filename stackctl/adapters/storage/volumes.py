@@ -13,7 +13,7 @@ from stackctl.adapters.storage.tarwriter import TreePacker, end
 from stackctl.adapters.storage.treewriter import TreeWriter
 from stackctl.errors import HostError, InvalidInputError
 from stackctl.host.files import directory_fd, remove_tree, tree_usage
-from stackctl.host.mounts import bind, is_mount_point, mount, unmount
+from stackctl.host.mounts import bind, is_mounted, mount, unmount
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _OPTIONS = frozenset({"type", "o", "device", "size"})
@@ -48,8 +48,7 @@ class DirectoryVolumes:
     async def remove(self, name: str) -> None:
         home = self._home(name)
         async with self._lock(name):
-            await asyncio.to_thread(unmount, home / "_data")
-            await asyncio.to_thread(remove_tree, home)
+            await asyncio.to_thread(_remove, home)
 
     async def usage(self, name: str) -> int:
         return await asyncio.to_thread(tree_usage, self._home(name) / "_data")
@@ -91,9 +90,16 @@ def _create(home: Path, options: dict[str, str]) -> Path:
             data.chmod(0o755)
     except OSError as error:
         raise HostError(f"cannot make {data}: {error.strerror}", errno=error.errno or 0) from error
-    if options and not is_mount_point(data):
+    if options and not is_mounted(data):
         _mount(data, options)
     return data
+
+
+def _remove(home: Path) -> None:
+    # Nothing is removed while anything is mounted: what is there may be a directory of the host.
+    while is_mounted(home / "_data"):
+        unmount(home / "_data")
+    remove_tree(home)
 
 
 def _mount(target: Path, options: dict[str, str]) -> None:
