@@ -103,12 +103,13 @@ class CreateNetwork(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveNetwork(Action):
-    """Remove a network that nothing is in any more."""
+    """Remove a network that nothing is in any more; ``keep_if_used``: others being in it is a warning only."""
 
     verb: ClassVar[str] = "remove"
     kind: ClassVar[str] = "network"
     sign: ClassVar[str] = "-"
     id: str
+    keep_if_used: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +146,12 @@ class CreateVolume(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveVolume(Action):
-    """Remove a volume and the data in it."""
+    """Remove a volume and the data in it; ``keep_if_used``: others using it is a warning only."""
 
     verb: ClassVar[str] = "remove"
     kind: ClassVar[str] = "volume"
     sign: ClassVar[str] = "-"
+    keep_if_used: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
