@@ -9,14 +9,14 @@ from typing import cast
 
 from stackctl.contracts.container import ContainerRecord, ContainerSpec, Status
 from stackctl.contracts.state import ImageConfig, ImageRecord, VolumeRecord
-from stackctl.contracts.storage import Change
+from stackctl.contracts.storage import Change, Furnishing
 from stackctl.engine import lifecycle, merge, restart
 from stackctl.engine.book import Book
 from stackctl.engine.containerfiles import ContainerFiles
 from stackctl.engine.events import Events
 from stackctl.engine.filters import labels_match, until_of
 from stackctl.engine.images import Images
-from stackctl.engine.mounts import Mounts
+from stackctl.engine.mounts import Mounts, source_of
 from stackctl.engine.names import check_container_name, generated_name, new_id
 from stackctl.engine.networks import Networks, network_mode
 from stackctl.engine.removal import Remover
@@ -271,8 +271,17 @@ class Containers:
         async with self.book.live(record.id).lock:
             record = self.book.container(record.id)
             root = await self.world.layers.mount(record.id)
+            items = [
+                Furnishing(source=source, target=mount.target, read_only=mount.read_only)
+                for mount in record.mounts
+                if mount.type in ("bind", "volume") and (source := source_of(mount))
+            ]
             try:
-                yield root
+                if not items:
+                    yield root
+                    return
+                async with self.world.layers.furnished(record.id, items) as view:
+                    yield view
             finally:
                 await self.world.layers.unmount(record.id)
 

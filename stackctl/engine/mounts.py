@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stackctl.contracts.container import ContainerRecord, ContainerSpec, MountPoint, MountRequest
+from stackctl.contracts.container import ContainerSpec, MountPoint, MountRequest
 from stackctl.contracts.state import ImageRecord, VolumeRecord
 from stackctl.contracts.storage import LayerStore, VolumeStore
 from stackctl.engine.book import Book
@@ -279,9 +279,10 @@ def _is_empty(directory: str) -> bool:
         return False
 
 
-def running_sources(record: ContainerRecord) -> Mapping[str, str]:
-    """Return each mount's host path as it stands in the record, with subpaths joined."""
-    return {
-        mount.target: posixpath.join(mount.source, mount.subpath) if mount.subpath else mount.source
-        for mount in record.mounts
-    }
+def source_of(mount: MountPoint) -> str:
+    """Return the host path of a mount with its subpath joined, "" when the subpath leads out of it."""
+    if not mount.subpath:
+        return mount.source
+    base = Path(mount.source).resolve()
+    place = (base / mount.subpath).resolve()
+    return str(place) if place.is_relative_to(base) else ""

@@ -109,9 +109,14 @@ async def test_a_volume_bound_to_a_directory_never_removes_what_is_there(volumes
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "f").write_text("f")
-    path = await volumes.create("data", {"type": "none", "o": "bind", "device": str(mine)})
+    options = {"type": "none", "o": "bind", "device": str(mine)}
+    path = await volumes.create("data", options)
+    assert await volumes.create("data", options) == path
     assert (path / "f").read_text() == "f"
+    assert len([item for item in mounts.mount_table() if item.target == str(path)]) == 1
+    mounts.bind(mine, path)
     await volumes.remove("data")
+    assert not path.exists()
     assert (mine / "f").read_text() == "f"
 
 

@@ -11,7 +11,7 @@ from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
-from stackctl.adapters.state.sqlite import SqliteState
+from stackctl.adapters.state.sqlite import SqliteStateStore
 from stackctl.adapters.storage.content import BlobStore
 from stackctl.adapters.storage.overlay import OverlayStore
 from stackctl.adapters.storage.roottree import OpenAtRootTree
@@ -21,7 +21,40 @@ from stackctl.engine.world import HostFacts, World
 from stackctl.host.clock import SystemClock
 from stackctl.paths import EnginePaths, engine_paths
 
-APPLETS = ["sh", "cat", "echo", "sleep", "true", "false", "ls", "mkdir", "touch", "rm", "ping", "nslookup", "nc", "wget", "httpd", "id", "ps", "kill", "test", "trap", "hostname", "ip", "env", "head", "tail", "grep", "printf", "seq", "date", "mount", "df", "stat"]
+APPLETS = [
+    "sh",
+    "cat",
+    "echo",
+    "sleep",
+    "true",
+    "false",
+    "ls",
+    "mkdir",
+    "touch",
+    "rm",
+    "ping",
+    "nslookup",
+    "nc",
+    "wget",
+    "httpd",
+    "id",
+    "ps",
+    "kill",
+    "test",
+    "trap",
+    "hostname",
+    "ip",
+    "env",
+    "head",
+    "tail",
+    "grep",
+    "printf",
+    "seq",
+    "date",
+    "mount",
+    "df",
+    "stat",
+]
 
 
 def paths_in(base: Path) -> EnginePaths:
@@ -82,7 +115,7 @@ async def build_engine(base: Path) -> Engine:
         network=BridgeNetworks(paths, keeper),
         keeper=keeper,
         registry=RegistryClient(clock),
-        state=SqliteState(paths.data_root / "state.db"),
+        state=SqliteStateStore(paths.data_root / "state.db"),
         clock=clock,
         host=host,
     )

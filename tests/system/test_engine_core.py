@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -269,6 +269,31 @@ async def test_volumes_are_filled_from_the_image_and_shared(engine: Engine) -> N
     assert await run(engine, "touch /x/y", mounts=(bind,)) != 0
 
 
+async def test_copying_into_a_created_container_reaches_its_volumes_and_its_own_files(
+    engine: Engine,
+) -> None:
+    mounts = (
+        MountRequest(type="volume", source="store", target="/new/place"),
+        MountRequest(type="volume", target="/new/place/deeper"),
+    )
+    made = await engine.containers.create(
+        ContainerSpec(
+            image="busybox",
+            cmd=("sh", "-c", "cat /new/place/a /new/place/deeper/b /own"),
+            mounts=mounts,
+        )
+    )
+    async with engine.containers.root(made.id) as root:
+        for name in ("new/place/a", "new/place/deeper/b", "own"):
+            (root / name).write_text(f"{name}\n")
+    assert (Path(engine.volumes.resolve("store").mountpoint) / "a").read_text() == "new/place/a\n"
+    assert not (Path(engine.volumes.resolve("store").mountpoint) / "deeper" / "b").exists()
+    waiter = engine.running.watch(made.id, "next-exit")
+    await engine.running.start(made.id)
+    assert (await asyncio.wait_for(waiter, 20)).code == 0
+    assert await log_text(engine, made.id) == "new/place/a\nnew/place/deeper/b\nown\n"
+
+
 async def test_auto_remove_takes_the_anonymous_volumes_along(engine: Engine) -> None:
     await engine.volumes.create(VolumeRequest(name="kept"))
     mounts = (
@@ -363,10 +388,10 @@ async def test_a_killed_daemon_s_containers_are_adopted() -> None:
 
 
 def _pid_of(base: Path, name: str) -> int:
-    from stackctl.adapters.state.sqlite import SqliteState
+    from stackctl.adapters.state.sqlite import SqliteStateStore
     from stackctl.contracts.container import ContainerRecord
 
-    state = SqliteState(paths_in(base).data_root / "state.db")
+    state = SqliteStateStore(paths_in(base).data_root / "state.db")
     try:
         return next(item.pid for item in state.load(ContainerRecord) if item.name == name)
     finally:
@@ -389,9 +414,10 @@ async def _check_adopted(engine: Engine) -> None:
         return record.restart_count >= 1 and record.status in (Status.RUNNING, Status.RESTARTING)
 
     await until(again)
-    healthy: Callable[[], bool] = lambda: (
-        engine.containers.resolve("stays").health.status == "healthy"
-    )
+
+    def healthy() -> bool:
+        return engine.containers.resolve("stays").health.status == "healthy"
+
     await until(healthy)
     await engine.running.stop("stays", timeout=5)
     assert engine.containers.resolve("stays").exit_code == 7

@@ -33,7 +33,7 @@ _KINDS: dict[type, str] = {
 _DURABLE = (ImageRecord, VolumeRecord)
 
 
-class SqliteState:
+class SqliteStateStore:
     """The state of one engine in one file."""
 
     def __init__(self, path: Path) -> None:

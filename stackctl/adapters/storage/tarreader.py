@@ -411,7 +411,9 @@ def _number(raw: bytes) -> int:
     if raw[0] & 0x80:
         value = int.from_bytes(bytes([raw[0] & 0x7F]) + raw[1:], "big")
         return value - (1 << (8 * len(raw) - 1)) if raw[0] & 0x40 else value
-    text = raw.split(b"\0", 1)[0].strip()
+    text = raw.split(b"\0", 1)[0].strip() if raw[-1] else raw[:-1]
+    if not text.isdigit():
+        text = raw.split(b"\0", 1)[0].strip()
     if not text:
         return 0
     try:
