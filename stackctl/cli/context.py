@@ -163,9 +163,9 @@ class Session:
 
     def image_names(self, stack: "Stack") -> list[str]:
         """Return the image of every service."""
-        from stackctl.orchestrator.planning.images import image_reference
+        from stackctl.orchestrator.planning.fingerprint import image_name
 
-        return list(dict.fromkeys(image_reference(stack, one) for one in stack.services.values()))
+        return list(dict.fromkeys(image_name(stack, one) for one in stack.services))
 
     def profile_names(self, stack: "Stack") -> list[str]:
         """Return every profile that a service names."""

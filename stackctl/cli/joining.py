@@ -11,7 +11,7 @@ from stackctl.orchestrator.apply.observe import observe
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning import lifecycle
 from stackctl.orchestrator.planning.destroy import destroy
-from stackctl.orchestrator.planning.images import image_reference
+from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
 from stackctl.orchestrator.planning.reconcile import reconcile
@@ -115,9 +115,9 @@ def build(
     )
     operations = tuple(
         Operation(
-            id=f"build image {image_reference(stack, stack.services[name])}",
+            id=f"build image {image_name(stack, name)}",
             action=BuildImage(
-                name=image_reference(stack, stack.services[name]),
+                name=image_name(stack, name),
                 service=name,
                 pull=pull,
                 no_cache=no_cache,
