@@ -192,6 +192,8 @@ class RunningContainers:
         if decision.restart:
             record = self.book.save(replace(record, status=following(record, Step.AWAIT_RESTART)))
             self.restart_later(record, decision.delay)
+            # Who waits for the end is told of this one, also when another start follows.
+            live.tell_stopped(result)
             return record
         live.tell_stopped(result)
         if record.spec.auto_remove:
