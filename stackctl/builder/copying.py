@@ -107,9 +107,9 @@ def is_archive(path: str) -> bool:
             if magic.startswith(b"\x1f\x8b"):
                 reader = gzip.GzipFile(fileobj=file)
             elif magic.startswith(b"BZh"):
-                reader = bz2.BZ2File(file)  # noqa: SIM115 (holds nothing)
+                reader = bz2.BZ2File(file)
             elif magic == b"\xfd7zXZ\x00":
-                reader = lzma.LZMAFile(file)
+                reader = lzma.LZMAFile(file)  # noqa: SIM115 (holds nothing)
             elif magic.startswith(b"\x28\xb5\x2f\xfd"):
                 reader = zstandard.ZstdDecompressor().stream_reader(file)
             head = b""

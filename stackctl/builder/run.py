@@ -86,7 +86,9 @@ class Runner:
 
         Raises StartError when the program cannot be started. Cancelling ends the container.
         """
-        stubs = _Stubs(root, (*_STUBS, *(mount.target for mount in command.mounts)))
+        stubs = _Stubs(
+            root, (*_STUBS, *(item.target for item in command.mounts if not _in_dev(item.target)))
+        )
         try:
             await asyncio.to_thread(stubs.look)
             user = resolve_user(
@@ -161,6 +163,11 @@ async def _pass_on(chunks: AsyncIterator[tuple[int, bytes]], output: Callable[[s
         text = decoders[stream if stream in decoders else 1].decode(data)
         if text:
             output(text)
+
+
+def _in_dev(path: str) -> bool:
+    """Tell whether a path is below /dev, a tmpfs of the container's own."""
+    return path == "/dev" or path.startswith("/dev/")
 
 
 def new_container_id() -> str:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackctl.cli.planned import DownRequest, OneOff, UpRequest
@@ -10,8 +11,9 @@ from stackctl.orchestrator.apply.observe import observe
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning import lifecycle
 from stackctl.orchestrator.planning.destroy import destroy
+from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
-from stackctl.orchestrator.planning.plan import Plan
+from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
 from stackctl.orchestrator.planning.reconcile import reconcile
 
 if TYPE_CHECKING:
@@ -67,8 +69,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
         execute(
             plan,
             session.engine(),
-            stack,
-            key=session.key() if stack is not None else b"",
+            stack=stack,
+            inputs=read_inputs(stack, session.key()) if stack is not None else None,
             on_event=progress.tell,
             parallel=session.options.parallel,
         )
@@ -99,19 +101,32 @@ def build(
     pull: bool,
     args: Mapping[str, str | None],
 ) -> None:
-    """Build the images of services, one after the other, showing what each step says."""
-    from stackctl.orchestrator.apply.operations import build_service
-
-    for name in services:
-
-        def show(text: str, name: str = name) -> None:
-            if text and not session.quiet:
-                session.note(f"{name}: {text.rstrip()}")
-
-        image = build_service(
-            session.engine(), stack, name, no_cache=no_cache, pull=pull, args=args, on_text=show
+    """Build the images of services, showing what each step says."""
+    changed = replace(
+        stack,
+        services={
+            name: replace(
+                service, build=replace(service.build, args={**service.build.args, **args})
+            )
+            if service.build is not None and args
+            else service
+            for name, service in stack.services.items()
+        },
+    )
+    operations = tuple(
+        Operation(
+            id=f"build image {image_name(stack, name)}",
+            action=BuildImage(
+                name=image_name(stack, name),
+                service=name,
+                pull=pull,
+                no_cache=no_cache,
+            ),
+            cause=Cause(reason="asked for"),
         )
-        session.note(f"built {image}")
+        for name in services
+    )
+    apply(session, Plan(stack=stack.name, operations=operations), changed)
 
 
 def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> None:

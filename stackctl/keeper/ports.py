@@ -191,7 +191,11 @@ def _acceptor(
             client, _address = listener.accept()
         except OSError:
             return
-        relay(loop, client, target(listener.family))
+        place = target(listener.family)
+        if place[0]:
+            relay(loop, client, place)
+        else:
+            client.close()  # an empty address would mean the host itself
 
     return ready
 

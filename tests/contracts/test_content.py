@@ -143,3 +143,24 @@ async def test_archives_are_tars_of_blobs_and_bytes(store):
         assert tar.getnames() == ["d", "d/blob", "text"]
         assert tar.extractfile("d/blob").read() == b"blob" * 1000
         assert tar.getmember("text").mtime == 1000
+
+
+async def test_a_cancelled_ingest_has_stopped_writing_when_it_ends(store, tmp_path):
+    async def slow():
+        while True:
+            yield bytes(1 << 20)
+            await asyncio.sleep(0)
+
+    for pause in (0.0, 0.001, 0.003, 0.01, 0.02):
+        task = asyncio.create_task(store.ingest(slow()))
+        await asyncio.sleep(pause)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert list((tmp_path / "content/ingest").iterdir()) == []
+        # A thread still at work would write into whatever file got the descriptor next.
+        with open(tmp_path / "next", "wb") as file:
+            file.write(b"mine")
+            file.flush()
+            await asyncio.sleep(0.02)
+        assert (tmp_path / "next").read_bytes() == b"mine"

@@ -449,6 +449,36 @@ async def test_ipv6_endpoints_reach_one_another_and_are_published(lab: Lab) -> N
     assert "eth0" not in namespaces.in_netns(lab.path("four"), addresses)
 
 
+async def test_a_udp_client_that_goes_on_sending_reaches_whoever_has_the_port(
+    lab: Lab, lan: tuple[str, str]
+) -> None:
+    outside, here = lan
+    network = lab.network(0)
+    await lab.driver.create_network(network)
+    web, db = await lab.container("web", network, 2), await lab.container("db", network, 3)
+    client = namespaces.in_netns(outside, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    with client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("0.0.0.0", 0))
+        port = free.getsockname()[1]
+        client.settimeout(1)
+
+        def ask() -> bytes:
+            client.sendto(b"x", (here, port))
+            return client.recv(100)
+
+        client.sendto(b"x", (here, port))
+        assert free.recv(10) == b"x", "the flow is tracked before the port is published"
+        free.close()
+        wanted = [PortBinding(container_port=80, protocol="udp", host_port=port)]
+        await lab.driver.publish("web", web, wanted)
+        # The client's own address is seen: translated, not proxied by the keeper.
+        there = f"{here.rpartition('.')[0]}.2"
+        assert ask() == f"web {there}".encode()
+        await lab.driver.unpublish("web")
+        await lab.driver.publish("db", db, wanted)
+        assert ask() == f"db {there}".encode()
+
+
 async def test_a_second_network_is_joined_and_left_and_the_default_route_moves(lab: Lab) -> None:
     first, second = lab.network(0), lab.network(1)
     for network in (first, second):

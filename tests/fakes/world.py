@@ -19,13 +19,22 @@ LAYER = "sha256:" + "2" * 64
 BLOB = "sha256:" + "3" * 64
 
 
+class DaemonKilledError(BaseException):
+    """Stands for SIGKILL: what the daemon would still do has no effect any more."""
+
+
 class Kernel:
-    """What is there: names of effects that were done and not undone; ``fail`` names a call that raises."""
+    """What is there: names of effects that were done and not undone.
+
+    ``fail`` names a call that raises; ``kill_at`` one after which the daemon is dead, its effect done.
+    """
 
     def __init__(self) -> None:
         self.effects: set[str] = set()
         self.calls: list[str] = []
         self.fail = ""
+        self.kill_at = ""
+        self.is_dead = False
         self.processes: dict[str, asyncio.Future[Exit]] = {}
         self.exits: dict[str, Exit] = {}
 
@@ -35,16 +44,25 @@ class Kernel:
             raise HostError(f"{name} failed as the test wants")
 
     def do(self, name: str, effect: str) -> None:
-        self.call(name)
-        self.effects.add(effect)
+        if not self.is_dead:
+            self.call(name)
+            self.effects.add(effect)
+        self.maybe_die(name)
+
+    def maybe_die(self, name: str) -> None:
+        if name == self.kill_at:
+            self.is_dead = True
+            raise DaemonKilledError
 
     def undo(self, effect: str) -> None:
-        self.effects.discard(effect)
+        if not self.is_dead:
+            self.effects.discard(effect)
 
 
 class FakeState:
     def __init__(self) -> None:
         self.documents: dict[tuple[str, str], str] = {}
+        self.kernel: Kernel | None = None
         self.settings: dict[str, str] = {}
 
     def load(self, kind):
@@ -55,10 +73,14 @@ class FakeState:
         ]
 
     def save(self, record) -> None:
+        if self.kernel is not None and self.kernel.is_dead:
+            return
         key = getattr(record, "id", None) or record.name
         self.documents[type(record).__name__, key] = json.dumps(to_json(record))
 
     def delete(self, record) -> None:
+        if self.kernel is not None and self.kernel.is_dead:
+            return
         key = getattr(record, "id", None) or record.name
         self.documents.pop((type(record).__name__, key), None)
 
@@ -86,6 +108,7 @@ class FakeRuntime:
 
     async def start(self, container_id: str) -> None:
         self.kernel.call("runtime.start")
+        self.kernel.maybe_die("runtime.start")
 
     async def wait(self, container_id: str, running: Running) -> Exit:
         return await asyncio.shield(self.kernel.processes[container_id])
@@ -330,6 +353,7 @@ def make_world(
                 tags=("image:latest",),
             )
         )
+    state.kernel = kernel
     root = base / "root"
     root.mkdir(exist_ok=True)
     return World(

@@ -264,6 +264,10 @@ async def test_stages_copy_from_each_other_and_unneeded_ones_are_skipped(busybox
         assert ((root / "a").stat().st_uid, (root / "a").stat().st_gid) == (7, 8)
         assert ((root / "b/out").stat().st_uid, (root / "b/out").stat().st_gid) == (3, 3)
         assert (root / "bb").stat().st_size > 100_000
+    again = await busybox.build(
+        "FROM busybox AS a\nRUN echo a > /out; chown 7:8 /out\nFROM scratch\nCOPY --from=a /out /a\n"
+    )
+    assert text_of(again).count("Using cache") == 2
     record = await busybox.image(
         "FROM busybox AS a\nENV A=1\nFROM a AS b\nENV B=2\nFROM b\nRUN exit 1\n", target="b"
     )
@@ -344,10 +348,12 @@ async def test_dockerignore_hides_what_was_sent_all_the_same(busybox: Bench):
 async def test_heredocs_run_and_copy(busybox: Bench):
     record = await busybox.image(
         "FROM busybox\nARG N=1\nRUN <<EOF\necho one > /r\necho two >> /r\nEOF\n"
+        "RUN <<P\n#!/bin/sh -e\necho own $0 > /p\nP\n"
         "RUN cat <<A > /a && cat <<B > /b\nfrom a\nA\nfrom b\nB\n"
         'COPY <<X <<"Y" /files/\nn is $N\nX\nn is $N\nY\n'
     )
     async with busybox.root(record) as root:
+        assert (root / "p").read_text() == "own /dev/pipes/P\n"
         assert (root / "r").read_text() == "one\ntwo\n"
         assert (root / "a").read_text() == "from a\n"
         assert (root / "b").read_text() == "from b\n"

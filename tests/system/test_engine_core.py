@@ -214,8 +214,8 @@ async def test_a_published_port_answers_on_the_host(engine: Engine) -> None:
         return b""
 
     assert (await ask()).endswith(b"hi")
+    binding = PortBinding(container_port=80, host_ip="127.0.0.1", host_port=port.host_port)
     with pytest.raises(ConflictError, match="in use"):
-        binding = PortBinding(container_port=80, host_ip="127.0.0.1", host_port=port.host_port)
         await up(engine, "rival", port_bindings=(binding,))
     assert engine.containers.resolve("rival").status is Status.CREATED
     await engine.running.stop("web", timeout=0)
@@ -414,10 +414,10 @@ async def _check_adopted(engine: Engine) -> None:
         return record.restart_count >= 1 and record.status in (Status.RUNNING, Status.RESTARTING)
 
     await until(again)
+
     def healthy() -> bool:
-        return (
-            engine.containers.resolve("stays").health.status == "healthy"
-        )
+        return engine.containers.resolve("stays").health.status == "healthy"
+
     await until(healthy)
     await engine.running.stop("stays", timeout=5)
     assert engine.containers.resolve("stays").exit_code == 7

@@ -50,7 +50,14 @@ def make(path: str, sysctls: Mapping[str, str]) -> None:
 
 
 def join(
-    path: str, endpoint: Endpoint, *, link: str, bridge: str, mtu: int, default_route: bool
+    path: str,
+    endpoint: Endpoint,
+    *,
+    link: str,
+    label: str,
+    bridge: str,
+    mtu: int,
+    default_route: bool,
 ) -> str:
     """Make the veth pair ``link`` between the bridge and the namespace, with addresses; return its name inside.
 
@@ -74,7 +81,7 @@ def join(
                 # Left from a former namespace, which the kernel takes apart in its own time.
                 host.run([netlink.link_delete(link)])
             host.run([pair])
-            host.run([netlink.hairpin(link)])
+            host.run([netlink.hairpin(link), netlink.link_alias(link, label)])
     finally:
         os.close(descriptor)
     namespaces.in_netns(path, lambda: _configure(endpoint, name, default_route=default_route))

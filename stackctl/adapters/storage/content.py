@@ -7,6 +7,7 @@ verified and flushed; so a name that exists is a blob that is right.
 import asyncio
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import posixpath
@@ -15,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
-from stackctl.adapters.storage.bridge import into_thread, out_of_thread
+from stackctl.adapters.storage.bridge import into_thread, out_of_thread, to_the_end
 from stackctl.adapters.storage.layers import batched
 from stackctl.adapters.storage.tarreader import (
     HARDLINK,
@@ -95,10 +96,10 @@ class BlobStore:
                         f"the blob {_name(expected)} is larger than the {limit} bytes it should have"
                     )
                 if waiting >= _BATCH:
-                    await asyncio.to_thread(writer.write, batch)
+                    await to_the_end(functools.partial(writer.write, batch))
                     batch, waiting = [], 0
-            await asyncio.to_thread(writer.write, batch)
-            found, size = await asyncio.to_thread(writer.finish)
+            await to_the_end(functools.partial(writer.write, batch))
+            found, size = await to_the_end(writer.finish)
             return await self._accept(writer, found, size, expected)
         except OSError as error:
             raise _mapped(error) from error
@@ -165,7 +166,7 @@ class BlobStore:
     async def compress(self, digest: str) -> Descriptor:
         source, target = self.path(digest), self.new_file()
         try:
-            found, size = await asyncio.to_thread(_gzip, source, target)
+            found, size = await to_the_end(lambda: _gzip(source, target))
             return await self.adopt(target, found, size, OCI_LAYER_GZIP)
         except OSError as error:
             raise _mapped(error) from error
@@ -344,7 +345,7 @@ def _archive(files: Sequence[tuple[str, Path | bytes]], mtime: int) -> Iterator[
 
 
 def _compressor() -> Compressor:
-    """Return a gzip compressor: several times as fast with isal, at about the same size."""
+    """Return a gzip compressor: with isal ten times as fast as zlib's usual level, a tenth larger."""
     try:
         from isal import isal_zlib
     except ImportError:  # the wheel exists for two architectures

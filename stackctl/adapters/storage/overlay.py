@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from stackctl.adapters.storage.bridge import to_the_end
 from stackctl.adapters.storage.content import BlobStore
 from stackctl.adapters.storage.diff import compare
 from stackctl.adapters.storage.furnish import furnish
@@ -92,10 +93,10 @@ class OverlayStore:
             *(path for path in self._layers_root.iterdir() if path.name not in named),
             *(path for path in self._temporary.iterdir() if path.name != "empty"),
         ):
-            await asyncio.to_thread(remove_tree, left)
+            await to_the_end(remove_tree, left)
         for view in list(self._views.iterdir()):
-            await asyncio.to_thread(unmount, view)
-            await asyncio.to_thread(view.rmdir)
+            await to_the_end(unmount, view)
+            await to_the_end(view.rmdir)
 
     async def close(self) -> None:
         """Finish flushing; mounts stay."""
@@ -117,7 +118,7 @@ class OverlayStore:
             if chain_id in self._known:
                 return self._known[chain_id].size
             async with self._slots:
-                temporary = await asyncio.to_thread(self._new_directory)
+                temporary = await to_the_end(self._new_directory)
                 try:
                     job = UnpackJob(blob=str(blob), target=str(temporary / "fs"), diff_id=diff_id)
                     result = await unpack(job)
@@ -125,7 +126,7 @@ class OverlayStore:
                         temporary, chain_id, diff_id or result.digest, result.size
                     )
                 finally:
-                    await asyncio.to_thread(remove_tree, temporary)
+                    await to_the_end(remove_tree, temporary)
 
     async def size(self, chain_id: str) -> int:
         return self._layer(chain_id).size
@@ -141,7 +142,7 @@ class OverlayStore:
             trash = self._temporary / os.urandom(8).hex()
             with contextlib.suppress(FileNotFoundError):
                 (self._layers_root / _hex(chain_id)).rename(trash)
-                await asyncio.to_thread(remove_tree, trash)
+                await to_the_end(remove_tree, trash)
 
     async def layers(self) -> Sequence[str]:
         return tuple(self._known)
@@ -155,29 +156,29 @@ class OverlayStore:
         async with self._lock(key):
             if (home / "snapshot.json").exists():
                 return
-            await asyncio.to_thread(
+            await to_the_end(
                 self._make_snapshot, home, _Snapshot(layers=tuple(layers), volatile=volatile)
             )
 
     async def mount(self, key: str) -> Path:
         home = self._home(key)
         async with self._lock(key):
-            return await asyncio.to_thread(self._mount, key, home)
+            return await to_the_end(self._mount, key, home)
 
     async def unmount(self, key: str) -> None:
         home = self._home(key)
         async with self._lock(key):
-            await asyncio.to_thread(unmount, home / "merged")
+            await to_the_end(unmount, home / "merged")
 
     async def discard(self, key: str) -> None:
         home = self._home(key)
         async with self._lock(key):
             if not home.exists():
                 return
-            await asyncio.to_thread(unmount, home / "merged")
+            await to_the_end(unmount, home / "merged")
             trash = self._temporary / os.urandom(8).hex()
             home.rename(trash)
-            await asyncio.to_thread(remove_tree, trash)
+            await to_the_end(remove_tree, trash)
 
     async def snapshots(self) -> Sequence[str]:
         return sorted(path.name for path in self._snapshots_root.iterdir())
@@ -211,11 +212,11 @@ class OverlayStore:
     async def changes(self, key: str) -> Sequence[Change]:
         snapshot = self._snapshot(key)
         lowers = [str(self._files(chain_id)) for chain_id in reversed(snapshot.layers)]
-        return await asyncio.to_thread(compare, str(self._home(key) / "upper"), lowers)
+        return await to_the_end(compare, str(self._home(key) / "upper"), lowers)
 
     async def usage(self, key: str) -> int:
         self._snapshot(key)
-        return await asyncio.to_thread(tree_usage, self._home(key) / "upper")
+        return await to_the_end(tree_usage, self._home(key) / "upper")
 
     @contextlib.asynccontextmanager
     async def view(self, layers: Sequence[str]) -> AsyncIterator[Path]:
@@ -224,12 +225,12 @@ class OverlayStore:
         target.mkdir(mode=0o700)
         try:
             if len(lowers.lowers) == 1:
-                await asyncio.to_thread(bind, lowers.lowers[0], target, read_only=True)
+                await to_the_end(bind, lowers.lowers[0], target, read_only=True)
             else:
-                await asyncio.to_thread(overlay, target, lowers)
+                await to_the_end(overlay, target, lowers)
             yield target
         finally:
-            await asyncio.to_thread(unmount, target)
+            await to_the_end(unmount, target)
             with contextlib.suppress(OSError):
                 target.rmdir()
 
@@ -306,7 +307,7 @@ class OverlayStore:
             temporary.rename(home)
             (self._links / layer.link).symlink_to(f"../{home.name}/fs")
 
-        await asyncio.to_thread(work)
+        await to_the_end(work)
         self._known[chain_id] = layer
         if self._flush is None or self._flush.done():
             self._flush = asyncio.create_task(self._flush_later(), name="flush layers")
@@ -317,15 +318,15 @@ class OverlayStore:
         async with self._lock(chain_id):
             if chain_id in self._known:
                 return self._known[chain_id].size
-            await asyncio.to_thread(unmount, home / "merged")
-            temporary = await asyncio.to_thread(self._new_directory)
+            await to_the_end(unmount, home / "merged")
+            temporary = await to_the_end(self._new_directory)
             try:
                 (temporary / "fs").rmdir()
                 (home / "upper").rename(temporary / "fs")
-                size = await asyncio.to_thread(tree_usage, temporary / "fs")
+                size = await to_the_end(tree_usage, temporary / "fs")
                 return await self._publish(temporary, chain_id, packed.digest, size)
             finally:
-                await asyncio.to_thread(remove_tree, temporary)
+                await to_the_end(remove_tree, temporary)
 
     async def _flush_later(self) -> None:
         await asyncio.sleep(_FLUSH_AFTER)
@@ -342,7 +343,7 @@ class OverlayStore:
 
         # What is not marked is only unpacked once more after the next crash.
         with contextlib.suppress(OSError, HostError):
-            await asyncio.to_thread(work)
+            await to_the_end(work)
             for layer in waiting:
                 if self._known.get(layer.chain_id) is layer:
                     flushed = replace(layer, boot_id="")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from stackctl.adapters.storage.bridge import to_the_end
 from stackctl.adapters.storage.roottree import unpack_stream
 from stackctl.adapters.storage.tarwriter import TreePacker, end
 from stackctl.adapters.storage.treewriter import TreeWriter
@@ -39,19 +40,19 @@ class DirectoryVolumes:
         home = self._home(name)
         check_options(options)
         async with self._lock(name):
-            return await asyncio.to_thread(_create, home, dict(options))
+            return await to_the_end(_create, home, dict(options))
 
     async def copy_up(self, mountpoint: Path, source: Path) -> None:
         async with self._lock(str(mountpoint)):
-            await asyncio.to_thread(_copy_up, mountpoint, source)
+            await to_the_end(_copy_up, mountpoint, source)
 
     async def remove(self, name: str) -> None:
         home = self._home(name)
         async with self._lock(name):
-            await asyncio.to_thread(_remove, home)
+            await to_the_end(_remove, home)
 
     async def usage(self, name: str) -> int:
-        return await asyncio.to_thread(tree_usage, self._home(name) / "_data")
+        return await to_the_end(tree_usage, self._home(name) / "_data")
 
     def _home(self, name: str) -> Path:
         if not _NAME.fullmatch(name) or len(name) > 255:

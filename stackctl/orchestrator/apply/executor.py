@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from stackctl.errors import InterruptedByUserError, StackctlError
 from stackctl.orchestrator.apply.contract import Engine, EventStream
+from stackctl.orchestrator.apply.inputs import read_inputs
 from stackctl.orchestrator.apply.operations import Run, perform, type_of
 from stackctl.orchestrator.apply.progress import OnEvent, ProgressEvent, Step
 from stackctl.orchestrator.apply.waiting import is_met
@@ -47,13 +48,16 @@ class Result:
 def execute(
     plan: Plan,
     engine: Engine,
-    *,
     stack: Stack | None,
+    *,
+    key: bytes = b"",
     inputs: Inputs | None = None,
     on_event: OnEvent | None = None,
     parallel: int = 0,
 ) -> Result:
     """Carry a plan out; ``parallel`` operations at once (0: 16).
+
+    ``inputs`` are those the plan was made with; read again with the ``key`` of secrets where they are not given.
 
     When an operation fails no more are begun, those under way are finished, what was made and never started is taken
     back, and the failure is raised with the services that waited for it. On SIGINT or SIGTERM (where this runs in the
@@ -62,7 +66,12 @@ def execute(
     """
     if not plan.operations:
         return Result()
-    run = Run(engine=engine, stack=stack, inputs=inputs or Inputs())
+    created = {
+        item.action.service for item in plan.operations if isinstance(item.action, CreateContainer)
+    }
+    if inputs is None:
+        inputs = read_inputs(stack, key, created) if stack and created else Inputs(key=key)
+    run = Run(engine=engine, stack=stack, inputs=inputs)
     executor = _Executor(plan, run, on_event or _ignore, parallel)
     with _signals_to(executor.interrupt):
         return executor.run()

@@ -3,8 +3,8 @@
 import io
 import tarfile
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from stackctl.errors import (
@@ -25,10 +25,12 @@ from stackctl.orchestrator.apply.bodies import (
 from stackctl.orchestrator.apply.context import build_query, pack
 from stackctl.orchestrator.apply.contract import Engine
 from stackctl.orchestrator.apply.inputs import content_of
+from stackctl.orchestrator.model.build import Build
+from stackctl.orchestrator.model.common import EMPTY
 from stackctl.orchestrator.model.service import Service
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning import labels
-from stackctl.orchestrator.planning.fingerprint import Inputs
+from stackctl.orchestrator.planning.fingerprint import Inputs, image_name
 from stackctl.orchestrator.planning.plan import (
     BuildImage,
     ConnectNetwork,
@@ -55,7 +57,7 @@ from stackctl.orchestrator.planning.plan import (
 from stackctl.values import Json, JsonObject
 
 Tell = Callable[[JsonObject], None]
-_SEVERAL_NETWORKS = (1, 44)
+SEVERAL_NETWORKS = (1, 44)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -172,23 +174,54 @@ def type_of(error: StackctlError) -> type[StackctlError]:
 
 
 def _build(run: Run, operation: Operation, action: BuildImage, tell: Tell) -> None:
-    service = run.service(action.service)
+    _build_image(run.engine, run.wanted(), action, {}, tell)
+    _note_image(run, operation, action.name, action.present)
+
+
+def build_service(
+    engine: Engine,
+    stack: Stack,
+    name: str,
+    *,
+    no_cache: bool = False,
+    pull: bool = False,
+    args: Mapping[str, str | None] = EMPTY,
+    on_text: Callable[[str], None] | None = None,
+) -> str:
+    """Build the image of one service and return its reference; ``args`` go before those of the stack file."""
+
+    def tell(message: JsonObject) -> None:
+        text = message.get("stream") or message.get("status")
+        if on_text is not None and isinstance(text, str):
+            on_text(text)
+
+    action = BuildImage(name=image_name(stack, name), service=name, no_cache=no_cache, pull=pull)
+    _build_image(engine, stack, action, args, tell)
+    return action.name
+
+
+def _build_image(
+    engine: Engine, stack: Stack, action: BuildImage, args: Mapping[str, str | None], tell: Tell
+) -> None:
+    service = stack.services[action.service]
     if service.build is None:
         raise InvalidInputError(f"service {service.name!r} has no build")
-    query = build_query(run.wanted(), service, action)
-    with pack(service.build, service=service.name) as context:
+    if args:
+        build = replace(service.build, args={**service.build.args, **args})
+        service = replace(service, build=build)
+    query = build_query(stack, service, action)
+    with pack(service.build or Build(), service=service.name) as context:
         try:
-            run.engine.build_image(context, query, on_progress=tell)
+            engine.build_image(context, query, on_progress=tell)
         except StackctlError as error:
             raise type_of(error)(
                 f"service {service.name!r}: the build of {action.name} failed: {error.message}",
                 hint=error.hint,
             ) from error
-    for reference in service.build.tags:
+    for reference in service.build.tags if service.build else ():
         head, _, tag = reference.rpartition(":")
-        repository = head if head and "/" not in tag else reference
-        run.engine.tag_image(action.name, repository, tag if repository != reference else "latest")
-    _note_image(run, operation, action.name, action.present)
+        tagged = bool(head) and "/" not in tag
+        engine.tag_image(action.name, head if tagged else reference, tag if tagged else "latest")
 
 
 def _note_image(run: Run, operation: Operation, reference: str, present: str) -> None:
@@ -250,7 +283,7 @@ def _remove_volume(run: Run, action: RemoveVolume) -> None:
 
 def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
     stack, service = run.wanted(), run.service(action.service)
-    one_network = run.engine.api_version < _SEVERAL_NETWORKS
+    one_network = run.engine.api_version < SEVERAL_NETWORKS
     body = container_body(
         stack,
         service,
@@ -269,7 +302,7 @@ def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
                 run.engine.connect_network(
                     stack.networks[key].name, {"Container": identity, "EndpointConfig": endpoint}
                 )
-        archive = _files_archive(stack, service)
+        archive = files_archive(stack, service)
         if archive:
             run.engine.put_archive(identity, "/", archive)
     except BaseException:
@@ -283,7 +316,7 @@ def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
         tell({"warning": text})
 
 
-def _files_archive(stack: Stack, service: Service) -> bytes:
+def files_archive(stack: Stack, service: Service) -> bytes:
     """Return the configs and secrets that are no files of the host as a tar; empty when there are none."""
     found = [
         (

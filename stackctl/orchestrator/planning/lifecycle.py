@@ -204,8 +204,8 @@ def _after_dependencies(
             wait = WaitContainers(
                 name=target, service=target, containers=names, condition=condition
             )
-            word = "healthy" if condition == HEALTHY else "completed"
-            found.append(draft.add(wait, "others depend on it", keys, detail=f"to be {word}"))
+            goal = "be healthy" if condition == HEALTHY else "complete"
+            found.append(draft.add(wait, "others depend on it", keys, detail=f"to {goal}"))
         else:
             found += keys
     return found

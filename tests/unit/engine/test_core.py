@@ -26,7 +26,7 @@ from stackctl.errors import (
     NotFoundError,
     NotModifiedError,
 )
-from tests.fakes.world import FakeState, Kernel, make_world
+from tests.fakes.world import DaemonKilledError, FakeState, Kernel, make_world
 
 SPEC = ContainerSpec(
     image="image",
@@ -286,6 +286,43 @@ async def test_after_a_boot_policies_start_what_ran(engine: Engine, tmp_path: Pa
     await new.stop()
 
 
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_daemon_killed_at_any_step_of_a_start_leaves_what_the_next_one_clears(
+    engine: Engine, tmp_path: Path, step: str
+) -> None:
+    await engine.containers.create(SPEC, name="one")
+    kernel = kernel_of(engine)
+    before = set(kernel.effects)
+    kernel.kill_at = step
+    with pytest.raises(DaemonKilledError):
+        await engine.running.start("one")
+    assert kernel.effects >= before
+    kernel.kill_at, kernel.is_dead = "", False
+    new = await another(engine, tmp_path)
+    assert new.containers.resolve("one").status is Status.CREATED
+    left = {item for item in kernel.effects if not item.startswith(("network", "shared"))}
+    assert left - before == set()
+    await new.running.start("one")
+    assert new.containers.resolve("one").status is Status.RUNNING
+    await new.stop()
+
+
+@pytest.mark.parametrize("step", ["volumes.create", "layers.prepare"])
+async def test_a_daemon_killed_during_a_create_leaves_no_half_container(
+    engine: Engine, tmp_path: Path, step: str
+) -> None:
+    kernel = kernel_of(engine)
+    kernel.kill_at = step
+    with pytest.raises(DaemonKilledError):
+        await engine.containers.create(SPEC, name="one")
+    kernel.kill_at, kernel.is_dead = "", False
+    new = await another(engine, tmp_path)
+    assert new.containers.all() == ()
+    assert await new.world.layers.snapshots() == []
+    await new.containers.create(SPEC, name="one")
+    await new.stop()
+
+
 async def test_what_no_record_names_is_removed(engine: Engine, tmp_path: Path) -> None:
     kernel = kernel_of(engine)
     strays = {f"{kind} {'f' * 64}" for kind in ("process", "snapshot", "sandbox")}
@@ -303,6 +340,35 @@ async def test_a_clean_stop_with_nothing_running_leaves_nothing(tmp_path: Path) 
     await engine.running.stop("one")
     await engine.stop()
     assert {item.split()[0] for item in kernel_of(engine).effects} == {"snapshot"}
+
+
+async def test_clients_that_leave_before_the_start_are_forgotten(engine: Engine) -> None:
+    made = await engine.containers.create(SPEC)
+    for _ in range(3):
+        streams = await engine.running.attach(made.id)
+        await streams.close()
+        assert [item async for item in streams.output()] == []
+    assert engine.book.live(made.id).pending == []
+
+
+async def test_a_network_that_a_starting_container_joins_is_not_removed(engine: Engine) -> None:
+    made = await engine.containers.create(SPEC, name="one")
+    gate = asyncio.Event()
+    create = engine.world.runtime.create
+
+    async def slow(launch):
+        await gate.wait()
+        return await create(launch)
+
+    engine.world.runtime.create = slow  # type: ignore[method-assign]
+    starting = asyncio.ensure_future(engine.running.start(made.id))
+    await settle()
+    with pytest.raises(ForbiddenError, match="active endpoints"):
+        await engine.networks.remove("net")
+    gate.set()
+    await starting
+    await engine.running.stop("one")
+    await engine.networks.remove("net")
 
 
 async def test_waiting_for_removal_and_events_of_auto_remove(engine: Engine) -> None:

@@ -1,6 +1,9 @@
+import contextlib
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stackctl.errors import StackctlError, UnavailableError
 from stackctl.orchestrator.apply.executor import execute
 from stackctl.orchestrator.apply.observe import observe
 from stackctl.orchestrator.model.health import Healthcheck
@@ -138,3 +141,49 @@ def test_down_leaves_only_what_is_not_ours(wanted: Stack) -> None:
     assert engine.containers == {}
     assert [item["Name"] for item in engine.networks.values()] == ["other"]
     assert list(engine.volumes) == ["other"]
+
+
+CALLS = (
+    "create_container", "start_container", "stop_container", "remove_container",
+    "rename_container", "create_network", "create_volume", "remove_network",
+)  # fmt: skip
+
+
+def cut_after(engine: FakeEngine, count: int, *, before: bool) -> None:
+    """Let the engine fail for good at its ``count``-th change, ``before`` or after having made it."""
+    left = [count]
+    for name in CALLS:
+        plain = getattr(engine, name)
+
+        def call(*args, plain=plain, **options):
+            left[0] -= 1
+            if left[0] < 0 or (left[0] == 0 and before):
+                raise UnavailableError("the daemon is gone")
+            answer = plain(*args, **options)
+            if left[0] == 0:
+                raise UnavailableError("the daemon is gone")
+            return answer
+
+        setattr(engine, name, call)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(first=stacks(), second=stacks(), count=st.integers(1, 40), before=st.booleans())
+def test_an_up_cut_off_anywhere_is_finished_by_the_next_up_or_down(
+    first, second, count, before
+) -> None:
+    engine = world()
+    up(engine, first)
+    cut_after(engine, count, before=before)
+    with contextlib.suppress(StackctlError):
+        up(engine, second, remove_orphans=True)
+    for name in CALLS:
+        vars(engine).pop(name)
+    up(engine, second, remove_orphans=True)
+    assert str(reconcile(second, observe(engine, "shop"))) == ""
+    names = {item["Name"] for item in engine.containers.values()}
+    assert names == {
+        f"shop-{s.name}-{n}" for s in second.services.values() for n in range(1, s.scale + 1)
+    }
+    execute(destroy("shop", None, observe(engine, "shop")), engine, stack=None)
+    assert engine.containers == {}
