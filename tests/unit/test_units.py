@@ -30,6 +30,8 @@ NANOSECONDS = st.integers(min_value=-(2**63) + 1, max_value=2**63 - 1)
         ("0.5k", 512),
         ("2tb", 2**41),
         ("1p", 2**50),
+        ("1e3", 1000),
+        ("+5k", 5120),
         ("-1", -1),
     ],
 )
@@ -37,7 +39,10 @@ def test_a_size_counts_in_powers_of_1024(text, size):
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "x", "1x", "1 k b", "-2", "--1", "1,5g", "9e99", "99999999999g", "١k"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "1x", "1 k b", "-2", "--1", "1,5g", "9e99", "99999999999g", "1e", "1 kk", "١k"],
+)
 def test_what_is_not_a_size_is_refused(text):
     with pytest.raises(InvalidInputError):
         parse_bytes(text)
@@ -67,7 +72,9 @@ def test_a_duration_is_seconds(text, seconds):
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "10", "s", "1m30", "1 m", "1m 30s", "1y", "1m-30s", "9999999w", "٣s"])
+@pytest.mark.parametrize(
+    "text", ["", "10", "s", "1m30", "1 m", "1m 30s", "1y", "1m-30s", "9999999w", "٣s"]
+)
 def test_what_is_not_a_duration_is_refused(text):
     with pytest.raises(InvalidInputError):
         parse_duration(text)

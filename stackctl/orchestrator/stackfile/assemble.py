@@ -116,7 +116,10 @@ class Assembly:
             self.missing(mark, name, getattr(error, "strerror", None) or str(error))
             return None
         self.sources.append(source)
-        return source, reader.read(source, self.problems)
+        before = len(self.problems.found)
+        documents = reader.read(source, self.problems)
+        self.problems.partial |= len(self.problems.found) != before
+        return source, documents
 
     def bytes_of(self, path: str) -> bytes:
         if path != "-":
@@ -156,6 +159,7 @@ class Assembly:
         """Return ``base`` with one document over it."""
         tree = document.tree
         if not isinstance(tree, Map):
+            self.problems.partial = True
             self.problems.add_in(
                 source, document.line, 1, "the top of a stack file must be a mapping"
             )
@@ -222,14 +226,14 @@ class Assembly:
             self.problems.add_at(
                 mark, f"extends goes in a circle: {' -> '.join(chain)}", where=where
             )
-            service.pop("extends")
+            self.without_base(name, service)
             return service
         reference, file = self.extends_reference(service, mark, where)
         if reference is None:
             return service
         found = self.base_services(reference, file, services, path, place, mark, where)
         if found is None:
-            service.pop("extends")
+            self.without_base(name, service)
             return service
         base_services, base_path, base_resets = found
         base = self.extended(
@@ -243,7 +247,7 @@ class Assembly:
         if not isinstance(base, Map):
             if base is not None:
                 self.problems.add_at(mark, f'service "{reference}" must be a mapping', where=where)
-            service.pop("extends", None)
+            self.without_base(name, service)
             return service
         base = copy(base)
         for reset, reset_mark in resets:
@@ -253,6 +257,11 @@ class Assembly:
         merged.pop("extends", None)
         services[name] = merged
         return merged
+
+    def without_base(self, name: str, service: Map) -> None:
+        """Go on without the base; what it would have given is not missed again."""
+        service.pop("extends", None)
+        self.problems.dropped.add(("services", name, "image"))
 
     def extends_reference(
         self, service: Map, mark: Mark | None, where: Where
@@ -270,7 +279,7 @@ class Assembly:
             self.problems.add_at(
                 mark, "extends takes names: service: NAME, file: PATH", where=where
             )
-        service.pop("extends")
+        self.without_base(str(where[1]), service)
         return None, None
 
     def base_services(
@@ -373,6 +382,7 @@ class Assembly:
                 f'{at.source.name}:{line}: include knows no key "{key}"; it is ignored'
             )
             del entry[key]
+        was_partial, self.problems.partial = self.problems.partial, True
         holder = Map()
         holder["include"] = Seq([entry], [mark])
         before = len(self.problems.found)
@@ -400,7 +410,8 @@ class Assembly:
             included=place.included,
         )
         before = len(self.problems.found)
-        included = Assembly.file_set(self, files, inner)
+        self.problems.partial = was_partial
+        included = self.file_set(files, inner)
         self.import_all(included, tree, mark, quiet=len(self.problems.found) != before)
 
     def include_parts(self, entry: Raw, place: Place) -> tuple[list[str], str, list[str] | None]:

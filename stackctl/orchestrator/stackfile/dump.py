@@ -4,6 +4,7 @@ import json
 
 import yaml
 
+from stackctl.errors import InvalidInputError
 from stackctl.orchestrator.stackfile.load import Loaded, room_to_work
 from stackctl.orchestrator.stackfile.marks import Raw, Where
 from stackctl.values import JsonObject
@@ -16,7 +17,12 @@ def to_json(loaded: Loaded, *, escape: bool = True) -> str:
         for key, value in loaded.tree.items()
     }
     with room_to_work():
-        text = json.dumps(_sorted(tree), indent=2, ensure_ascii=False, allow_nan=False)
+        try:
+            text = json.dumps(_sorted(tree), indent=2, ensure_ascii=False, allow_nan=False)
+        except ValueError as error:
+            raise InvalidInputError(
+                "an extension holds .nan or .inf, which JSON lacks", hint="use --format yaml"
+            ) from error
     return text.replace("$", "$$") + "\n" if escape else text + "\n"
 
 

@@ -16,6 +16,8 @@ class Problems:
         self.warnings: list[str] = []
         # Elements that were dropped because they are wrong; what refers to them is not wrong as well.
         self.dropped: set[Where] = set()
+        # Whether a whole file or base is missing, so that asking what refers to what would only confuse.
+        self.partial = False
 
     def add(
         self,
@@ -89,7 +91,12 @@ class Problems:
     def stop_if_any(self) -> None:
         """Raise StackFileError when there is any mistake."""
         if self.found:
-            raise StackFileError(tuple(self.found))
+            raise StackFileError(self.sorted())
+
+    def sorted(self) -> tuple[Problem, ...]:
+        """Return the mistakes by file, in the order the files were first found wrong, then by line."""
+        files = {problem.path: order for order, problem in reversed(list(enumerate(self.found)))}
+        return tuple(sorted(self.found, key=lambda p: (files[p.path], p.line, p.column)))
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -21,7 +21,9 @@ def marked(value):
 
 def merged(base, other):
     problems = Problems()
-    tree = Merge(problems).trees(marked({"services": {"a": base}}), marked({"services": {"a": other}}))
+    tree = Merge(problems).trees(
+        marked({"services": {"a": base}}), marked({"services": {"a": other}})
+    )
     unify(tree, problems)
     assert problems.found == []
     return tree["services"]["a"]
@@ -41,7 +43,11 @@ def merged(base, other):
         ({"environment": {"A": None}}, {"environment": {}}, {"environment": ["A"]}),
         ({"labels": ["x=1"]}, {"labels": {"x": "2"}}, {"labels": ["x=2"]}),
         ({"dns": "1.1.1.1"}, {"dns": ["8.8.8.8"]}, {"dns": ["1.1.1.1", "8.8.8.8"]}),
-        ({"extra_hosts": ["a=1"]}, {"extra_hosts": ["a=1", "b=2"]}, {"extra_hosts": ["a=1", "b=2"]}),
+        (
+            {"extra_hosts": ["a=1"]},
+            {"extra_hosts": ["a=1", "b=2"]},
+            {"extra_hosts": ["a=1", "b=2"]},
+        ),
         ({"build": "."}, {"build": {"target": "t"}}, {"build": {"context": ".", "target": "t"}}),
         ({"build": {"args": ["A=1"]}}, {"build": {"args": {"A": 2}}}, {"build": {"args": ["A=2"]}}),
         ({"networks": ["n"]}, {"networks": {"m": None}}, {"networks": {"n": None, "m": None}}),
@@ -62,13 +68,21 @@ def merged(base, other):
             {"logging": {"options": {"y": "2"}}},
             {"logging": {"driver": "a", "options": {"x": "1", "y": "2"}}},
         ),
-        ({"ulimits": {"nofile": {"soft": 1, "hard": 2}}}, {"ulimits": {"nofile": 3}}, {"ulimits": {"nofile": 3}}),
+        (
+            {"ulimits": {"nofile": {"soft": 1, "hard": 2}}},
+            {"ulimits": {"nofile": 3}},
+            {"ulimits": {"nofile": 3}},
+        ),
         (
             {"healthcheck": {"test": ["CMD", "a"], "retries": 1}},
             {"healthcheck": {"test": "b"}},
             {"healthcheck": {"test": "b", "retries": 1}},
         ),
-        ({"secrets": ["s"]}, {"secrets": [{"source": "s", "uid": "1"}]}, {"secrets": [{"source": "s", "uid": "1"}]}),
+        (
+            {"secrets": ["s"]},
+            {"secrets": [{"source": "s", "uid": "1"}]},
+            {"secrets": [{"source": "s", "uid": "1"}]},
+        ),
     ],
 )
 def test_each_key_merges_by_its_rule(base, other, result):
@@ -78,7 +92,8 @@ def test_each_key_merges_by_its_rule(base, other, result):
 def test_what_cannot_be_merged_is_a_mistake():
     problems = Problems()
     Merge(problems).trees(
-        marked({"services": {"a": {"deploy": {"mode": "x"}}}}), marked({"services": {"a": {"deploy": 5}}})
+        marked({"services": {"a": {"deploy": {"mode": "x"}}}}),
+        marked({"services": {"a": {"deploy": 5}}}),
     )
     assert [problem.message for problem in problems.found] == [
         "services.a.deploy: cannot override a mapping with another kind of value"
@@ -91,7 +106,9 @@ SERVICES = st.fixed_dictionaries(
     optional={
         "image": st.text(alphabet="abc", min_size=1, max_size=3),
         "command": st.lists(st.text(alphabet="ab", max_size=2), max_size=3),
-        "environment": st.dictionaries(st.text(alphabet="AB", min_size=1, max_size=2), SCALARS, max_size=3),
+        "environment": st.dictionaries(
+            st.text(alphabet="AB", min_size=1, max_size=2), SCALARS, max_size=3
+        ),
         "cap_add": st.lists(st.sampled_from("XYZ"), unique=True, max_size=3),
         "networks": st.lists(st.sampled_from(["n", "m"]), unique=True),
         "volumes": st.lists(st.sampled_from(["a:/a", "b:/b"]), unique=True),
