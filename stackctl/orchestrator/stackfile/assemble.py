@@ -164,7 +164,8 @@ class Assembly:
                 source, document.line, 1, "the top of a stack file must be a mapping"
             )
             return base
-        interpolate(tree, place.environment, self.problems, enabled=self.settings.interpolate)
+        if self.settings.interpolate:
+            interpolate(tree, place.environment, self.problems)
         self.extend_all(tree, source, place, document.resets)
         for where, reset_mark in document.resets:
             _clear(base, where, reset_mark)
@@ -332,9 +333,8 @@ class Assembly:
                     source, document.line, 1, "the top of a stack file must be a mapping"
                 )
                 return None
-            interpolate(
-                document.tree, place.environment, self.problems, enabled=self.settings.interpolate
-            )
+            if self.settings.interpolate:
+                interpolate(document.tree, place.environment, self.problems)
             for where, reset_mark in document.resets:
                 _clear(tree, where, reset_mark)
             resets = document.resets

@@ -164,21 +164,18 @@ def _value(reference: Reference, variables: Variables, depth: int) -> str:
     return value or ""
 
 
-def interpolate(
-    tree: Map, environment: Mapping[str, str], problems: Problems, *, enabled: bool = True
-) -> None:
+def interpolate(tree: Map, environment: Mapping[str, str], problems: Problems) -> None:
     """Replace the variables of a whole document in place and convert typed values; mistakes are noted."""
-    walker = _Walker(Variables(environment), problems, enabled=enabled)
+    walker = _Walker(Variables(environment), problems)
     walker.mapping(tree, CASTS, ())
     for name in walker.variables.unset:
         problems.warn(f'the variable "{name}" is not set; an empty string is used')
 
 
 class _Walker:
-    def __init__(self, variables: Variables, problems: Problems, *, enabled: bool) -> None:
+    def __init__(self, variables: Variables, problems: Problems) -> None:
         self.variables = variables
         self.problems = problems
-        self.enabled = enabled
 
     def mapping(self, tree: dict[str, Raw], rule: Rule, where: Where) -> None:
         for key, value in tree.items():
