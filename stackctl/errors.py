@@ -117,3 +117,8 @@ class StackFileError(InvalidInputError):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+
+    @property
+    def no_file(self) -> bool:
+        """Whether the one mistake is that there is no stack file."""
+        return all(not problem.path for problem in self.problems)

@@ -6,7 +6,8 @@ temporary files are gone; layers that were made stay, since the cache names them
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import shutil
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import ExitStack
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -65,7 +66,7 @@ def builder_of(engine: EngineParts) -> "Builder":
     return found
 
 
-def build(request: BuildRequest, engine: EngineParts) -> AsyncIterator[BuildOutput]:
+def build(request: BuildRequest, engine: EngineParts) -> AsyncGenerator[BuildOutput, None]:
     """Build on the engine; see ``Builder.build``."""
     return builder_of(engine).build(request)
 
@@ -79,10 +80,12 @@ class Builder:
         self._digests = Digests()
         self._cache = BuildCache(world.state, world.content, world.layers, world.clock)
         self._scratch = world.host.data_root / "build"
+        # What a daemon that was killed left there.
+        shutil.rmtree(self._scratch, ignore_errors=True)
         self._caches = CacheDirectories(world.host.data_root / "build-cache")
         self._runner = Runner(world.runtime, world.files, world.host, network)
 
-    async def build(self, request: BuildRequest) -> AsyncIterator[BuildOutput]:
+    async def build(self, request: BuildRequest) -> AsyncGenerator[BuildOutput, None]:
         """Yield the build's output; closing the iterator stops the build.
 
         Raises InvalidInputError or NotFoundError before the first output when the request, the context or the
@@ -99,8 +102,9 @@ class Builder:
                 file, instructions, target=request.target, args=request.args, defaults=defaults
             )
             run = _Run(self, request, file, plan, context, platform, defaults)
-            async for output in run.outputs():
-                yield output
+            async with contextlib.aclosing(run.outputs()) as outputs:
+                async for output in outputs:
+                    yield output
         finally:
             await asyncio.shield(asyncio.to_thread(context.close))
 
@@ -243,7 +247,7 @@ class _Run:
 
     # The run
 
-    async def outputs(self) -> AsyncIterator[BuildOutput]:
+    async def outputs(self) -> AsyncGenerator[BuildOutput, None]:
         task = asyncio.create_task(self._whole(), name="build")
         try:
             while (output := await self._queue.get()) is not None:

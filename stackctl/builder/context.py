@@ -93,7 +93,7 @@ class Tree:
                 links += 1
                 if links > _MAX_LINKS:
                     raise NotFoundError(f"{path}: too many levels of symbolic links")
-                target = os.readlink(self.host_path(name))
+                target = str(Path(self.host_path(name)).readlink())
                 if target.startswith("/"):
                     done = []
                 waiting.extend(reversed(target.split("/")))
@@ -128,7 +128,7 @@ class Tree:
                 with contextlib.suppress(NotADirectoryError, FileNotFoundError):
                     following += [
                         f"{base}/{name}" if base else name
-                        for name in os.listdir(self.host_path(base))
+                        for name in _names(self.host_path(base))
                         if matches(name)
                     ]
             found = following
@@ -164,10 +164,15 @@ class Tree:
         if stat.S_ISREG(info.st_mode):
             return f"{head} {self._digests.of(host, info)}"
         if stat.S_ISLNK(info.st_mode):
-            return f"{head} {os.readlink(host)}"
+            return f"{head} {Path(host).readlink()}"
         if stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
             return f"{head} {info.st_rdev}"
         return head
+
+
+def _names(directory: str) -> list[str]:
+    with os.scandir(directory) as scan:
+        return [entry.name for entry in scan]
 
 
 class Context:

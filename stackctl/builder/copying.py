@@ -18,6 +18,7 @@ import stat
 import tarfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import zstandard
 
@@ -102,13 +103,13 @@ def is_archive(path: str) -> bool:
         magic = file.read(6)
         file.seek(0)
         try:
-            reader: io.BufferedIOBase | io.BufferedReader = file
+            reader: io.BufferedIOBase | zstandard.ZstdDecompressionReader = file
             if magic.startswith(b"\x1f\x8b"):
                 reader = gzip.GzipFile(fileobj=file)
             elif magic.startswith(b"BZh"):
                 reader = bz2.BZ2File(file)
             elif magic == b"\xfd7zXZ\x00":
-                reader = lzma.LZMAFile(file)
+                reader = lzma.LZMAFile(file)  # noqa: SIM115 (holds nothing)
             elif magic.startswith(b"\x28\xb5\x2f\xfd"):
                 reader = zstandard.ZstdDecompressor().stream_reader(file)
             head = b""
@@ -274,7 +275,7 @@ class _Packer:
             info.type = tarfile.DIRTYPE
         elif stat.S_ISLNK(mode):
             info.type = tarfile.SYMTYPE
-            info.linkname = os.readlink(host)
+            info.linkname = str(Path(host).readlink())
         elif stat.S_ISFIFO(mode):
             info.type = tarfile.FIFOTYPE
         elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
@@ -313,11 +314,13 @@ def _content(path: str, size: int) -> Iterator[bytes]:
 def _add_xattrs(info: tarfile.TarInfo, path: str, tree: Tree) -> None:
     if tree.ours:
         return
+    headers: dict[str, str] = {}
+    info.pax_headers = headers
     try:
         for name in os.listxattr(path, follow_symlinks=False):
             if name.startswith(("security.capability", "user.")):
                 value = os.getxattr(path, name, follow_symlinks=False)
-                info.pax_headers[f"SCHILY.xattr.{name}"] = value.decode("utf-8", "surrogateescape")
+                headers[f"SCHILY.xattr.{name}"] = value.decode("utf-8", "surrogateescape")
     except OSError:
         return
 

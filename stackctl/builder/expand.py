@@ -82,9 +82,9 @@ class _Expansion:
 
     def _collect(self, piece: str, quoted: bool) -> None:
         if quoted:
-            self._word = (
-                [*(self._word or ()), piece] if self._word is None else self._word + [piece]
-            )
+            if self._word is None:
+                self._word = []
+            self._word.append(piece)
             return
         for char in piece:
             if char.isspace():
@@ -223,7 +223,7 @@ class _Expansion:
         return value
 
     def _pattern(self, stop: str) -> list[str]:
-        """Read a pattern: variables in it are replaced, escaped characters stand for themselves (as "\\c")."""
+        r"""Read a pattern: variables in it are replaced, escaped characters stand for themselves (as "\c")."""
         out: list[str] = []
         while self._at < len(self._text) and self._text[self._at] not in stop:
             char = self._text[self._at]

@@ -38,6 +38,8 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class From(Instruction):
+    """FROM image [AS name]."""
+
     image: str
     name: str = ""
     platform: str = ""
@@ -72,6 +74,8 @@ class Command(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Command):
+    """RUN with its flags; heredocs are those of the shell form."""
+
     mounts: tuple[RunMount, ...] = ()
     network: str = ""
     security: str = ""
@@ -80,12 +84,12 @@ class Run(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cmd(Command):
-    pass
+    """CMD."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrypoint(Command):
-    pass
+    """ENTRYPOINT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +120,12 @@ class Pairs(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env(Pairs):
-    pass
+    """ENV."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label(Pairs):
-    pass
+    """LABEL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,21 +137,29 @@ class Arg(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workdir(Instruction):
+    """WORKDIR."""
+
     path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User(Instruction):
+    """USER."""
+
     user: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expose(Instruction):
+    """EXPOSE."""
+
     ports: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume(Instruction):
+    """VOLUME."""
+
     paths: tuple[str, ...]
 
 
@@ -160,11 +172,15 @@ class HealthcheckInstruction(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopsignal(Instruction):
+    """STOPSIGNAL."""
+
     signal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shell(Instruction):
+    """SHELL."""
+
     shell: tuple[str, ...]
 
 
@@ -177,6 +193,8 @@ class Onbuild(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Maintainer(Instruction):
+    """MAINTAINER."""
+
     name: str
 
 

@@ -153,6 +153,17 @@ class StepMounts:
             shutil.copy2(source, target)
         return str(target)
 
+    def script(self, name: str, text: str) -> StepMount:
+        """Return the mount of a heredoc that is a program of its own, below /dev/pipes."""
+        target = f"/dev/pipes/{posixpath.basename(name)}"
+
+        async def prepare(stack: AsyncExitStack) -> MountPoint:
+            path = await asyncio.to_thread(self._write, text.encode(), 0o755, 0, 0)
+            stack.callback(shutil.rmtree, path.parent, ignore_errors=True)
+            return MountPoint(type="bind", source=str(path), target=target, read_only=True)
+
+        return StepMount(identity=["script", target, text], prepare=prepare)
+
     def _cache(self, mount: ins.RunMount, target: str, scope: Scope) -> StepMount:
         if mount.from_ or mount.source:
             raise scope.error("a cache mount with from or source is not offered here yet")
@@ -183,21 +194,22 @@ class StepMounts:
         async def prepare(stack: AsyncExitStack) -> MountPoint | None:
             if not place:
                 return None
-            path = await asyncio.to_thread(self._write_secret, data, mount)
+            path = await asyncio.to_thread(self._write, data, mode, mount.uid, mount.gid)
             stack.callback(shutil.rmtree, path.parent, ignore_errors=True)
             return MountPoint(type="bind", source=str(path), target=place, read_only=True)
 
+        mode = 0o400 if mount.mode is None else mount.mode
         # Secrets are no part of the key: a changed password does not rebuild (as BuildKit has it).
         return StepMount(identity=["secret", place, name, mount.env], prepare=prepare, env=env)
 
-    def _write_secret(self, data: bytes, mount: ins.RunMount) -> Path:
+    def _write(self, data: bytes, mode: int, uid: int, gid: int) -> Path:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = Path(tempfile.mkdtemp(prefix="secret-", dir=self._scratch)) / "secret"
+        path = Path(tempfile.mkdtemp(prefix="file-", dir=self._scratch)) / "file"
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             file.write(data)
-        os.chown(path, mount.uid, mount.gid)
-        path.chmod(0o400 if mount.mode is None else mount.mode)
+        os.chown(path, uid, gid)
+        path.chmod(mode)
         return path
 
 

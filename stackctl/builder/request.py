@@ -43,7 +43,6 @@ class BuildRequest:
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     cgroup_parent: str = ""
-    isolation: str = ""
     ulimits: tuple[Ulimit, ...] = ()
     security_opt: tuple[str, ...] = ()
     privileged: bool = False

@@ -86,7 +86,9 @@ class Runner:
 
         Raises StartError when the program cannot be started. Cancelling ends the container.
         """
-        stubs = _Stubs(root, (*_STUBS, *(mount.target for mount in command.mounts)))
+        stubs = _Stubs(
+            root, (*_STUBS, *(item.target for item in command.mounts if not _in_dev(item.target)))
+        )
         try:
             await asyncio.to_thread(stubs.look)
             user = resolve_user(
@@ -161,6 +163,11 @@ async def _pass_on(chunks: AsyncIterator[tuple[int, bytes]], output: Callable[[s
         text = decoders[stream if stream in decoders else 1].decode(data)
         if text:
             output(text)
+
+
+def _in_dev(path: str) -> bool:
+    """Tell whether a path is below /dev, a tmpfs of the container's own."""
+    return path == "/dev" or path.startswith("/dev/")
 
 
 def new_container_id() -> str:
@@ -249,27 +256,30 @@ class _Stubs:
             parts = tuple(part for part in path.split("/") if part not in ("", "."))
             if ".." in parts:
                 continue
+            times: tuple[int, int] | None = None
             for length in range(1, len(parts) + 1):
-                with contextlib.suppress(OSError), _opened(self._root, parts[: length - 1]) as fd:
-                    if parts[:length] in seen:
-                        continue
-                    try:
-                        os.lstat(parts[length - 1], dir_fd=fd)
-                    except FileNotFoundError:
-                        info = os.fstat(fd)
-                        for deeper in range(length, len(parts) + 1):
-                            if parts[:deeper] not in seen:
-                                seen.add(parts[:deeper])
-                                self._missing.append(
-                                    _Made(parts[:deeper], (info.st_atime_ns, info.st_mtime_ns))
-                                )
+                if times is None:
+                    times = self._times_above(parts[:length])
+                if times is not None and parts[:length] not in seen:
+                    seen.add(parts[:length])
+                    self._missing.append(_Made(parts[:length], times))
+
+    def _times_above(self, path: tuple[str, ...]) -> tuple[int, int] | None:
+        """Return the times of the directory a missing path will be made in; None when the path is there."""
+        with contextlib.suppress(OSError), _opened(self._root, path[:-1]) as fd:
+            try:
+                os.stat(path[-1], dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                info = os.fstat(fd)
+                return info.st_atime_ns, info.st_mtime_ns
+        return None
 
     def remove(self) -> None:
         """Remove them where they are empty and untouched; the directories' times are set back."""
         for made in sorted(self._missing, key=lambda item: len(item.path), reverse=True):
             with contextlib.suppress(OSError), _opened(self._root, made.path[:-1]) as fd:
                 name = made.path[-1]
-                info = os.lstat(name, dir_fd=fd)
+                info = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISDIR(info.st_mode):
                     os.rmdir(name, dir_fd=fd)
                 elif stat.S_ISREG(info.st_mode) and info.st_size == 0:

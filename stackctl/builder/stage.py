@@ -35,7 +35,7 @@ from stackctl.builder.metadata import (
     variables,
     working_dir,
 )
-from stackctl.builder.mounts import StepMounts
+from stackctl.builder.mounts import StepMount, StepMounts
 from stackctl.builder.parser import Dockerfile, Heredoc, heredoc_word
 from stackctl.builder.request import BuildRequest
 from stackctl.builder.run import Command, Runner, new_container_id
@@ -240,6 +240,8 @@ class StageBuilder:
             mounts = await tools.mounts.plan(
                 instruction, scope, self.state, self._index, stack, tools.other
             )
+            script = self._script(instruction) if instruction.shell else None
+            mounts += [script] if script else []
             key = step_key(
                 self.state,
                 [
@@ -304,32 +306,22 @@ class StageBuilder:
         documents = instruction.heredocs
         if documents:
             if len(documents) == 1 and heredoc_word(text):
-                content = documents[0].text
-                if content.startswith("#!"):
-                    return self._script(content, shell)
-                text = content
+                if documents[0].text.startswith("#!"):
+                    return (f"/dev/pipes/{documents[0].name}",), documents[0].text
+                text = documents[0].text
             else:
                 text += "\n" + "".join(f"{item.content}{item.name}\n" for item in documents)
         args = (*shell, text)
         return args, " ".join(args)
 
-    def _script(self, content: str, shell: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-        """Run a heredoc that names its own interpreter: "#!/usr/bin/python3 -u" gets the rest as its argument."""
-        first, _, rest = content.partition("\n")
-        words = first[2:].split(None, 1)
-        if not words:
-            return (*shell, rest), " ".join((*shell, rest))
-        flag = (
-            "-c"
-            if posixpath.basename(words[0]).startswith(
-                ("sh", "bash", "dash", "ash", "zsh", "python")
-            )
-            else "-e"
-        )
-        if posixpath.basename(words[0]) == "env" and len(words) > 1:
-            flag = "-c" if "sh" in words[1] or "python" in words[1] else "-e"
-        args = (*" ".join(words).split(), flag, rest)
-        return args, " ".join(args)
+    def _script(self, instruction: ins.Run) -> StepMount | None:
+        """Return the mount of a heredoc that names its own interpreter ("#!…"), None when there is none."""
+        documents = instruction.heredocs
+        if len(documents) != 1 or not heredoc_word(instruction.args[0]):
+            return None
+        if not documents[0].text.startswith("#!"):
+            return None
+        return self._tools.mounts.script(documents[0].name, documents[0].text)
 
     # COPY and ADD
 
@@ -340,58 +332,45 @@ class StageBuilder:
         destination = scope.text(instruction.destination)
         chmod, chown = scope.text(instruction.chmod), scope.text(instruction.chown)
         exclude = [scope.text(text) for text in instruction.exclude]
-        checksum = scope.text(instruction.checksum)
         try:
             copying.changed_mode(chmod, 0, is_dir=False)
         except InvalidInputError as error:
             raise scope.error(error.message, hint=error.hint) from error
+        wanted = _Wanted(
+            instruction=instruction,
+            patterns=tuple(patterns),
+            destination=destination,
+            exclude=tuple(exclude),
+            checksum=scope.text(instruction.checksum),
+        )
         async with AsyncExitStack() as stack:
-            tree = await self._tree(instruction, stack)
-            local = [
-                item
-                for item in patterns
-                if not (instruction.add and (is_url(item) or is_git(item)))
-            ]
-            remote = [item for item in patterns if item not in local]
-            unpack = instruction.add and instruction.unpack is not False
-            try:
-                sources = await asyncio.to_thread(
-                    copying.choose, tree, local, unpack=unpack, parents=instruction.parents
-                )
-                sources += [self._heredoc(item, scope) for item in instruction.heredocs]
-                sources += await self._fetch(
-                    remote, destination, checksum, scope, stack, unpack=bool(instruction.unpack)
-                )
-                many = len(sources) > 1 and not instruction.parents
-                if many and not _is_directory(destination):
-                    raise scope.error(
-                        f"When using {word} with more than one source file, the destination must be "
-                        "a directory and end with a /"
-                    )
-                print_ = await asyncio.to_thread(copying.fingerprint, sources, exclude)
-            except NotFoundError as error:
-                raise scope.error(
-                    f"{word} failed: file not found in build context or excluded by .dockerignore: "
-                    f"{error.message}"
-                    if not instruction.from_
-                    else f"{word} failed: {error.message} in {instruction.from_}"
-                ) from error
-            options: list[Json] = [chmod, chown, list(exclude), instruction.parents, unpack]
-            key = step_key(self.state, ["copy", word, print_, destination, options])
-            origin = f"file:{print_}" if len(sources) == 1 else f"multi:{print_}"
+            note = await self._note(wanted)
+            known = tools.cache.note(note) if note else ""
+            sources: list[Source] | None = None
+            if not known:
+                sources = await self._gather(wanted, scope, stack)
+                content = await asyncio.to_thread(copying.fingerprint, sources, exclude)
+                known = f"{'file' if len(sources) == 1 else 'multi'}:{content}"
+                if note:
+                    tools.cache.save_note(note, known)
+            options: list[Json] = [
+                chmod, chown, list(exclude), instruction.parents, instruction.unpack,
+            ]  # fmt: skip
+            key = step_key(self.state, ["copy", word, known, destination, options])
             flags = "".join(
                 f"--{name}={value} "
                 for name, value in (("chown", chown), ("chmod", chmod))
                 if value
             )
-            created_by = f"/bin/sh -c #(nop) {word} {flags}{origin} in {destination} "
+            created_by = f"/bin/sh -c #(nop) {word} {flags}{known} in {destination} "
 
             async def work() -> State:
+                found = sources if sources is not None else await self._gather(wanted, scope, stack)
                 async with self._snapshot(self.state) as (snapshot, root):
                     owner = await self._owner(root, chown, chmod, scope)
-                    place = await self._place(root, sources, destination, instruction, scope)
+                    place = await self._place(root, found, destination, instruction, scope)
                     packed = copying.pack(
-                        sources,
+                        found,
                         place,
                         owner,
                         exclude=exclude,
@@ -399,7 +378,7 @@ class StageBuilder:
                         epoch=tools.epoch,
                     )
                     await tools.files.unpack(root, "/", copying.in_thread(packed))
-                    await self._extract(root, sources, place, owner)
+                    await self._extract(root, found, place, owner)
                     layer = await self._commit(snapshot, self.state)
                 return after_step(
                     self.state,
@@ -410,6 +389,61 @@ class StageBuilder:
                 )
 
             await self._cached(key, work)
+
+    async def _note(self, wanted: "_Wanted") -> str:
+        """Return the name under which the digest of what is copied from a stage is noted; "" for the context.
+
+        Layers never change, so what a stage's files are need not be read again.
+        """
+        instruction = wanted.instruction
+        if not instruction.from_:
+            return ""
+        state = await self._tools.other(instruction.from_, self._index, instruction.line)
+        words = [
+            *state.layers, *wanted.patterns, "", *wanted.exclude, str(instruction.parents),
+            *(f"{item.name}={item.text}" for item in instruction.heredocs),
+        ]  # fmt: skip
+        return digest_of("\0".join(words).encode("utf-8", "surrogateescape"))
+
+    async def _gather(self, wanted: "_Wanted", scope: Scope, stack: AsyncExitStack) -> list[Source]:
+        """Return the sources; what was downloaded or mounted for them is there as long as the stack is open."""
+        instruction = wanted.instruction
+        word = "ADD" if instruction.add else "COPY"
+        tree = await self._tree(instruction, stack)
+        remote = [
+            item for item in wanted.patterns if instruction.add and (is_url(item) or is_git(item))
+        ]
+        local = [item for item in wanted.patterns if item not in remote]
+        try:
+            sources = await asyncio.to_thread(
+                copying.choose,
+                tree,
+                local,
+                unpack=instruction.add and instruction.unpack is not False,
+                parents=instruction.parents,
+            )
+        except NotFoundError as error:
+            where = (
+                f"in {instruction.from_}"
+                if instruction.from_
+                else ("in build context or excluded by .dockerignore")
+            )
+            raise scope.error(f"{word} failed: file not found {where}: {error.message}") from error
+        sources += [self._heredoc(item, scope) for item in instruction.heredocs]
+        sources += await self._fetch(
+            remote,
+            wanted.destination,
+            wanted.checksum,
+            scope,
+            stack,
+            unpack=bool(instruction.unpack),
+        )
+        if len(sources) > 1 and not instruction.parents and not _is_directory(wanted.destination):
+            raise scope.error(
+                f"When using {word} with more than one source file, the destination must be "
+                "a directory and end with a /"
+            )
+        return sources
 
     async def _tree(self, instruction: ins.Copy, stack: AsyncExitStack) -> Tree:
         if not instruction.from_:
@@ -518,6 +552,17 @@ class StageBuilder:
                 copying.file_chunks(host) if owner.uid is None else copying.reowned(host, owner)
             )
             await self._tools.files.unpack(root, place.path, copying.in_thread(chunks))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """A COPY or ADD with its variables replaced."""
+
+    instruction: ins.Copy
+    patterns: tuple[str, ...]
+    destination: str
+    exclude: tuple[str, ...]
+    checksum: str
 
 
 def _is_directory(destination: str) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stackctl.cli.render.containers import Listed, listed
-from stackctl.errors import ConflictError, InvalidInputError, NotFoundError
+from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackFileError
 from stackctl.paths import EnginePaths, engine_paths
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Session:
         """Return the image of every service."""
         from stackctl.orchestrator.planning.fingerprint import image_name
 
-        return list(dict.fromkeys(image_name(stack, name) for name in stack.services))
+        return list(dict.fromkeys(image_name(stack, one) for one in stack.services))
 
     def profile_names(self, stack: "Stack") -> list[str]:
         """Return every profile that a service names."""
@@ -247,8 +247,8 @@ class Session:
 
     def _check_service(self, name: str, found: Sequence[Listed]) -> None:
         known = {one.service for one in found}
-        with contextlib.suppress(NotFoundError):
-            stack = self.load(warn=False).stack
+        stack = self.stack_or_none(self.project())
+        if stack is not None:
             known |= {*stack.services, *stack.disabled_services}
         if name not in known:
             import difflib
@@ -311,7 +311,7 @@ class Session:
         """Compare the stack with what is there."""
         from stackctl.cli import joining
 
-        plan = joining.plan_up(self.engine(), stack, request, self._key())
+        plan = joining.plan_up(self.engine(), stack, request, self.key())
         if plan.orphans and not request.remove_orphans:
             self.warn(
                 f"not in the stack file any more: {', '.join(plan.orphans)}"
@@ -327,9 +327,7 @@ class Session:
         if not self.options.project_name:
             stack = self.load(all_resources=True, warn=False).stack
         else:
-            with contextlib.suppress(NotFoundError):
-                loaded = self.load(all_resources=True, warn=False)
-                stack = loaded.stack
+            stack = self.stack_or_none(self.project(), all_resources=True)
         return joining.plan_down(self.engine(), self.project(), stack, request)
 
     def apply(self, plan: "Plan", stack: "Stack | None") -> None:
@@ -408,6 +406,30 @@ class Session:
                 with contextlib.suppress(NotFoundError):
                     engine.remove_network(str(network.get("Id")))
 
+    def stack_or_none(self, project: str, *, all_resources: bool = False) -> "Stack | None":
+        """Return the stack of that name when its file is at hand."""
+        try:
+            stack = self.load(all_resources=all_resources, warn=False).stack
+        except StackFileError as error:
+            if not error.no_file:
+                self.warn(f"the stack file is left aside, since it is wrong:\n{error}")
+            return None
+        return stack if stack.name == project else None
+
+    @property
+    def progress_mode(self) -> str:
+        """How progress is shown: live, plain, json or quiet."""
+        if self.quiet:
+            return "quiet"
+        if self.options.progress == "json":
+            return "json"
+        return "live" if self.live else "plain"
+
+    @property
+    def colour_of_progress(self) -> bool:
+        """Whether standard error takes colours."""
+        return self._colour(sys.stderr)
+
     @property
     def live(self) -> bool:
         """Whether progress may redraw lines."""
@@ -415,7 +437,7 @@ class Session:
             return False
         return self.options.progress == "tty" or sys.stderr.isatty()
 
-    def _key(self) -> bytes:
+    def key(self) -> bytes:
         """Return the key that digests of secrets in labels are made with, from a file only its owner reads."""
         from stackctl.orchestrator.apply.lock import secret_key
 

@@ -1,17 +1,179 @@
 """Plans made and carried out: what the commands of a stack's life share."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackctl.cli.planned import DownRequest, OneOff, UpRequest
-from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.orchestrator.apply.inputs import read_inputs
 from stackctl.orchestrator.apply.observe import observe
 from stackctl.orchestrator.model.stack import Stack
-from stackctl.orchestrator.planning.observed import Observed
+from stackctl.orchestrator.planning import lifecycle
+from stackctl.orchestrator.planning.destroy import destroy
+from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
-from stackctl.orchestrator.planning.plan import Plan
+from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
+from stackctl.orchestrator.planning.reconcile import reconcile
 
 if TYPE_CHECKING:
     from stackctl.cli.context import Session
     from stackctl.orchestrator.apply.contract import Engine
+
+
+def plan_up(engine: "Engine", stack: Stack, request: UpRequest, key: bytes) -> Plan:
+    """Return what ``up`` would do."""
+    options = Options(
+        services=request.services,
+        force_recreate=request.force_recreate,
+        no_recreate=request.no_recreate,
+        renew_anon_volumes=request.renew_anon_volumes,
+        remove_orphans=request.remove_orphans,
+        no_deps=request.no_deps,
+        no_start=request.no_start,
+        scale=request.scale,
+        build=request.build,
+        no_build=request.no_build,
+        pull=request.pull,
+        timeout=request.timeout,
+        wait=request.wait,
+        wait_timeout=request.wait_timeout,
+    )
+    return reconcile(stack, observe(engine, stack.name), options, inputs=read_inputs(stack, key))
+
+
+def plan_down(engine: "Engine", project: str, stack: Stack | None, request: DownRequest) -> Plan:
+    """Return what ``down`` would do."""
+    options = DestroyOptions(
+        services=request.services,
+        volumes=request.volumes,
+        images=request.images,
+        remove_orphans=request.remove_orphans,
+        timeout=request.timeout,
+    )
+    return destroy(project, stack, observe(engine, project), options)
+
+
+def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
+    """Carry a plan out, showing its progress; say so when there is nothing to do."""
+    for text in plan.warnings:
+        session.warn(text)
+    if not plan.operations:
+        session.note(f"{plan.stack}: nothing to do")
+        return
+    from stackctl.cli.render.progress import Progress
+    from stackctl.orchestrator.apply.executor import execute
+
+    progress = Progress(mode=session.progress_mode, colour=session.colour_of_progress)
+    try:
+        execute(
+            plan,
+            session.engine(),
+            stack=stack,
+            inputs=read_inputs(stack, session.key()) if stack is not None else None,
+            on_event=progress.tell,
+            parallel=session.options.parallel,
+        )
+    finally:
+        progress.close()
+
+
+def start(session: "Session", project: str, services: tuple[str, ...]) -> None:
+    """Start what is stopped, dependencies first."""
+    stack = session.stack_or_none(project)
+    observed = observe(session.engine(), project)
+    apply(session, lifecycle.start(project, stack, observed, services), stack)
+
+
+def stop(session: "Session", project: str, services: tuple[str, ...], timeout: int | None) -> None:
+    """Stop what runs, dependents first."""
+    stack = session.stack_or_none(project)
+    observed = observe(session.engine(), project)
+    apply(session, lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
+
+
+def build(
+    session: "Session",
+    stack: Stack,
+    services: Sequence[str],
+    *,
+    no_cache: bool,
+    pull: bool,
+    args: Mapping[str, str | None],
+) -> None:
+    """Build the images of services, showing what each step says."""
+    changed = replace(
+        stack,
+        services={
+            name: replace(
+                service, build=replace(service.build, args={**service.build.args, **args})
+            )
+            if service.build is not None and args
+            else service
+            for name, service in stack.services.items()
+        },
+    )
+    operations = tuple(
+        Operation(
+            id=f"build image {image_name(stack, name)}",
+            action=BuildImage(
+                name=image_name(stack, name),
+                service=name,
+                pull=pull,
+                no_cache=no_cache,
+            ),
+            cause=Cause(reason="asked for"),
+        )
+        for name in services
+    )
+    apply(session, Plan(stack=stack.name, operations=operations), changed)
+
+
+def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> None:
+    """Bring up what a one-off container of a service needs; the service itself is not started.
+
+    The plan is that of ``up`` for its dependencies, and of ``up --no-start`` with no replicas for itself, which makes
+    the image, the networks and the volumes.
+    """
+    service = stack.services[request.services[0]]
+    needed = tuple(name for name in service.depends_on if name in stack.services)
+    engine = session.engine()
+    if needed and not request.no_deps:
+        plan = plan_up(engine, stack, UpRequest(services=needed, wait=True), session.key())
+        if plan.operations:
+            apply(session, plan, stack)
+    itself = UpRequest(
+        services=request.services,
+        no_deps=True,
+        no_start=True,
+        no_recreate=True,
+        build=request.build,
+        scale={service.name: 0} if not _has_containers(session, stack, service.name) else {},
+    )
+    plan = plan_up(engine, stack, itself, session.key())
+    if plan.operations:
+        apply(session, plan, stack)
+
+
+def _has_containers(session: "Session", stack: Stack, service: str) -> bool:
+    return any(one.service == service for one in observe(session.engine(), stack.name).containers)
+
+
+def create_one_off(session: "Session", stack: Stack, request: OneOff) -> str:
+    """Create the container of ``run`` and return its ID."""
+    from stackctl.orchestrator.apply.oneoff import Changes, create
+
+    changes = Changes(
+        name=request.name or f"{stack.name}-{request.service}-run-{secrets.token_hex(6)}",
+        command=request.command,
+        entrypoint=request.entrypoint,
+        environment=request.env,
+        tty=request.tty,
+        stdin=request.stdin,
+        user=request.user,
+        working_dir=request.working_dir,
+        volumes=request.volumes,
+        publish=request.publish,
+        service_ports=request.service_ports,
+    )
+    return create(session.engine(), stack, request.service, changes, key=session.key())

@@ -42,6 +42,15 @@ class PathStat:
     link_target: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Furnishing:
+    """A bind mount in a snapshot's root: ``source`` on the host, ``target`` an absolute path in the root."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
 class ContentStore(Protocol):
     """Blobs by digest, in an OCI image layout. Nothing unverified is ever visible."""
 
@@ -149,6 +158,12 @@ class LayerStore(Protocol):
 
     def view(self, layers: Sequence[str]) -> AbstractAsyncContextManager[Path]:
         """Give a read-only root of the layers for the duration (for reading files out of an image)."""
+
+    def furnished(self, key: str, items: Sequence[Furnishing]) -> AbstractAsyncContextManager[Path]:
+        """Give the snapshot's root with the items mounted in it, for the duration, beside its own mount.
+
+        For a snapshot that no container runs in. The snapshot must be mounted meanwhile.
+        """
 
 
 class VolumeStore(Protocol):

@@ -61,8 +61,13 @@ class Application:
             handler, args = found
             call = Call(request, self._serving, version, args)
             return await handler(call)
-        except (asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
             raise
+        except ConnectionError:
+            # The client left; nobody is there to be answered, and what it began was ended by the handler.
+            if call is not None:
+                call.cut()
+            return web.Response()
         except StackctlError as error:
             return self._refuse(request, call, error, version)
         except web.HTTPException as error:

@@ -7,7 +7,7 @@ from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
-from stackctl.adapters.state.sqlite import SqliteState
+from stackctl.adapters.state.sqlite import SqliteStateStore
 from stackctl.adapters.storage.content import BlobStore
 from stackctl.adapters.storage.overlay import OverlayStore
 from stackctl.adapters.storage.roottree import OpenAtRootTree
@@ -35,7 +35,7 @@ async def build(settings: Settings) -> Built:
     paths = settings.paths
     host = read_host(settings)
     clock = SystemClock()
-    state = SqliteState(paths.data_root / "state.db")
+    state = SqliteStateStore(paths.data_root / "state.db")
     content = BlobStore(paths.data_root / "content")
     layers = OverlayStore(paths.data_root, paths.run_root, content, boot_id=host.boot_id)
     runtime = ConmonRuntime(

@@ -149,7 +149,7 @@ def _match(key: str, value: str, event: Event) -> bool:
             return value in (image, image.partition(":")[0])
         case "container" | "network" | "volume" | "plugin" | "daemon":
             if event.type != key:
-                return key in ("container",) and attributes.get("container", "").startswith(value)
+                return key == "container" and attributes.get("container", "").startswith(value)
             name = attributes.get("name", "")
             return event.id.startswith(value) or name == value.removeprefix("/")
     return False

@@ -67,7 +67,10 @@ async def _read(images: "Images", files: Mapping[str, Descriptor]) -> list[_Foun
 
 async def _read_docker(images: "Images", files: Mapping[str, Descriptor]) -> list[_Found]:
     content = images.parts.content
-    listed = json.loads(await content.read(files["manifest.json"].digest))
+    try:
+        listed = json.loads(await content.read(files["manifest.json"].digest))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"manifest.json of the archive is not JSON: {error}") from error
     if not isinstance(listed, list):
         raise InvalidInputError("manifest.json of the archive is not an array")
     found = []

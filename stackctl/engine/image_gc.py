@@ -80,30 +80,41 @@ async def collect(
     images: "Images", chain_ids: Collection[str], digests: Collection[str]
 ) -> Sequence[str]:
     """Remove those of the layers and blobs that nothing uses; return the chain IDs that went."""
-    live_layers, live_blobs = await _live(images)
     gone = []
+    cached = _kept_by_cache(images)
+    # Looked up anew for each, since a pull or a build may take one while another is being removed.
     for chain_id in chain_ids:
-        # Looked up again each time: a pull may have taken it while the one before was removed.
-        if chain_id in live_layers or images.held.counts[chain_id]:
-            continue
-        await images.parts.layers.remove(chain_id)
-        gone.append(chain_id)
+        if chain_id not in cached and not _is_layer_used(images, chain_id):
+            await images.parts.layers.remove(chain_id)
+            gone.append(chain_id)
     for digest in digests:
-        if digest not in live_blobs and not images.held.counts[digest]:
+        if digest not in cached and not _is_blob_used(images, digest):
             await images.parts.content.delete(digest)
     return gone
 
 
-async def _live(images: "Images") -> tuple[set[str], set[str]]:
-    layers = set(images.parts.layers_in_use())
-    blobs: set[str] = set()
-    for record in images.all():
-        layers.update(record.layers)
-        blobs.update((record.id, record.manifest, *record.layer_blobs))
-    for step in images.parts.state.load(BuildCacheRecord):
-        layers.update(step.layers)
-        blobs.update(step.blobs)
-    return layers, blobs
+def _kept_by_cache(images: "Images") -> set[str]:
+    """Return the chain IDs and digests that build steps may use again."""
+    return {
+        name
+        for step in images.parts.state.load(BuildCacheRecord)
+        for name in (*step.layers, *step.blobs)
+    }
+
+
+def _is_layer_used(images: "Images", chain_id: str) -> bool:
+    return (
+        images.held.counts[chain_id] > 0
+        or any(chain_id in record.layers for record in images.all())
+        or chain_id in images.parts.layers_in_use()
+    )
+
+
+def _is_blob_used(images: "Images", digest: str) -> bool:
+    return images.held.counts[digest] > 0 or any(
+        digest in (record.id, record.manifest) or digest in record.layer_blobs
+        for record in images.all()
+    )
 
 
 def _is_taken(images: "Images", record: ImageRecord, filters: ImagePruneFilter) -> bool:

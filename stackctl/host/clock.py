@@ -1,11 +1,11 @@
-"""Clock: the machine's time."""
+"""The clock of the machine."""
 
 import asyncio
 import time
 
 
 class SystemClock:
-    """The Clock contract by the kernel's clocks."""
+    """``contracts.clock.Clock`` by the kernel's clocks and the event loop's timers."""
 
     def now(self) -> float:
         return time.time()

@@ -132,8 +132,14 @@ def unmount(target: Path, *, detach: bool = True) -> None:
         raise _failure(f"unmount {target}")
 
 
+def is_mounted(target: Path) -> bool:
+    """Tell whether something is mounted exactly there, a bind of the same file system too, by the mount table."""
+    wanted = str(target.resolve())
+    return any(entry.target == wanted for entry in mount_table())
+
+
 def is_mount_point(target: Path) -> bool:
-    """Tell whether something is mounted exactly there, at the price of two system calls."""
+    """Tell whether another file system is mounted exactly there, at the price of two system calls."""
     try:
         here = target.lstat()
         above = target.parent.lstat()

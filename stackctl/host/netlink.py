@@ -81,9 +81,9 @@ def veth(
     name: str,
     *,
     peer: str,
-    peer_index: int,
     peer_netns: int,
     peer_mac: str = "",
+    peer_index: int = 0,
     master: int = 0,
     mtu: int = 0,
 ) -> Message:

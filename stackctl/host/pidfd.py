@@ -15,13 +15,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def start_time(pid: int) -> int:
     """Return field 22 of /proc/PID/stat (clock ticks since boot); 0 when there is no such living process."""
+    state, started = _stat(pid)
+    return 0 if state in (b"Z", b"X") else started
+
+
+def _stat(pid: int) -> tuple[bytes, int]:
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return b"X", 0
     # The name in field 2 may hold spaces and brackets: fields are counted from its last bracket.
     fields = text.rpartition(b")")[2].split()
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    return fields[0], int(fields[19])
 
 
 def open_pidfd(pid: int, started: int = 0) -> int | None:
@@ -33,7 +38,7 @@ def open_pidfd(pid: int, started: int = 0) -> int | None:
     except ProcessLookupError:
         return None
     # Looked at after opening: the descriptor cannot change its process any more.
-    if started and start_time(pid) != started:
+    if started and _stat(pid)[1] != started:
         os.close(descriptor)
         return None
     return descriptor
@@ -56,13 +61,19 @@ def send_signal(pid: int, started: int, number: int) -> bool:
     return True
 
 
-async def wait_gone(pid: int, started: int = 0) -> None:
-    """Return when that process has ended (a zombie has); at once when it is gone already."""
+async def wait_gone(pid: int, started: int = 0, *, reap: bool = False) -> None:
+    """Return when that process has ended (a zombie has); at once when it is gone already.
+
+    With ``reap`` it is taken off the process table too, where it is this process's child.
+    """
     descriptor = open_pidfd(pid, started)
     if descriptor is None:
         return
     try:
         await readable(descriptor)
+        if reap:
+            with contextlib.suppress(ChildProcessError):
+                _reap(descriptor)
     finally:
         os.close(descriptor)
 
@@ -105,12 +116,6 @@ async def wait_child(pid: int) -> int | None:
 
 def _reap(descriptor: int) -> os.waitid_result | None:
     return os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
-
-
-def reap(pid: int) -> None:
-    """Reap a child that has ended; success when it is nobody's or another's."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
 
 
 def become_subreaper() -> None:

@@ -86,7 +86,7 @@ class Control:
             answer = {"error": error.message, "kind": "host", "errno": error.errno}
         except OSError as error:
             answer = {"error": str(error), "kind": "host", "errno": error.errno or 0}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             answer = {"error": f"not a call: {type(error).__name__}: {error}", "kind": "input"}
         return json.dumps(answer).encode()
 

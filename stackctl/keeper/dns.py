@@ -62,11 +62,12 @@ def reply(
 
     ``limit`` is the transport's size (0: by the question, 512 without EDNS); a longer answer is cut and marked.
     """
-    records = b""
-    count = 0
-    for kind, content in _records(question.kind, addresses, names or []):
-        records += struct.pack(">HHHIH", 0xC00C, kind, IN, TTL, len(content)) + content
-        count += 1
+    found = _records(question.kind, addresses, names or [])
+    count = len(found)
+    records = b"".join(
+        struct.pack(">HHHIH", 0xC00C, kind, IN, TTL, len(content)) + content
+        for kind, content in found
+    )
     extra = b""
     if question.limit:
         extra = b"\0" + struct.pack(">HHIH", OPT, question.limit, 0, 0)

@@ -81,7 +81,7 @@ class Ports:
 
     def _open(self, request: Request) -> Reservation:
         _, protocol, host_ip, first, end = request
-        hosts = [host_ip] if host_ip else ["0.0.0.0", "::"]  # noqa: S104 - asked for
+        hosts = [host_ip] if host_ip else ["0.0.0.0", "::"]
         if first:
             candidates = range(first, max(first, end) + 1)
         else:
@@ -149,9 +149,9 @@ class Ports:
     def _holder(self, protocol: str, port: int) -> str:
         for container, held in self.held.items():
             for reservation in held:
-                if reservation.request[1] == protocol:
-                    if any(place[1] == port for place in reservation.places):
-                        return container
+                taken = {place[1] for place in reservation.places}
+                if reservation.request[1] == protocol and port in taken:
+                    return container
         return ""
 
     def _serve(self, reservation: Reservation) -> None:
@@ -191,7 +191,11 @@ def _acceptor(
             client, _address = listener.accept()
         except OSError:
             return
-        relay(loop, client, target(listener.family))
+        place = target(listener.family)
+        if place[0]:
+            relay(loop, client, place)
+        else:
+            client.close()  # an empty address would mean the host itself
 
     return ready
 

@@ -137,7 +137,7 @@ class Flows:
                 return
         flow[1] = True
         upstream = flow[0]
-        assert isinstance(upstream, socket.socket)  # noqa: S101 - narrows the pair
+        assert isinstance(upstream, socket.socket)
         try:
             upstream.send(data)
         except OSError:

@@ -6,6 +6,7 @@ import pty
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -62,10 +63,14 @@ class Daemon:
                 stderr=log,
             )
         deadline = time.monotonic() + 30
-        while not self.paths.socket.exists():
+        while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"stackctld did not start:\n{self.log[-3000:]}")
             time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.paths.socket)) == 0
 
     def stop(self) -> int:
         if self.process is None:

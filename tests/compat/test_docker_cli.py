@@ -6,8 +6,11 @@ import subprocess
 import tarfile
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
+
+from tests.conftest import busybox_rootfs
 
 pytestmark = pytest.mark.root
 
@@ -70,8 +73,6 @@ def test_images_are_listed_tagged_and_removed(dock):
 
 
 def test_an_imported_image_keeps_its_changes(dock):
-    from tests.conftest import busybox_rootfs
-
     dock.run(
         "import",
         "-c",
@@ -123,7 +124,7 @@ def test_run_prints_both_streams_and_passes_the_exit_code(dock):
         (("busybox", "/etc/passwd"), 126),
         (("busybox", "/tmp"), 126),
         (("--memory", "1k", "busybox", "true"), 125),
-        (("busybox", "sh", "-c", "kill -9 $$"), 137),
+        (("--init", "busybox", "sh", "-c", "kill -9 $$"), 137),
         (("--network", "none", "busybox", "true"), 0),
     ],
 )
@@ -232,16 +233,12 @@ def test_stop_kill_restart_pause_and_wait(dock):
     assert inspect(dock, "life")["State"]["ExitCode"] == 5
     dock.run("start", "life")
     dock.run("restart", "-t", "3", "life")
-    waiting = subprocess.Popen(*_popen(dock, "wait", "life"), stdout=subprocess.PIPE)
+    words, environ = dock.command("wait", "life")
+    waiting = subprocess.Popen(words, env=environ, stdout=subprocess.PIPE)
     time.sleep(0.3)
     dock.run("kill", "life")
     assert waiting.communicate(timeout=20)[0] == b"137\n"
     assert "is not running" in dock.run("kill", "life", code=1).stderr
-
-
-def _popen(dock, *argv):
-    words, environ = dock.command(*argv)
-    return words, -1, None, None, None, None, None, True, False, None, environ
 
 
 def test_rename_update_and_top(dock):
@@ -338,7 +335,7 @@ def test_volumes_live_beyond_containers(dock):
     dock.run("run", "--rm", "-v", "kept:/data", "busybox", "sh", "-c", "echo stays > /data/file")
     assert dock.out("run", "--rm", "-v", "kept:/data:ro", "busybox", "cat", "/data/file") == "stays"
     assert "kept" in dock.out("volume", "ls", "--filter", "label=a=b", "-q")
-    dock.run("create", "--name", "user", "-v", "kept:/data", "busybox")
+    dock.run("create", "--name", "user", "-v", "kept:/data", "busybox", "true")
     assert "volume is in use" in dock.run("volume", "rm", "kept", code=1).stderr
     dock.run("rm", "user")
     assert dock.out("volume", "rm", "kept") == "kept"
@@ -487,6 +484,4 @@ def test_a_tar_with_an_escape_stays_inside(dock):
         member.size = 1
         tar.addfile(member, io.BytesIO(b"x"))
     dock.run("cp", "-", "jail:/tmp", stdin=evil.getvalue(), code=None)
-    from pathlib import Path
-
     assert not Path("/tmp/stackctl-escaped").exists()

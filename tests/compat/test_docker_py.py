@@ -91,6 +91,7 @@ def test_an_attached_socket_carries_input(sdk):
     while chunk := attached._sock.recv(4096):
         data += chunk
     assert data == b"\x01\0\0\0\0\0\0\x05ping\n"
+    attached._response.close()
     attached.close()
     assert box.wait(timeout=10)["StatusCode"] == 0
 
@@ -171,9 +172,9 @@ def test_stats_have_what_the_formulas_need(sdk):
 def test_errors_have_their_kinds(sdk):
     with pytest.raises(docker.errors.ImageNotFound, match="No such image: ghost:latest"):
         sdk.api.create_container("ghost")
-    sdk.containers.create("busybox", name="twice")
+    sdk.containers.create("busybox", "true", name="twice")
     with pytest.raises(docker.errors.APIError, match="Conflict") as caught:
-        sdk.containers.create("busybox", name="twice")
+        sdk.containers.create("busybox", "true", name="twice")
     assert caught.value.status_code == 409
 
 
@@ -258,8 +259,7 @@ def test_many_connections_come_and_go(dock):
 
 
 def test_a_broken_request_head_is_refused(dock):
-    client = socket.socket(socket.AF_UNIX)
-    client.connect(str(dock.paths.socket))
-    client.sendall(b"NONSENSE\r\n\r\n")
-    assert b" 400 " in client.recv(4096).split(b"\r\n")[0] + b" "
-    client.close()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(dock.paths.socket))
+        client.sendall(b"NONSENSE\r\n\r\n")
+        assert b" 400 " in client.recv(4096).split(b"\r\n")[0] + b" "

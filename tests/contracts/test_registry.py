@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,9 +23,7 @@ from stackctl.oci.platform import Platform
 from stackctl.oci.reference import parse_reference
 from tests.fakes.storage import QuickClock, Shelf, busybox_tar, chunks, collected, tar_of
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("docker-registry") is None, reason="needs Debian's docker-registry"
-)
+pytestmark = pytest.mark.root
 # bcrypt of "secret"; made with htpasswd -nbB.
 HTPASSWD = "user:$2b$05$ZvIT6SP66YFqBqxjVTgyTe5u6jgMG.t.2843QktU.5xOurzoB5vwi"
 
@@ -252,11 +249,14 @@ async def test_a_registry_killed_in_the_middle_leaves_nothing_and_the_next_pull_
     await made(shelf, name, {"noise": os.urandom(8 << 20)})
     await statuses(shelf.images.push(name))
     await shelf.images.remove(name, force=True)
-    stream = shelf.images.pull(name)
-    with pytest.raises(UnavailableError, match=registry.host):
-        async for message in stream:
+
+    async def pull_and_kill() -> None:
+        async for message in shelf.images.pull(name):
             if message.status == "Pulling fs layer":
                 registry.stop(signal.SIGKILL)
+
+    with pytest.raises(UnavailableError, match=registry.host.replace(".", r"\.")):
+        await pull_and_kill()
     assert shelf.images.all() == ()
     registry.start()
     await statuses(shelf.images.pull(name))
@@ -272,7 +272,7 @@ async def test_nobody_there_is_said_at_once_and_by_name(shelf):
 
 
 async def test_a_name_that_cannot_be_resolved_is_unavailable_not_missing(shelf):
-    with pytest.raises(UnavailableError, match="registry.invalid"):
+    with pytest.raises(UnavailableError, match=r"registry\.invalid: the name cannot be resolved"):
         await statuses(shelf.images.pull("registry.invalid/box"))
 
 
@@ -286,7 +286,7 @@ async def test_basic_credentials_open_a_closed_registry(tmp_path, shelf, client)
         await made(shelf, name)
         good = Credentials(username="user", password="secret", server_address=local.host)
         bad = Credentials(username="user", password="wrong", server_address=local.host)
-        with pytest.raises(UnauthorizedError, match="log in|unauthorized"):
+        with pytest.raises(UnauthorizedError, match=r"unauthorized"):
             await statuses(shelf.images.push(name, credentials=bad))
         with pytest.raises(UnauthorizedError):
             await client.login(bad)

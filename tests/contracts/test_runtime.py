@@ -17,9 +17,15 @@ import pytest
 
 from stackctl.adapters.runtime.cgroups import own_facts
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
-from stackctl.contracts.container import ContainerRecord, ContainerSpec, LogConfig
+from stackctl.contracts.container import ContainerRecord, ContainerSpec, LogConfig, MountPoint
 from stackctl.contracts.runtime import ExecProcess, Exit, Launch, Running, Streams
-from stackctl.engine.runtime_spec import SpecInputs, container_capabilities, runtime_spec
+from stackctl.engine.runtime_spec import (
+    HostDevice,
+    SpecInputs,
+    container_capabilities,
+    runtime_spec,
+)
+from stackctl.engine.security import ALL_CAPABILITIES
 from stackctl.errors import ConflictError, StartError
 from stackctl.host import pidfd
 
@@ -39,7 +45,12 @@ class Place:
         self.ids: list[str] = []
 
     def launch(
-        self, *argv: str, open_stdin: bool = False, stdin_once: bool = False, **spec
+        self,
+        *argv: str,
+        open_stdin: bool = False,
+        stdin_once: bool = False,
+        inputs: dict | None = None,
+        **spec,
     ) -> Launch:
         container_id = secrets.token_hex(32)
         self.ids.append(container_id)
@@ -48,13 +59,13 @@ class Place:
             id=container_id, name="c", created=0.0, spec=asked, image_id="", layers=(),
             path=argv[0], args=argv[1:],
         )  # fmt: skip
-        inputs = SpecInputs(
+        given = SpecInputs(
             record=record, rootfs=str(self.rootfs), netns_path="", cgroup_parent=self.parent,
-            cgroup_version=own_facts().version,
+            cgroup_version=own_facts().version, capabilities=held(), **(inputs or {}),
         )  # fmt: skip
         return Launch(
             id=container_id,
-            spec=runtime_spec(inputs),
+            spec=runtime_spec(given),
             log_path=self.home / f"{container_id}.log",
             tty=asked.tty,
             open_stdin=open_stdin,
@@ -93,6 +104,8 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         "seq",
         "tty",
         "ls",
+        "tr",
+        "printf",
     ):
         (rootfs / "bin" / name).symlink_to("busybox")
     (rootfs / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
@@ -109,6 +122,13 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         for path in root.glob(made.parent.strip("/"))
     ]
     assert left == []
+
+
+def held() -> frozenset[str]:
+    """Return the capabilities of this process, as the daemon's own are given."""
+    status = Path("/proc/self/status").read_text()
+    mask = int(status.partition("CapEff:")[2].split()[0], 16)
+    return frozenset(name for bit, name in enumerate(ALL_CAPABILITIES) if mask >> bit & 1)
 
 
 def zombies() -> list[str]:
@@ -191,7 +211,7 @@ async def test_input_that_is_not_once_stays_open_when_the_client_leaves(place: P
 
 
 async def test_a_terminal_has_one_stream_and_the_size_it_is_given(place: Place) -> None:
-    script = "trap 'stty size' WINCH; stty size; while read line; do stty size; done"
+    script = "trap : WINCH; stty size; while :; do read line; stty size; done"
     launch = place.launch("/bin/sh", "-c", script, tty=True, open_stdin=True, console_size=(20, 70))
     await place.runtime.create(launch)
     streams = await place.runtime.attach(launch.id)
@@ -500,6 +520,82 @@ async def test_only_so_many_old_logs_are_kept(place: Place) -> None:
     assert names == [launch.log_path.name, f"{launch.log_path.name}.1"]
 
 
+async def output_of(place: Place, *argv: str, **spec) -> tuple[int, str]:
+    container_id, running = await place.run(*argv, **spec)
+    ended = await place.runtime.wait(container_id, running)
+    return ended.code, b"".join(data for _, data in await place.log(container_id)).decode()
+
+
+async def test_a_plain_container_is_confined(place: Place) -> None:
+    script = (
+        "grep -E '^Seccomp:|NoNewPrivs' /proc/self/status; cat /proc/kcore | head -c 1;"
+        "echo x > /proc/sys/kernel/panic; cat /proc/sys/net/ipv4/ip_unprivileged_port_start;"
+        "grep ' /dev/shm ' /proc/mounts; echo $HOSTNAME $HOME"
+    )
+    _, text = await output_of(
+        place, "/bin/sh", "-c", script, shm_size=1 << 20, security_opt=("no-new-privileges",)
+    )
+    assert "NoNewPrivs:\t1" in text
+    assert "Seccomp:\t2" in text
+    assert "Read-only file system" in text
+    assert "\n0\n" in text
+    assert "size=1024k" in text
+
+
+async def test_a_privileged_container_has_what_this_machine_gives(place: Place) -> None:
+    node = HostDevice(path="/dev/mapped", kind="c", major=1, minor=3)
+    code, text = await output_of(
+        place, "/bin/sh", "-c", "grep -E 'CapEff|^Seccomp:' /proc/self/status; echo > /dev/mapped",
+        privileged=True, inputs={"devices": (node,)},
+    )  # fmt: skip
+    own = Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0]
+    assert code == 0
+    assert f"CapEff:\t{own}" in text
+    assert "Seccomp:\t0" in text
+
+
+async def test_mounts_are_there_as_asked(place: Place) -> None:
+    source = place.home / "source"
+    (source / "inner").mkdir(parents=True)
+    points = (
+        MountPoint(type="bind", target="/data", source=str(source), read_only=True),
+        MountPoint(type="bind", target="/data/inner", source=str(place.home)),
+        MountPoint(type="tmpfs", target="/scratch", tmpfs_options=("size=1m",)),
+    )
+    code, text = await output_of(
+        place, "/bin/sh", "-c", "echo x > /data/no; echo ok > /data/inner/yes; echo y > /scratch/z; grep scratch /proc/mounts; echo n > /no",
+        read_only_rootfs=True, inputs={"mounts": points},
+    )  # fmt: skip
+    assert code == 1
+    assert text.count("Read-only file system") == 2
+    assert "size=1024k" in text
+    assert (place.home / "yes").read_text() == "ok\n"
+    assert not (source / "no").exists()
+
+
+async def test_an_init_reaps_and_passes_the_exit_code_on(place: Place) -> None:
+    code, text = await output_of(
+        place, "/bin/sh", "-c", "grep Name /proc/1/status; exit 4",
+        inputs={"init": True, "init_path": shutil.which("tini-static") or shutil.which("tini")},
+    )  # fmt: skip
+    assert code == 4
+    assert "docker-init" in text or "tini" in text
+
+
+async def test_nothing_outlives_the_first_process_even_with_the_hosts_pids(place: Place) -> None:
+    container_id, running = await place.run("/bin/sh", "-c", "sleep 100 & echo $!", pid_mode="host")
+    await place.runtime.wait(container_id, running)
+    child = int((await place.log(container_id))[0][1])
+    assert pidfd.start_time(child) == 0
+
+
+async def test_output_without_a_newline_is_kept_and_long_lines_are_whole(place: Place) -> None:
+    _, text = await output_of(
+        place, "/bin/sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo; printf end"
+    )
+    assert text == "x" * 40000 + "\nend"
+
+
 async def test_rotation_while_following_loses_no_line(place: Place) -> None:
     count = 60_000
     launch = replace(
@@ -521,7 +617,7 @@ async def test_rotation_while_following_loses_no_line(place: Place) -> None:
         await asyncio.sleep(0.02)
         try:
             await place.runtime.reopen_log(container_id, log)
-        except (ConflictError, FileNotFoundError):
+        except ConflictError:
             break
     await place.runtime.wait(container_id, running)
     ended.set()

@@ -43,7 +43,7 @@ def test_no_stack_file(fails):
 
 
 def test_not_yaml(fails):
-    assert "stack.yaml:2:" in fails("up", "-d", stack="services:\n  a: [\n")
+    assert "stack.yaml:3:1: not valid YAML" in fails("up", "-d", stack="services:\n  a: [\n")
 
 
 def test_wrong_types_and_unknown_keys_all_at_once_with_their_place(fails):
@@ -161,9 +161,9 @@ def test_a_missing_runc_is_named_with_the_command_that_installs_it(engine, tmp_p
     }
     done = engine.stackctl("engine", "check", "--format", "json", check=False, environ=environ)
     assert done.returncode == 1
-    checks = {row["name"]: row for row in json.loads(done.stdout)["checks"]}
-    assert not checks["runc"]["ok"]
-    assert "apt-get install" in checks["runc"]["fix"]
+    checks = {row["name"]: row for row in json.loads(done.stdout)}
+    assert checks["runc"]["state"] == "missing"
+    assert "apt-get install" in checks["runc"]["mend"]
 
 
 def _python_for_all() -> str:

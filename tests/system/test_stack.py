@@ -70,7 +70,7 @@ def test_a_changed_service_recreates_only_itself(stack):
     assert before["t-two-1"] == after["t-two-1"]
     assert before["t-one-1"] != after["t-one-1"]
     assert sorted(after) == ["t-one-1", "t-two-1"]
-    assert stack("exec", "-T", "one", "printenv", "COLOUR").stdout == "blue\n"
+    assert stack("exec", "-T", "one", "sh", "-c", "echo $COLOUR").stdout == "blue\n"
 
 
 def test_a_removed_service_is_an_orphan_until_its_removal_is_asked_for(stack):

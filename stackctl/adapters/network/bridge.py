@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import logging
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from stackctl.paths import EnginePaths
 
 _MTU = "com.docker.network.driver.mtu"
 _NAME_LIMIT = 15
+_LINKS_GONE = 5.0
+_WITHOUT_BRIDGE = ("host", "null")
 _log = logging.getLogger(__name__)
 
 
@@ -49,12 +52,15 @@ class BridgeNetworks:
         self._firewall.accept_beside_others()
 
     async def stop(self) -> None:
+        await asyncio.to_thread(self._wait_for_links)
         await asyncio.to_thread(self._firewall.remove)
         await asyncio.to_thread(namespaces.release_directory, str(self._paths.netns))
         self._networks.clear()
         self._published.clear()
 
     async def create_network(self, network: NetworkRecord) -> None:
+        if network.driver in _WITHOUT_BRIDGE:
+            return
         _require_bridge(network)
         await asyncio.to_thread(self._make_bridge, network)
         await asyncio.to_thread(self._firewall.add, network_elements(network))
@@ -104,6 +110,7 @@ class BridgeNetworks:
                 str(self.sandbox_path(container_id)),
                 endpoint,
                 link=self._link(endpoint),
+                label=self._paths.nft_table,
                 bridge=network.bridge,
                 mtu=_mtu(network),
                 # An internal network has no way out.
@@ -235,12 +242,17 @@ class BridgeNetworks:
             _delete_link(name)
 
     def _own_bridges(self) -> list[str]:
+        return [link.name for link in self._own_links() if link.kind == "bridge"]
+
+    def _own_links(self) -> list[netlink.Link]:
         with netlink.Netlink() as host:
-            return [
-                link.name
-                for link in host.links()
-                if link.kind == "bridge" and link.alias == self._paths.nft_table
-            ]
+            return [link for link in host.links() if link.alias == self._paths.nft_table]
+
+    def _wait_for_links(self) -> None:
+        """Wait a while for the kernel, which takes links of removed namespaces apart in its own time."""
+        end = time.monotonic() + _LINKS_GONE
+        while any(link.kind == "veth" for link in self._own_links()) and time.monotonic() < end:
+            time.sleep(0.01)
 
     def _host_subnets(self) -> list[str]:
         with netlink.Netlink() as host:
@@ -302,10 +314,9 @@ def _publication(port: PublishedPort, endpoint: Endpoint) -> Publication:
 
 
 def _forget(publications: Sequence[Publication]) -> None:
-    addresses = {entry.ipv4_address for entry in publications}
-    addresses |= {entry.ipv6_address for entry in publications}
-    for address in sorted(addresses - {""}):
+    """Forget the UDP flows to published ports, so that clients that go on sending are translated anew."""
+    for port in sorted({e.port.host_port for e in publications if e.port.protocol == "udp"}):
         try:
-            conntrack.forget_flows(address)
+            conntrack.forget_udp_flows(port)
         except OSError as error:
-            _log.warning("forgetting the flows of %s: %s", address, error.strerror)
+            _log.warning("forgetting the flows to port %d: %s", port, error.strerror)

@@ -5,6 +5,7 @@ Verdicts touch packets of our own bridges only, never what else the host forward
 """
 
 import ipaddress
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -153,6 +154,7 @@ class Firewall:
         self._table = table
         self._wildcard = f"{bridge_prefix}*"
         self._nft: Nftables | None = None
+        self._lock = threading.Lock()
 
     def replace(
         self, networks: Sequence[NetworkRecord], publications: Sequence[Publication]
@@ -202,9 +204,13 @@ class Firewall:
             )
 
     def _run(self, commands: str) -> str:
-        if self._nft is None:
-            self._nft = Nftables()
-        return self._nft.run(commands)
+        return self._filter().run(commands)
+
+    def _filter(self) -> Nftables:
+        with self._lock:
+            if self._nft is None:
+                self._nft = Nftables()
+            return self._nft
 
     def _run_foreign(self, commands: str) -> None:
         try:
@@ -216,26 +222,27 @@ class Firewall:
 
     def _foreign_chains(self) -> list[tuple[str, str, str, list[int]]]:
         """Return (family, table, chain, handles of our rules in it) of each foreign chain we must be in."""
-        if self._nft is None:
-            self._nft = Nftables()
-        found: dict[tuple[str, str, str], list[int]] = {}
-        for entry in self._nft.objects("list ruleset"):
+        nft = self._filter()
+        found = []
+        for entry in nft.objects("list chains"):
             match entry:
                 case {
                     "chain": {"family": str(family), "table": str(table), "name": str(name), **rest}
                 }:
                     drops = rest.get("hook") == "forward" and rest.get("policy") == "drop"
-                    is_ours = table.startswith("stackctl")
-                    if family in ("ip", "ip6", "inet") and not is_ours:
-                        if drops or name == "DOCKER-USER":
-                            found[(family, table, name)] = []
-                case {"rule": {
-                    "family": str(family), "table": str(table), "chain": str(name),
-                    "comment": str(comment), "handle": int(number),
-                }} if comment == self._table:  # fmt: skip
-                    if (family, table, name) in found:
-                        found[(family, table, name)].append(number)
-        return [(*key, handles) for key, handles in found.items()]
+                    is_ours = table.startswith("stackctl") or family not in ("ip", "ip6", "inet")
+                    if not is_ours and (drops or name == "DOCKER-USER"):
+                        handles = self._own_rules(nft, f"{family} {table} {name}")
+                        found.append((family, table, name, handles))
+        return found
+
+    def _own_rules(self, nft: Nftables, chain: str) -> list[int]:
+        handles = []
+        for entry in nft.objects(f"list chain {chain}"):
+            match entry:
+                case {"rule": {"comment": self._table, "handle": int(number)}}:
+                    handles.append(number)
+        return handles
 
 
 def _deletions(family: str, table: str, chain: str, handles: Sequence[int]) -> str:

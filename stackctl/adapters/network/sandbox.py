@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from stackctl.contracts.container import Endpoint
 from stackctl.errors import NotFoundError
@@ -11,8 +12,6 @@ from stackctl.host.nftables import nftables
 # Where the keeper answers inside; port 53 stays free for programs that serve names themselves on all addresses.
 RESOLVER_PORT = 61053
 _RESOLVER = f"""
-add table ip stackctl-resolver
-delete table ip stackctl-resolver
 table ip stackctl-resolver {{
   chain output {{
     type nat hook output priority -100; policy accept;
@@ -37,7 +36,7 @@ def make(path: str, sysctls: Mapping[str, str]) -> None:
 
     def inside() -> None:
         for key, value in _DEFAULTS.items():
-            if os.path.exists(f"/proc/sys/{key}"):
+            if Path("/proc/sys", key).exists():
                 netlink.write_sysctl(key, value)
         with netlink.Netlink() as own:
             own.run([netlink.link_up(index=1)])
@@ -51,7 +50,14 @@ def make(path: str, sysctls: Mapping[str, str]) -> None:
 
 
 def join(
-    path: str, endpoint: Endpoint, *, link: str, bridge: str, mtu: int, default_route: bool
+    path: str,
+    endpoint: Endpoint,
+    *,
+    link: str,
+    label: str,
+    bridge: str,
+    mtu: int,
+    default_route: bool,
 ) -> str:
     """Make the veth pair ``link`` between the bridge and the namespace, with addresses; return its name inside.
 
@@ -64,24 +70,21 @@ def join(
         return known
     taken = {found.name for found in inside}
     name = next(f"eth{n}" for n in range(len(taken) + 1) if f"eth{n}" not in taken)
-    index = max(found.index for found in inside) + 1
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with netlink.Netlink() as host:
             pair = netlink.veth(
-                link, peer=name, peer_index=index, peer_netns=descriptor, peer_mac=mac,
+                link, peer=name, peer_netns=descriptor, peer_mac=mac,
                 master=netlink.index_of(bridge), mtu=mtu,
             )  # fmt: skip
             if netlink.index_of(link):
                 # Left from a former namespace, which the kernel takes apart in its own time.
                 host.run([netlink.link_delete(link)])
             host.run([pair])
-            host.run([netlink.hairpin(link)])
+            host.run([netlink.hairpin(link), netlink.link_alias(link, label)])
     finally:
         os.close(descriptor)
-    namespaces.in_netns(
-        path, lambda: _configure(endpoint, name, index, default_route=default_route)
-    )
+    namespaces.in_netns(path, lambda: _configure(endpoint, name, default_route=default_route))
     return name
 
 
@@ -114,7 +117,8 @@ def _links() -> list[netlink.Link]:
         return own.links()
 
 
-def _configure(endpoint: Endpoint, name: str, index: int, *, default_route: bool) -> None:
+def _configure(endpoint: Endpoint, name: str, *, default_route: bool) -> None:
+    index = netlink.index_of(name)
     messages = [netlink.link_up(index=index)]
     if endpoint.ipv4_address:
         messages.append(netlink.address(endpoint.ipv4_address, endpoint.ipv4_prefix or 32, index))

@@ -148,6 +148,12 @@ class Cgroups:
                     _make(root, directory, cpuset="cpuset" in names)
                 (directory / "cgroup.procs").write_text(str(pid))
 
+    def inherited(self) -> bool:
+        """Tell whether this process is in a cgroup that what it starts must ``leave``: not cheap, some 10 ms each."""
+        ours = ("/", f"/{self._parent}/{_MONITORS}")
+        lines = _read(Path("/proc/self/cgroup")).splitlines()
+        return any(line.split(":", 2)[2] not in ours for line in lines)
+
     def oom_kills(self, group: str) -> int:
         """Return how many processes the kernel's out-of-memory killer took in it."""
         name = "memory.events" if self.facts.version == "2" else "memory.oom_control"

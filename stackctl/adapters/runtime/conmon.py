@@ -4,7 +4,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,12 @@ class Conmon:
     terminals: Path
 
     async def create(
-        self, container_id: str, bundle: Path, note: Note, *, leave: Callable[[int], None]
+        self,
+        container_id: str,
+        bundle: Path,
+        note: Note,
+        *,
+        leave: Callable[[int], Awaitable[None]],
     ) -> Started:
         """Start conmon, which has the runtime create the container, and return when it has.
 
@@ -67,7 +72,7 @@ class Conmon:
             finally:
                 os.close(sync_write)
                 os.close(start_read)
-            leave(parent.pid)
+            await leave(parent.pid)
             # It may have died already; then reading its report gives nothing and its own words are in the file.
             with contextlib.suppress(BrokenPipeError):
                 os.write(start_write, b"\0")

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from pathlib import Path
 
 from stackctl.contracts.runtime import Ended
-from stackctl.errors import HostError
+from stackctl.errors import ConflictError, HostError
 from stackctl.host import inotify, pidfd
 
 Entry = tuple[int, float, bytes, bool]
@@ -188,7 +188,12 @@ async def follow_batches(
 async def rotate(
     log_path: Path, *, reopen: Callable[[], Awaitable[None]], keep: int = _HISTORY
 ) -> None:
-    """Move LOG aside as LOG.1 (LOG.1 as LOG.2, …) and have the monitor write a new one; ``keep`` old ones stay."""
+    """Move LOG aside as LOG.1 (LOG.1 as LOG.2, …) and have the monitor write a new one; ``keep`` old ones stay.
+
+    Raises ConflictError when there is no log or nobody writes it any more; every line stays readable.
+    """
+    if not log_path.exists():
+        raise ConflictError(f"there is no log {log_path} to rotate")
     for number in range(len(files_of(log_path)) - 1, 0, -1):
         _numbered(log_path, number).rename(_numbered(log_path, number + 1))
     watch = inotify.Watch()

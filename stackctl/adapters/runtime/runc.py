@@ -84,7 +84,7 @@ class ConmonRuntime:
         self._prepared = True
 
     def leave_cgroups(self) -> None:
-        """Take the daemon itself out of its starter's cgroups (the daemon's first step)."""
+        """Take the daemon itself out of its starter's cgroups (its first step: every monitor then starts outside)."""
         self._cgroups.leave(os.getpid(), group="/")
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class ConmonRuntime:
                 raise
 
     async def _monitored(self, container_id: str, bundle: Path, note: Note) -> Running:
-        started = await self._conmon.create(container_id, bundle, note, leave=self._cgroups.leave)
+        started = await self._conmon.create(container_id, bundle, note, leave=self._leave)
         running = Running(
             pid=started.pid,
             pid_start=pidfd.start_time(started.pid),
@@ -125,6 +125,11 @@ class ConmonRuntime:
         )
         self._bundles.write_running(container_id, running)
         return running
+
+    async def _leave(self, pid: int) -> None:
+        # The kernel takes its time to move a process; it need not when the daemon has moved itself.
+        if self._cgroups.inherited():
+            await asyncio.to_thread(self._cgroups.leave, pid)
 
     async def start(self, container_id: str) -> None:
         log = self._bundles.path(container_id) / "runtime.log"
@@ -136,13 +141,12 @@ class ConmonRuntime:
             raise start_error(words, verb="start")
 
     async def wait(self, container_id: str, running: Running) -> Exit:
-        await pidfd.wait_gone(running.monitor_pid, running.monitor_start)
-        pidfd.reap(running.monitor_pid)
+        await pidfd.wait_gone(running.monitor_pid, running.monitor_start, reap=True)
         code = 255
         if not self._bundles.exit_file(container_id).exists():
             code = await self._end_orphan(container_id, running)
         # Nothing of a container outlives its first process, not even with the host's pid namespace.
-        self._cgroups.kill(self._group(container_id))
+        await self._kill_rest(container_id)
         self._unpark(container_id)
         recorded = await self.exit_of(container_id)
         if recorded is not None:
@@ -192,7 +196,7 @@ class ConmonRuntime:
         if (self._root / container_id).exists():
             argv = [*self._runc(container_id), "delete", "--force", container_id]
             await process.run(argv, check=False, env=_ENVIRONMENT)
-        self._cgroups.kill(self._group(container_id))
+        await self._kill_rest(container_id)
         if running is not None:
             await self._end_monitor(running)
         if not self._cgroups.remove(self._group(container_id)):
@@ -319,31 +323,39 @@ class ConmonRuntime:
         """End a container whose monitor died without a word; the code is 137 when it was we who ended it."""
         self._cgroups.thaw(self._group(container_id))
         killed = pidfd.send_signal(running.pid, running.pid_start, _SIGKILL)
-        self._cgroups.kill(self._group(container_id))
+        await self._kill_rest(container_id)
         code = await pidfd.wait_child(running.pid) if killed else None
         if code is None:
-            await pidfd.wait_gone(running.pid, running.pid_start)
-            pidfd.reap(running.pid)
+            await pidfd.wait_gone(running.pid, running.pid_start, reap=True)
         return 137 if killed else 255
 
+    async def _kill_rest(self, container_id: str) -> None:
+        """Kill what is left in the container; orphans that came to this subreaper are reaped."""
+        left = self._cgroups.processes(self._group(container_id))
+        if not left:
+            return
+        gone = [asyncio.create_task(pidfd.wait_gone(pid, reap=True)) for pid in left]
+        # Each holds its pidfd before anything is killed: a pid cannot change hands meanwhile.
+        await asyncio.sleep(0)
+        self._cgroups.kill(self._group(container_id))
+        _, waiting = await asyncio.wait(gone, timeout=2.0)
+        for task in waiting:
+            task.cancel()
+
     async def _end_monitor(self, running: Running) -> None:
-        descriptor = pidfd.open_pidfd(running.monitor_pid, running.monitor_start)
-        if descriptor is not None:
-            try:
-                async with asyncio.timeout(2.0):
-                    await pidfd.readable(descriptor)
-            except TimeoutError:
-                pidfd.send_signal(running.monitor_pid, running.monitor_start, _SIGKILL)
-                await pidfd.readable(descriptor)
-            finally:
-                os.close(descriptor)
-        pidfd.reap(running.monitor_pid)
+        pid, started = running.monitor_pid, running.monitor_start
+        try:
+            async with asyncio.timeout(2.0):
+                await pidfd.wait_gone(pid, started, reap=True)
+        except TimeoutError:
+            pidfd.send_signal(pid, started, _SIGKILL)
+            await pidfd.wait_gone(pid, started, reap=True)
 
     async def _wait_empty(self, container_id: str) -> None:
         # A killed process leaves its cgroup a moment after it is gone from view; v1 tells nobody when.
         for pause in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
             await asyncio.sleep(pause)
-            self._cgroups.kill(self._group(container_id))
+            await self._kill_rest(container_id)
             if self._cgroups.remove(self._group(container_id)):
                 return
         raise HostError(

@@ -1,14 +1,22 @@
-"""Numbered schema steps: the database's user_version says how many were done; a step is never changed, only added."""
+"""Numbered schema steps of the state store.
+
+The number of the last step that was applied is the database's ``user_version``. A step is never changed once it was
+released; what is wrong with it is put right by the next one.
+"""
 
 STEPS: tuple[str, ...] = (
+    # 1: one document per object, in the order they were first saved.
     """
-    CREATE TABLE records (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
+    CREATE TABLE record (
         kind TEXT NOT NULL,
         key TEXT NOT NULL,
-        body TEXT NOT NULL,
-        UNIQUE (kind, key)
-    );
-    CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        position INTEGER NOT NULL,
+        document TEXT NOT NULL,
+        PRIMARY KEY (kind, key)
+    ) WITHOUT ROWID;
+    CREATE TABLE setting (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) WITHOUT ROWID;
     """,
 )

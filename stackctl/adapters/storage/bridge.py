@@ -9,10 +9,11 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from stackctl.errors import UnavailableError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _AHEAD = 8
 _END = object()
@@ -118,6 +119,21 @@ async def _feed(chunks: AsyncIterator[bytes], pipe: _Pipe) -> None:
         if chunk:
             await pipe.put(chunk)
     pipe.end()
+
+
+async def to_the_end(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run work in a worker thread; cancelled, wait for it all the same, since a thread cannot be stopped.
+
+    So that what the caller cleans up afterwards is not written to any more.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise
 
 
 async def out_of_thread(make: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from stackctl.adapters.storage.bridge import to_the_end
 from stackctl.adapters.storage.tarreader import TarStream, decompressed
 from stackctl.adapters.storage.tarwriter import TreePacker, end
 from stackctl.adapters.storage.treewriter import TreeWriter
@@ -62,13 +63,13 @@ class JobResult:
 async def unpack(job: UnpackJob) -> JobResult:
     """Do the job. Raises InvalidInputError for what is wrong with the layer, HostError for the host's refusal."""
     small = (await asyncio.to_thread(Path(job.blob).stat)).st_size <= _SMALL_BLOB
-    return await (asyncio.to_thread(unpack_now, job) if small else _elsewhere("unpack", job))
+    return await (to_the_end(lambda: unpack_now(job)) if small else _elsewhere("unpack", job))
 
 
 async def pack(job: PackJob) -> JobResult:
     """Do the job. Raises HostError."""
     small = await asyncio.to_thread(_is_small, job.source)
-    return await (asyncio.to_thread(pack_now, job) if small else _elsewhere("pack", job))
+    return await (to_the_end(lambda: pack_now(job)) if small else _elsewhere("pack", job))
 
 
 def unpack_now(job: UnpackJob) -> JobResult:

@@ -13,7 +13,6 @@ the machine went down is removed at the next start and unpacked again from its b
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
 import re
@@ -23,10 +22,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from stackctl.adapters.storage.bridge import to_the_end
 from stackctl.adapters.storage.content import BlobStore
+from stackctl.adapters.storage.diff import compare
+from stackctl.adapters.storage.furnish import furnish
 from stackctl.adapters.storage.layers import JobResult, PackJob, UnpackJob, pack, unpack
-from stackctl.adapters.storage.treewriter import OPAQUE_XATTR
-from stackctl.contracts.storage import Change, PackedLayer
+from stackctl.contracts.storage import Change, Furnishing, PackedLayer
 from stackctl.errors import HostError, InvalidInputError, NotFoundError
 from stackctl.host.files import atomic_write, directory_fd, remove_tree, sync_filesystem, tree_usage
 from stackctl.host.mounts import Overlay, bind, is_mount_point, overlay, unmount
@@ -36,7 +37,6 @@ from stackctl.values import from_json, to_json
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FLUSH_AFTER = 2.0
-_MODIFIED, _ADDED, _DELETED = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +93,10 @@ class OverlayStore:
             *(path for path in self._layers_root.iterdir() if path.name not in named),
             *(path for path in self._temporary.iterdir() if path.name != "empty"),
         ):
-            await asyncio.to_thread(remove_tree, left)
+            await to_the_end(remove_tree, left)
         for view in list(self._views.iterdir()):
-            await asyncio.to_thread(unmount, view)
-            await asyncio.to_thread(view.rmdir)
+            await to_the_end(unmount, view)
+            await to_the_end(view.rmdir)
 
     async def close(self) -> None:
         """Finish flushing; mounts stay."""
@@ -118,7 +118,7 @@ class OverlayStore:
             if chain_id in self._known:
                 return self._known[chain_id].size
             async with self._slots:
-                temporary = await asyncio.to_thread(self._new_directory)
+                temporary = await to_the_end(self._new_directory)
                 try:
                     job = UnpackJob(blob=str(blob), target=str(temporary / "fs"), diff_id=diff_id)
                     result = await unpack(job)
@@ -126,7 +126,7 @@ class OverlayStore:
                         temporary, chain_id, diff_id or result.digest, result.size
                     )
                 finally:
-                    await asyncio.to_thread(remove_tree, temporary)
+                    await to_the_end(remove_tree, temporary)
 
     async def size(self, chain_id: str) -> int:
         return self._layer(chain_id).size
@@ -142,7 +142,7 @@ class OverlayStore:
             trash = self._temporary / os.urandom(8).hex()
             with contextlib.suppress(FileNotFoundError):
                 (self._layers_root / _hex(chain_id)).rename(trash)
-                await asyncio.to_thread(remove_tree, trash)
+                await to_the_end(remove_tree, trash)
 
     async def layers(self) -> Sequence[str]:
         return tuple(self._known)
@@ -156,29 +156,29 @@ class OverlayStore:
         async with self._lock(key):
             if (home / "snapshot.json").exists():
                 return
-            await asyncio.to_thread(
+            await to_the_end(
                 self._make_snapshot, home, _Snapshot(layers=tuple(layers), volatile=volatile)
             )
 
     async def mount(self, key: str) -> Path:
         home = self._home(key)
         async with self._lock(key):
-            return await asyncio.to_thread(self._mount, key, home)
+            return await to_the_end(self._mount, key, home)
 
     async def unmount(self, key: str) -> None:
         home = self._home(key)
         async with self._lock(key):
-            await asyncio.to_thread(unmount, home / "merged")
+            await to_the_end(unmount, home / "merged")
 
     async def discard(self, key: str) -> None:
         home = self._home(key)
         async with self._lock(key):
             if not home.exists():
                 return
-            await asyncio.to_thread(unmount, home / "merged")
+            await to_the_end(unmount, home / "merged")
             trash = self._temporary / os.urandom(8).hex()
             home.rename(trash)
-            await asyncio.to_thread(remove_tree, trash)
+            await to_the_end(remove_tree, trash)
 
     async def snapshots(self) -> Sequence[str]:
         return sorted(path.name for path in self._snapshots_root.iterdir())
@@ -212,11 +212,11 @@ class OverlayStore:
     async def changes(self, key: str) -> Sequence[Change]:
         snapshot = self._snapshot(key)
         lowers = [str(self._files(chain_id)) for chain_id in reversed(snapshot.layers)]
-        return await asyncio.to_thread(_changes, str(self._home(key) / "upper"), lowers)
+        return await to_the_end(compare, str(self._home(key) / "upper"), lowers)
 
     async def usage(self, key: str) -> int:
         self._snapshot(key)
-        return await asyncio.to_thread(tree_usage, self._home(key) / "upper")
+        return await to_the_end(tree_usage, self._home(key) / "upper")
 
     @contextlib.asynccontextmanager
     async def view(self, layers: Sequence[str]) -> AsyncIterator[Path]:
@@ -225,9 +225,23 @@ class OverlayStore:
         target.mkdir(mode=0o700)
         try:
             if len(lowers.lowers) == 1:
-                await asyncio.to_thread(bind, lowers.lowers[0], target, read_only=True)
+                await to_the_end(bind, lowers.lowers[0], target, read_only=True)
             else:
-                await asyncio.to_thread(overlay, target, lowers)
+                await to_the_end(overlay, target, lowers)
+            yield target
+        finally:
+            await to_the_end(unmount, target)
+            with contextlib.suppress(OSError):
+                target.rmdir()
+
+    @contextlib.asynccontextmanager
+    async def furnished(self, key: str, items: Sequence[Furnishing]) -> AsyncIterator[Path]:
+        root = await self.mount(key)
+        target = self._views / os.urandom(8).hex()
+        target.mkdir(mode=0o700)
+        try:
+            await asyncio.to_thread(bind, root, target, recursive=False)
+            await asyncio.to_thread(furnish, target, items)
             yield target
         finally:
             await asyncio.to_thread(unmount, target)
@@ -293,7 +307,7 @@ class OverlayStore:
             temporary.rename(home)
             (self._links / layer.link).symlink_to(f"../{home.name}/fs")
 
-        await asyncio.to_thread(work)
+        await to_the_end(work)
         self._known[chain_id] = layer
         if self._flush is None or self._flush.done():
             self._flush = asyncio.create_task(self._flush_later(), name="flush layers")
@@ -304,15 +318,15 @@ class OverlayStore:
         async with self._lock(chain_id):
             if chain_id in self._known:
                 return self._known[chain_id].size
-            await asyncio.to_thread(unmount, home / "merged")
-            temporary = await asyncio.to_thread(self._new_directory)
+            await to_the_end(unmount, home / "merged")
+            temporary = await to_the_end(self._new_directory)
             try:
                 (temporary / "fs").rmdir()
                 (home / "upper").rename(temporary / "fs")
-                size = await asyncio.to_thread(tree_usage, temporary / "fs")
+                size = await to_the_end(tree_usage, temporary / "fs")
                 return await self._publish(temporary, chain_id, packed.digest, size)
             finally:
-                await asyncio.to_thread(remove_tree, temporary)
+                await to_the_end(remove_tree, temporary)
 
     async def _flush_later(self) -> None:
         await asyncio.sleep(_FLUSH_AFTER)
@@ -327,8 +341,9 @@ class OverlayStore:
             with directory_fd(self._layers_root) as fd:
                 sync_filesystem(fd)
 
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(work)
+        # What is not marked is only unpacked once more after the next crash.
+        with contextlib.suppress(OSError, HostError):
+            await to_the_end(work)
             for layer in waiting:
                 if self._known.get(layer.chain_id) is layer:
                     flushed = replace(layer, boot_id="")
@@ -373,84 +388,6 @@ class OverlayStore:
             links=self._links,
             short_names=[self._layer(chain_id).link for chain_id in ordered],
         )
-
-
-def _changes(upper: str, lowers: Sequence[str]) -> list[Change]:
-    found: list[Change] = []
-    _compare(upper, list(lowers), "", found)
-    return sorted(found, key=lambda change: change.path)
-
-
-def _compare(upper: str, lowers: list[str], prefix: str, found: list[Change]) -> None:
-    names = set()
-    with os.scandir(upper) as scan:
-        for entry in scan:
-            names.add(entry.name)
-            path = f"{prefix}/{entry.name}"
-            info = entry.stat(follow_symlinks=False)
-            below, visible = _below(lowers, entry.name)
-            if _is_whiteout(info):
-                found.append(Change(path=path, kind=_DELETED))
-            elif not stat.S_ISDIR(info.st_mode):
-                found.append(Change(path=path, kind=_ADDED if below is None else _MODIFIED))
-            else:
-                before = len(found)
-                _compare(entry.path, visible, path, found)
-                if below is None:
-                    found.append(Change(path=path, kind=_ADDED))
-                elif len(found) > before or not _alike(info, below):
-                    # A directory is there for the sake of what is in it, or because it was itself changed.
-                    found.append(Change(path=path, kind=_MODIFIED))
-    if lowers and _is_opaque(upper):
-        hidden = {path.name for lower in lowers for path in Path(lower).iterdir()} - names
-        found.extend(
-            Change(path=f"{prefix}/{name}", kind=_DELETED)
-            for name in hidden
-            if _below(lowers, name)[0] is not None
-        )
-
-
-def _below(lowers: Sequence[str], name: str) -> tuple[os.stat_result | None, list[str]]:
-    """Return what the layers show under a name, and the directories that are merged there."""
-    first: os.stat_result | None = None
-    merged: list[str] = []
-    for lower in lowers:
-        path = f"{lower}/{name}"
-        try:
-            info = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if _is_whiteout(info):
-            break
-        first = first or info
-        if not stat.S_ISDIR(info.st_mode):
-            break
-        merged.append(path)
-        if _is_opaque(path):
-            break
-    return first, merged if first and stat.S_ISDIR(first.st_mode) else []
-
-
-def _is_whiteout(info: os.stat_result) -> bool:
-    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
-
-
-def _is_opaque(path: str) -> bool:
-    try:
-        return os.getxattr(path, OPAQUE_XATTR, follow_symlinks=False) == b"y"
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EPERM):
-            return False
-        raise
-
-
-def _alike(upper: os.stat_result, lower: os.stat_result) -> bool:
-    return (upper.st_mode, upper.st_uid, upper.st_gid, int(upper.st_mtime)) == (
-        lower.st_mode,
-        lower.st_uid,
-        lower.st_gid,
-        int(lower.st_mtime),
-    )
 
 
 def _chain(parent: Sequence[str], diff_id: str) -> str:

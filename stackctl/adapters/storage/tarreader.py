@@ -411,7 +411,9 @@ def _number(raw: bytes) -> int:
     if raw[0] & 0x80:
         value = int.from_bytes(bytes([raw[0] & 0x7F]) + raw[1:], "big")
         return value - (1 << (8 * len(raw) - 1)) if raw[0] & 0x40 else value
-    text = raw.split(b"\0", 1)[0].strip()
+    text = raw.split(b"\0", 1)[0].strip() if raw[-1] else raw[:-1]
+    if not text.isdigit():
+        text = raw.split(b"\0", 1)[0].strip()
     if not text:
         return 0
     try:
@@ -464,7 +466,10 @@ def _records(data: bytes) -> dict[bytes, bytes]:
 
 
 def _check_sum(header: bytes) -> None:
-    stored = _number(header[148:156])
+    try:
+        stored = _number(header[148:156])
+    except InvalidInputError as error:
+        raise InvalidInputError(f"this is not a tar: {error.message}") from error
     total = sum(header) - sum(header[148:156]) + 8 * 32
     if stored != total:
         signed = total - 256 * sum(byte > 127 for byte in header[:148] + header[156:])

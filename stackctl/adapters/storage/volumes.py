@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from stackctl.adapters.storage.bridge import to_the_end
 from stackctl.adapters.storage.roottree import unpack_stream
 from stackctl.adapters.storage.tarwriter import TreePacker, end
 from stackctl.adapters.storage.treewriter import TreeWriter
 from stackctl.errors import HostError, InvalidInputError
 from stackctl.host.files import directory_fd, remove_tree, tree_usage
-from stackctl.host.mounts import bind, is_mount_point, mount, unmount
+from stackctl.host.mounts import bind, is_mounted, mount, unmount
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _OPTIONS = frozenset({"type", "o", "device", "size"})
@@ -39,20 +40,19 @@ class DirectoryVolumes:
         home = self._home(name)
         check_options(options)
         async with self._lock(name):
-            return await asyncio.to_thread(_create, home, dict(options))
+            return await to_the_end(_create, home, dict(options))
 
     async def copy_up(self, mountpoint: Path, source: Path) -> None:
         async with self._lock(str(mountpoint)):
-            await asyncio.to_thread(_copy_up, mountpoint, source)
+            await to_the_end(_copy_up, mountpoint, source)
 
     async def remove(self, name: str) -> None:
         home = self._home(name)
         async with self._lock(name):
-            await asyncio.to_thread(unmount, home / "_data")
-            await asyncio.to_thread(remove_tree, home)
+            await to_the_end(_remove, home)
 
     async def usage(self, name: str) -> int:
-        return await asyncio.to_thread(tree_usage, self._home(name) / "_data")
+        return await to_the_end(tree_usage, self._home(name) / "_data")
 
     def _home(self, name: str) -> Path:
         if not _NAME.fullmatch(name) or len(name) > 255:
@@ -91,9 +91,16 @@ def _create(home: Path, options: dict[str, str]) -> Path:
             data.chmod(0o755)
     except OSError as error:
         raise HostError(f"cannot make {data}: {error.strerror}", errno=error.errno or 0) from error
-    if options and not is_mount_point(data):
+    if options and not is_mounted(data):
         _mount(data, options)
     return data
+
+
+def _remove(home: Path) -> None:
+    # Nothing is removed while anything is mounted: what is there may be a directory of the host.
+    while is_mounted(home / "_data"):
+        unmount(home / "_data")
+    remove_tree(home)
 
 
 def _mount(target: Path, options: dict[str, str]) -> None:

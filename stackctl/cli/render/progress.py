@@ -47,7 +47,7 @@ class Progress:
 
     def tell(self, event: ProgressEvent) -> None:
         """Take one event; called from any thread."""
-        if self._mode == "quiet" and event.step not in (Step.WARNING,):
+        if self._mode == "quiet" and event.step is not Step.WARNING:
             return
         with self._lock:
             if self._mode == "json":

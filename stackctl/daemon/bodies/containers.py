@@ -14,6 +14,7 @@ from stackctl.contracts.container import (
     Status,
 )
 from stackctl.daemon.bodies import limits, mounts, ports
+from stackctl.engine.security import MASKED_PATHS, READONLY_PATHS
 from stackctl.values import Json, JsonObject
 
 LIVE = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
@@ -216,23 +217,6 @@ def host_config(spec: ContainerSpec) -> JsonObject:
     body.update(limits.body(spec))
     _add_optional(body, spec)
     return body
-
-
-MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
 def _paths(asked: tuple[str, ...] | None, privileged: bool, default: tuple[str, ...]) -> Json:

@@ -42,12 +42,8 @@ def bar(current: int, total: int) -> str:
     if total <= 0:
         return human_size(current)
     done = min(current, total) * _WIDTH // total
-    filled = (
-        "=" * (done - 1) + ">"
-        if 0 < done < _WIDTH
-        else "=" * done + (">" if done == _WIDTH else "")
-    )
-    return f"[{filled.ljust(_WIDTH)}] {human_size(current):>8}/{human_size(total)}"
+    filled = f"{'=' * done}>{' ' * (_WIDTH - done)}"
+    return f"[{filled}] {human_size(current):>8}/{human_size(total)}"
 
 
 def human_size(size: float) -> str:

@@ -8,6 +8,7 @@ from stackctl.api import times
 from stackctl.api.pathstat import STAT_HEADER, encode_stat
 from stackctl.contracts.storage import PathStat
 from stackctl.daemon.call import TAR_TYPE, Call
+from stackctl.contracts.container import Status
 from stackctl.errors import InvalidInputError, NotFoundError
 
 
@@ -61,7 +62,9 @@ async def put(call: Call) -> web.StreamResponse:
     path = _path(call)
     containers = call.engine.containers
     record = containers.resolve(call.args["id"])
-    if record.spec.read_only_rootfs and not _on_writable_mount(call, path):
+    # Before its first start nobody runs on the root: configs and secrets with content come this way.
+    untouched = record.status is Status.CREATED and not record.started_at
+    if record.spec.read_only_rootfs and not untouched and not _on_writable_mount(call, path):
         raise InvalidInputError("container rootfs is marked read-only")
     async with containers.root(record.id) as root:
         try:

@@ -74,7 +74,7 @@ def _lines(output: "BuildOutput", *, quiet: bool) -> list[JsonObject]:
 
 
 def _request(call: Call) -> "BuildRequest":
-    from stackctl.builder.build import BuildRequest
+    from stackctl.builder.request import BuildRequest
 
     if call.text("version") == "2":
         raise UnsupportedError(

@@ -8,7 +8,6 @@ from aiohttp import web
 from stackctl.api import times
 from stackctl.api.codec import encode_object
 from stackctl.api.filters import Filters, flag
-from stackctl.contracts.container import Status
 from stackctl.daemon.bodies import images as bodies
 from stackctl.daemon.bodies import progress
 from stackctl.daemon.call import JSON_TYPE, TAR_TYPE, Call
@@ -196,24 +195,15 @@ async def commit(call: Call) -> web.StreamResponse:
     if not container:
         raise InvalidInputError("invalid container: no container named")
     record = call.engine.containers.resolve(container)
-    reference = _target(call.text("repo"), call.text("tag"))
-    config = bodies.commit_config(body, record)
-    running = call.engine.running
-    paused = record.status is Status.RUNNING and call.flag("pause", default=True)
-    if paused:
-        await running.pause(record.id)
-    try:
-        image_id = await call.engine.images.commit(
-            record,
-            reference=reference,
-            message=call.text("comment"),
-            author=call.text("author"),
-            changes=tuple(_changes(call)),
-            config=config,
-        )
-    finally:
-        if paused:
-            await running.unpause(record.id)
+    image_id = await call.engine.containers.commit(
+        record.id,
+        reference=_target(call.text("repo"), call.text("tag")),
+        message=call.text("comment"),
+        author=call.text("author"),
+        changes=tuple(_changes(call)),
+        config=bodies.commit_config(body, record),
+        pause=call.flag("pause", default=True),
+    )
     return call.json({"Id": image_id}, status=201)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 from aiohttp import web
 
@@ -81,7 +82,7 @@ async def wait(call: Call) -> web.StreamResponse:
         raise InvalidInputError(f'invalid condition: "{condition[:80]}"')
     record = call.engine.containers.resolve(call.args["id"])
     waiter = call.engine.running.watch(record.id, condition)
-    leaving: asyncio.Future[None] | None = None
+    leaving: asyncio.Task[None] | None = None
     try:
         response = await call.stream(JSON_TYPE)
         transport = call.request.transport
@@ -89,8 +90,9 @@ async def wait(call: Call) -> web.StreamResponse:
             return response
         sock = transport.get_extra_info("socket").dup()
         try:
-            leaving = asyncio.ensure_future(Connection(sock, b"").gone())
-            await asyncio.wait({waiter, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            leaving = asyncio.create_task(Connection(sock, b"").gone())
+            pending: set[asyncio.Future[Any]] = {waiter, leaving}
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if leaving is not None:
                 leaving.cancel()

@@ -60,7 +60,7 @@ def container_body(
         "HostConfig": host_config(stack, service, action, container_of=container_of),
         "NetworkingConfig": {"EndpointsConfig": endpoints(stack, service, action, one_network)},
     }
-    exposed = {port: {} for port in _exposed(service)}
+    exposed: JsonObject = {port: {} for port in _exposed(service)}
     optional: dict[str, Json] = {
         "Cmd": None if service.command is None else list(service.command),
         "Entrypoint": None if service.entrypoint is None else list(service.entrypoint),
@@ -72,7 +72,7 @@ def container_body(
         "StopTimeout": None
         if service.stop_grace_period is None
         else round(service.stop_grace_period),
-        "ExposedPorts": dict(exposed) or None,
+        "ExposedPorts": exposed or None,
         "Healthcheck": _healthcheck(service),
         "MacAddress": service.mac_address or None,
         "Volumes": {entry.target: {} for entry in service.volumes if _anonymous(entry, action)}
@@ -251,14 +251,16 @@ def network_body(stack: Stack, network: Network) -> JsonObject:
         "Options": dict(network.ipam.options),
         "Config": [
             {
-                name: value
-                for name, value in (
-                    ("Subnet", pool.subnet),
-                    ("Gateway", pool.gateway),
-                    ("IPRange", pool.ip_range),
-                    ("AuxiliaryAddresses", dict(pool.aux_addresses)),
-                )
-                if value
+                **{
+                    name: value
+                    for name, value in (
+                        ("Subnet", pool.subnet),
+                        ("Gateway", pool.gateway),
+                        ("IPRange", pool.ip_range),
+                    )
+                    if value
+                },
+                **({"AuxiliaryAddresses": dict(pool.aux_addresses)} if pool.aux_addresses else {}),
             }
             for pool in network.ipam.config
         ],
@@ -322,11 +324,6 @@ def files_of(stack: Stack, service: Service) -> Iterable[tuple[str, FileReferenc
             item = objects.get(reference.source)
             if item is not None:
                 yield kind, reference, item
-
-
-def is_bound(reference: FileReference, item: FileObject) -> bool:
-    """Tell whether a config or secret is bind-mounted: a file whose owner and mode stay as they are."""
-    return bool(item.file)
 
 
 def _anonymous(entry: Mount, action: CreateContainer) -> bool:
@@ -426,14 +423,17 @@ def _mounts(stack: Stack, service: Service, action: CreateContainer) -> list[Jso
     inherited = dict(action.inherited)
     found: list[Json] = []
     for entry in service.volumes:
-        if isinstance(entry, VolumeMount) and not entry.source:
-            if entry.target in inherited or _anonymous(entry, action):
-                continue
+        if (
+            isinstance(entry, VolumeMount)
+            and not entry.source
+            and (entry.target in inherited or _anonymous(entry, action))
+        ):
+            continue  # taken over below, or among the anonymous Volumes of the body
         found.append(_mount(stack, entry))
     for target, volume in inherited.items():
         found.append({"Type": "volume", "Source": volume, "Target": target})
     for kind, reference, item in files_of(stack, service):
-        if is_bound(reference, item):
+        if item.file:
             found.append(
                 {
                     "Type": "bind",

@@ -9,7 +9,8 @@ from stackctl.orchestrator.planning.plan import BuildImage, PullImage
 
 def plan_images(work: Work) -> None:
     """Add the pulls and builds that the selected services need."""
-    for service in work.services():
+    # Those that build come first: others may use the image they make.
+    for service in sorted(work.services(), key=lambda item: item.build is None):
         if service.provider is not None:
             continue
         _plan_service_image(work, service)

@@ -10,7 +10,7 @@ from stackctl.errors import NotFoundError
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.destroy import order_of
 from stackctl.orchestrator.planning.draft import finish, stop_with_hooks
-from stackctl.orchestrator.planning.graph import COMPLETED, HEALTHY
+from stackctl.orchestrator.planning.graph import COMPLETED, HEALTHY, dependencies
 from stackctl.orchestrator.planning.observed import Observed, ObservedContainer
 from stackctl.orchestrator.planning.plan import (
     ContainerAction,
@@ -39,7 +39,7 @@ def start(
             started.setdefault(item.service, []).append(draft.add(action, "asked for"))
     for item in chosen:
         for key in started.get(item.service, []):
-            draft.follow(key, _after_dependencies(draft, chosen, item, started))
+            draft.follow(key, _after_dependencies(draft, desired, chosen, item, started))
     return finish(name, draft)
 
 
@@ -185,12 +185,17 @@ def _dependents_first(
 
 def _after_dependencies(
     draft: Draft,
+    desired: Stack | None,
     chosen: list[ObservedContainer],
     item: ObservedContainer,
     started: dict[str, list[str]],
 ) -> list[str]:
     found: list[str] = []
-    for target, condition in item.depends_on.items():
+    conditions = item.depends_on
+    if desired is not None and item.service in desired.services:
+        known = dependencies(desired.services[item.service])
+        conditions = {name: dependency.condition for name, dependency in known.items()}
+    for target, condition in conditions.items():
         keys = started.get(target, [])
         if not keys or target == item.service:
             continue
@@ -199,8 +204,8 @@ def _after_dependencies(
             wait = WaitContainers(
                 name=target, service=target, containers=names, condition=condition
             )
-            word = "healthy" if condition == HEALTHY else "completed"
-            found.append(draft.add(wait, "others depend on it", keys, detail=f"to be {word}"))
+            goal = "be healthy" if condition == HEALTHY else "complete"
+            found.append(draft.add(wait, "others depend on it", keys, detail=f"to {goal}"))
         else:
             found += keys
     return found

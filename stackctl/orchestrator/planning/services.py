@@ -370,8 +370,8 @@ def _wait(work: Work, name: str, condition: str, *, required: bool) -> str:
         condition=condition,
         required=required,
     )
-    word = "healthy" if condition == HEALTHY else "completed"
-    detail = f"to be {word}{'' if required else ' (optional)'}"
+    goal = "be healthy" if condition == HEALTHY else "complete"
+    detail = f"to {goal}{'' if required else ' (optional)'}"
     return work.draft.add(action, "others depend on it", work.starts[name], detail=detail)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackctl.adapters.runtime import logfile
+from stackctl.errors import ConflictError
 
 SECOND = 1_700_000_000
 
@@ -126,3 +127,11 @@ async def test_following_ends_with_the_last_line_and_sees_growth_and_rotation(
     ended.set()
     await task
     assert found == [b"0\n", b"1\n", b"2\n", b"3\n", b"4\n"]
+
+
+async def test_a_log_that_is_not_there_is_not_rotated(tmp_path: Path) -> None:
+    async def reopen() -> None:
+        raise AssertionError("nothing to reopen")
+
+    with pytest.raises(ConflictError, match="no log"):
+        await logfile.rotate(tmp_path / "none", reopen=reopen)

@@ -152,7 +152,9 @@ COMPONENT = st.sampled_from(["a", "b", "..", ".", "", "outside", ".wh.a", ".wh..
 ANY_PATH = st.lists(COMPONENT, min_size=1, max_size=5).map("/".join)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=120, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=120, deadline=None
+)
 @given(
     st.lists(
         st.tuples(

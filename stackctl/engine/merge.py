@@ -1,0 +1,163 @@
+"""What a container runs: its own request over its image's configuration, as Docker merges them; pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from stackctl.contracts.container import ContainerSpec, Healthcheck
+from stackctl.contracts.state import ImageConfig
+from stackctl.errors import InvalidInputError
+
+# Docker's drivers that conmon's log can stand in for.
+LOG_DRIVERS = ("", "json-file", "local", "none", "journald", "k8s-file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """The merged configuration; the fields are those of the record."""
+
+    path: str
+    args: tuple[str, ...]
+    entrypoint: tuple[str, ...] | None
+    cmd: tuple[str, ...] | None
+    env: tuple[str, ...]
+    working_dir: str
+    user: str
+    labels: Mapping[str, str]
+    exposed_ports: tuple[str, ...]
+    stop_signal: str
+    healthcheck: Healthcheck | None
+
+
+def merge(spec: ContainerSpec, image: ImageConfig) -> Merged:
+    """Return what the container runs; raises InvalidInputError when there is no command."""
+    entrypoint, cmd = _program(spec, image)
+    words = (*(item for item in entrypoint or () if entrypoint != ("",)), *(cmd or ()))
+    if not words:
+        raise InvalidInputError("no command specified")
+    bound = (f"{port.container_port}/{port.protocol}" for port in spec.port_bindings)
+    ports = {*map(full_port, spec.exposed_ports), *map(full_port, image.exposed_ports), *bound}
+    return Merged(
+        path=words[0],
+        args=tuple(words[1:]),
+        entrypoint=entrypoint,
+        cmd=cmd,
+        env=merge_env(image.env, spec.env),
+        working_dir=spec.working_dir or image.working_dir,
+        user=spec.user or image.user,
+        labels={**image.labels, **spec.labels},
+        exposed_ports=tuple(sorted(ports)),
+        stop_signal=spec.stop_signal or image.stop_signal,
+        healthcheck=merge_healthcheck(spec.healthcheck, image.healthcheck),
+    )
+
+
+def _program(
+    spec: ContainerSpec, image: ImageConfig
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    entrypoint, cmd = spec.entrypoint, spec.cmd
+    # An entrypoint of one's own drops the image's command with the image's entrypoint.
+    if not entrypoint:
+        cmd = cmd or image.cmd
+        if entrypoint is None:
+            entrypoint = image.entrypoint
+    return entrypoint, cmd
+
+
+def merge_env(lower: Iterable[str], upper: Iterable[str]) -> tuple[str, ...]:
+    """Return both, the upper's values in the lower's places; an entry without "=" unsets."""
+    values: dict[str, str | None] = {}
+    for item in (*lower, *upper):
+        name, equals, value = item.partition("=")
+        values[name] = value if equals else None
+    return tuple(f"{name}={value}" for name, value in values.items() if value is not None)
+
+
+def merge_healthcheck(own: Healthcheck | None, image: Healthcheck | None) -> Healthcheck | None:
+    """Return the check; what the container's leaves open comes from the image's."""
+    if own is None:
+        return image
+    if image is None or own.test[:1] == ("NONE",):
+        return own
+    return replace(
+        own,
+        test=own.test or image.test,
+        interval=own.interval or image.interval,
+        timeout=own.timeout or image.timeout,
+        start_period=own.start_period or image.start_period,
+        start_interval=own.start_interval or image.start_interval,
+        retries=own.retries or image.retries,
+    )
+
+
+def full_port(port: str) -> str:
+    """Return "80/tcp" for "80" and "80/TCP"."""
+    number, _, protocol = port.partition("/")
+    return f"{number}/{(protocol or 'tcp').lower()}"
+
+
+def port_numbers(port: str) -> Sequence[int]:
+    """Return the numbers of "80" or "8000-8010"; raises InvalidInputError."""
+    first, dash, last = port.partition("-")
+    try:
+        low = int(first)
+        high = int(last) if dash else low
+    except ValueError as error:
+        raise InvalidInputError(f"invalid port specification: {port!r}") from error
+    if not 0 < low <= high <= 65535:
+        raise InvalidInputError(f"invalid port specification: {port!r}")
+    return range(low, high + 1)
+
+
+def check(spec: ContainerSpec) -> None:
+    """Raise InvalidInputError for what Docker refuses at create, whatever the image."""
+    if spec.log_config.type not in LOG_DRIVERS:
+        raise InvalidInputError(
+            f"logger: no log driver named '{spec.log_config.type}' is registered",
+            hint=f"Drivers: {', '.join(name for name in LOG_DRIVERS if name)}.",
+        )
+    mode = spec.network_mode
+    if mode.startswith("container:"):
+        _check_shared_network(spec)
+    if mode == "host" and spec.links:
+        raise InvalidInputError(
+            "conflicting options: host type networking can't be used with links"
+        )
+    if spec.working_dir and not spec.working_dir.startswith("/"):
+        raise InvalidInputError(
+            f"the working directory '{spec.working_dir}' is invalid, it needs to be an absolute path"
+        )
+    if spec.memory and spec.memory < 6 * 1024 * 1024:
+        raise InvalidInputError("Minimum memory limit allowed is 6MB")
+    if spec.memory and 0 < spec.memory_swap < spec.memory:
+        raise InvalidInputError(
+            "Minimum memoryswap limit should be larger than memory limit, see usage"
+        )
+    if spec.memory_swap > 0 and not spec.memory:
+        raise InvalidInputError(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
+    if spec.nano_cpus and (spec.cpu_period or spec.cpu_quota):
+        raise InvalidInputError("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+    if not -1000 <= spec.oom_score_adj <= 1000:
+        raise InvalidInputError(
+            f"Invalid value {spec.oom_score_adj}, range for oom score adj is [-1000, 1000]"
+        )
+    for port in spec.exposed_ports:
+        port_numbers(full_port(port).partition("/")[0])
+
+
+def _check_shared_network(spec: ContainerSpec) -> None:
+    refused = (
+        (bool(spec.hostname), "hostname and the network mode"),
+        (bool(spec.links), ("container type network can't be used with links. This would result in "
+         "undefined behavior")),
+        (bool(spec.dns), "dns and the network mode"),
+        (bool(spec.extra_hosts), "custom host-to-IP mapping and the network mode"),
+        (bool(spec.mac_address), "mac-address and the network mode"),
+        (bool(spec.port_bindings), "port publishing and the container type network mode"),
+        (spec.publish_all_ports, "port publishing and the container type network mode"),
+        (bool(spec.exposed_ports), "port exposing and the container type network mode"),
+    )  # fmt: skip
+    for wrong, what in refused:
+        if wrong:
+            raise InvalidInputError(f"conflicting options: {what}")

@@ -1,0 +1,482 @@
+"""Networks and who is in them: making, removing, reserving addresses."""
+
+import asyncio
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from stackctl.contracts.container import ContainerRecord, Endpoint, EndpointRequest
+from stackctl.contracts.state import NetworkRecord, Subnet
+from stackctl.engine import addresses, lifecycle
+from stackctl.engine.book import Book
+from stackctl.engine.events import Events
+from stackctl.engine.filters import labels_match, until_of
+from stackctl.engine.names import new_id, short_id
+from stackctl.engine.requests import Filters, NetworkRequest
+from stackctl.engine.sandbox import Sandboxes, is_user_defined
+from stackctl.engine.world import World
+from stackctl.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    UnsupportedError,
+)
+
+PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
+BRIDGE_NAME = "com.docker.network.bridge.name"
+_LONGEST_INTERFACE = 15
+_NO_KERNEL = frozenset({"host", "null"})
+
+
+class Networks:
+    """The network service."""
+
+    def __init__(self, world: World, book: Book, events: Events, sandboxes: Sandboxes) -> None:
+        self.world = world
+        self.book = book
+        self.events = events
+        self._sandboxes = sandboxes
+        self._taken: dict[str, set[str]] = {}
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Take up what the records say and make the predefined networks on the first start."""
+        for container in self.book.containers():
+            for endpoint in container.endpoints.values():
+                self._take(endpoint)
+        for name, driver in PREDEFINED.items():
+            if self.book.find_network(name) is None:
+                await self._make_predefined(name, driver)
+
+    async def _make_predefined(self, name: str, driver: str) -> None:
+        network_id = new_id()
+        subnets: tuple[Subnet, ...] = ()
+        bridge = ""
+        if driver == "bridge":
+            text = addresses.pick_subnet(self.world.host.address_pool, await self._used_subnets())
+            subnets = (addresses.complete(Subnet(subnet=text)),)
+            bridge = f"{self.world.host.bridge_prefix}0"
+        self.book.save_network(
+            NetworkRecord(
+                id=network_id,
+                name=name,
+                created=self.world.clock.now(),
+                driver=driver,
+                subnets=subnets,
+                bridge=bridge,
+            )
+        )
+
+    # Finding
+
+    def resolve(self, ref: str) -> NetworkRecord:
+        """Return the network of an ID, a name or a unique prefix of an ID; raises NotFoundError."""
+        return self.book.network(_plain(ref))
+
+    def all(self) -> Sequence[NetworkRecord]:
+        return self.book.networks()
+
+    def members(self, network_id: str) -> Sequence[tuple[ContainerRecord, Endpoint]]:
+        """Return the running containers in the network, each with its endpoint there."""
+        return [
+            (container, endpoint)
+            for container in self.book.containers()
+            if container.status in lifecycle.LIVE
+            for endpoint in container.endpoints.values()
+            if endpoint.network_id == network_id
+        ]
+
+    # Making and removing
+
+    async def create(self, request: NetworkRequest) -> tuple[NetworkRecord, str]:
+        """Make a network; return it and a warning ("" for none).
+
+        Raises ConflictError for a name that is taken, ForbiddenError for predefined names and overlapping subnets,
+        InvalidInputError, NotFoundError for an unknown driver, UnsupportedError for one that is refused.
+        """
+        _check(request)
+        async with self._lock:
+            if any(record.name == request.name for record in self.all()):
+                raise ConflictError(f"network with name {request.name} already exists")
+            network_id = new_id()
+            subnets = await self._choose_subnets(request, network_id)
+            record = NetworkRecord(
+                id=network_id,
+                name=request.name,
+                created=self.world.clock.now(),
+                driver=request.driver or "bridge",
+                internal=request.internal,
+                attachable=request.attachable,
+                enable_ipv4=request.enable_ipv4,
+                enable_ipv6=any(addresses.is_ipv6(item.subnet) for item in subnets),
+                subnets=subnets,
+                ipam_driver=request.ipam_driver or "default",
+                ipam_options=dict(request.ipam_options),
+                requested_subnets=request.subnets,
+                options=dict(request.options),
+                labels=dict(request.labels),
+                bridge=self._bridge_name(request, network_id),
+            )
+            self.book.save_network(record)
+            try:
+                await self._sandboxes.ready(record)
+            except BaseException:
+                await self._sandboxes.forget_network(record)
+                self.book.forget_network(record)
+                raise
+        self._event("create", record)
+        return record, ""
+
+    async def _choose_subnets(self, request: NetworkRequest, seed: str) -> tuple[Subnet, ...]:
+        used = await self._used_subnets()
+        ours = self._own_subnets()
+        chosen: list[Subnet] = []
+        for item in request.subnets:
+            if not item.subnet:
+                continue
+            addresses.check_free(item.subnet, [*ours, *(other.subnet for other in chosen)])
+            chosen.append(addresses.complete(item))
+        versions = {addresses.is_ipv6(item.subnet) for item in chosen}
+        if request.enable_ipv4 and False not in versions:
+            text = addresses.pick_subnet(
+                self.world.host.address_pool, [*used, *(item.subnet for item in chosen)]
+            )
+            chosen.insert(0, addresses.complete(Subnet(subnet=text)))
+        if request.enable_ipv6 and True not in versions:
+            text = addresses.pick_ipv6_subnet(seed, used)
+            chosen.append(addresses.complete(Subnet(subnet=text)))
+        return tuple(chosen)
+
+    def _own_subnets(self) -> list[str]:
+        return [subnet.subnet for record in self.all() for subnet in record.subnets]
+
+    async def _used_subnets(self) -> list[str]:
+        return [*self._own_subnets(), *await self.world.network.host_subnets()]
+
+    def _bridge_name(self, request: NetworkRequest, network_id: str) -> str:
+        wanted = request.options.get(BRIDGE_NAME, "")
+        if wanted:
+            if len(wanted) > _LONGEST_INTERFACE or "/" in wanted:
+                raise InvalidInputError(f"invalid bridge name: {wanted!r}")
+            if any(record.bridge == wanted for record in self.all()):
+                raise ForbiddenError(f"networks have same bridge name: {wanted}")
+            return wanted
+        prefix = self.world.host.bridge_prefix
+        return f"{prefix}{network_id[: min(8, _LONGEST_INTERFACE - len(prefix))]}"
+
+    async def remove(self, ref: str) -> None:
+        """Remove a network; raises NotFoundError, ForbiddenError while containers are in it or when predefined."""
+        async with self._lock:
+            record = self.resolve(ref)
+            if record.name in PREDEFINED:
+                raise ForbiddenError(
+                    f"{record.name} is a pre-defined network and cannot be removed"
+                )
+            users = self.members(record.id)
+            if users:
+                who = ", ".join(
+                    f'name:"{container.name}" id:"{short_id(endpoint.endpoint_id)}"'
+                    for container, endpoint in users
+                )
+                raise ForbiddenError(
+                    f"error while removing network: network {record.name} has active endpoints ({who})"
+                )
+            await self._sandboxes.forget_network(record)
+            self.book.forget_network(record)
+            self._taken.pop(record.id, None)
+        self._event("destroy", record)
+
+    async def prune(self, filters: Filters) -> Sequence[str]:
+        """Remove networks that no container is in; return their names."""
+        until = until_of(filters, self.world.clock.now())
+        used = {
+            endpoint.network_id
+            for container in self.book.containers()
+            for endpoint in container.endpoints.values()
+        }
+        removed: list[str] = []
+        for record in self.all():
+            if record.name in PREDEFINED or record.id in used:
+                continue
+            if not labels_match(filters, record.labels) or (until and record.created > until):
+                continue
+            try:
+                await self.remove(record.id)
+            except (ForbiddenError, NotFoundError):
+                continue  # taken, or gone, in the meantime
+            removed.append(record.name)
+        self.events.publish("network", "prune", "", {"reclaimed": "0"})
+        return removed
+
+    # Endpoints
+
+    def plan(self, record: ContainerRecord) -> dict[str, Endpoint]:
+        """Reserve the endpoints a new container asks for; the caller releases them when the create fails.
+
+        Raises NotFoundError for a missing network, InvalidInputError, ForbiddenError for addresses.
+        """
+        spec = record.spec
+        mode = network_mode(spec.network_mode)
+        if spec.network_disabled or mode.startswith("container:"):
+            return {}
+        requests = {_plain(item.network) or mode: item for item in spec.endpoints}
+        if not requests:
+            requests = {mode: EndpointRequest(network=mode)}
+        made: dict[str, Endpoint] = {}
+        try:
+            for position, (name, request) in enumerate(_ordered(requests, mode)):
+                network = self.book.find_network(name)
+                if network is None:
+                    # The container's own network may appear later; Docker, too, looks at start.
+                    raise NotFoundError(f"network {name} not found")
+                wanted = request
+                if position == 0 and spec.mac_address and not request.mac_address:
+                    wanted = replace(request, mac_address=spec.mac_address)
+                if position == 0 and spec.links and is_user_defined(network):
+                    wanted = replace(wanted, links=(*wanted.links, *spec.links))
+                made[network.name] = self.reserve(record, network, wanted)
+        except BaseException:
+            self.release(made.values())
+            raise
+        return made
+
+    def reserve(
+        self, container: ContainerRecord, network: NetworkRecord, request: EndpointRequest
+    ) -> Endpoint:
+        """Take addresses for a container in a network."""
+        user_defined = is_user_defined(network)
+        _check_endpoint(network, request, user_defined=user_defined)
+        endpoint = Endpoint(
+            network_id=network.id,
+            network_name=network.name,
+            endpoint_id=new_id(),
+            aliases=request.aliases,
+            links=request.links,
+            driver_opts=dict(request.driver_opts),
+            gw_priority=request.gw_priority,
+            dns_names=_dns_names(container, request.aliases) if user_defined else (),
+            requested_ipv4=request.ipv4_address,
+            requested_ipv6=request.ipv6_address,
+        )
+        if network.driver in _NO_KERNEL:
+            return endpoint
+        taken = self._taken.setdefault(network.id, set())
+        endpoint = replace(
+            endpoint, mac_address=request.mac_address or addresses.mac_address(endpoint.endpoint_id)
+        )
+        for ipv6 in (False, True):
+            wanted = request.ipv6_address if ipv6 else request.ipv4_address
+            family = [item for item in network.subnets if addresses.is_ipv6(item.subnet) == ipv6]
+            if not family:
+                if wanted:
+                    raise InvalidInputError(
+                        f"invalid endpoint settings:\nno configured subnet contains IP address {wanted}"
+                    )
+                continue
+            subnet = addresses.check_static(wanted, family, taken) if wanted else family[0]
+            address = wanted or _pick(family, taken)
+            subnet = next((item for item in family if _contains(item, address)), subnet)
+            prefix = addresses.prefix_of(subnet.subnet)
+            if ipv6:
+                endpoint = replace(
+                    endpoint, ipv6_address=address, ipv6_prefix=prefix, ipv6_gateway=subnet.gateway
+                )
+            else:
+                endpoint = replace(
+                    endpoint, ipv4_address=address, ipv4_prefix=prefix, gateway=subnet.gateway
+                )
+        self._take(endpoint)
+        return endpoint
+
+    def _take(self, endpoint: Endpoint) -> None:
+        taken = self._taken.setdefault(endpoint.network_id, set())
+        taken.update(item for item in (endpoint.ipv4_address, endpoint.ipv6_address) if item)
+
+    def release(self, endpoints: Iterable[Endpoint]) -> None:
+        """Give addresses back; may be repeated."""
+        for endpoint in endpoints:
+            taken = self._taken.get(endpoint.network_id)
+            if taken is not None:
+                taken -= {endpoint.ipv4_address, endpoint.ipv6_address}
+
+    async def connect(self, ref: str, container: str, request: EndpointRequest) -> None:
+        """Put a container into a network, running or not.
+
+        Raises NotFoundError, InvalidInputError, ForbiddenError when it is there already, ConflictError.
+        """
+        network = self.resolve(ref)
+        record = self.book.container(container)
+        async with self.book.live(record.id).lock:
+            record = self.book.container(record.id)
+            _check_connect(record, network)
+            endpoint = self.reserve(record, network, request)
+            try:
+                if record.status in lifecycle.LIVE:
+                    record = await self._sandboxes.join(record, network, endpoint)
+                else:
+                    endpoints = {**record.endpoints, network.name: endpoint}
+                    record = replace(record, endpoints=endpoints)
+                self.book.save(record)
+            except BaseException:
+                self.release([endpoint])
+                raise
+        if record.status not in lifecycle.LIVE:
+            return  # Docker, too, tells of a connection when there is one
+
+    async def disconnect(self, ref: str, container: str, force: bool = False) -> None:
+        """Take a container out of a network; raises NotFoundError, ConflictError when it is not in it."""
+        network = self.resolve(ref)
+        found = self.book.find(container)
+        if found is None:
+            if force:
+                return
+            raise NotFoundError(f"No such container: {container}")
+        async with self.book.live(found.id).lock:
+            record = self.book.container(found.id)
+            if record.spec.network_mode == "host" and network.driver == "host":
+                raise InvalidInputError(
+                    "container cannot be disconnected from host network or connected to host network"
+                )
+            endpoint = record.endpoints.get(network.name)
+            if endpoint is None:
+                raise ConflictError(
+                    f"container {record.id} is not connected to network {network.name}"
+                )
+            if record.status in lifecycle.LIVE:
+                record = await self._sandboxes.leave(record, network, endpoint)
+            else:
+                left = {key: item for key, item in record.endpoints.items() if key != network.name}
+                record = replace(record, endpoints=left)
+            self.book.save(record)
+            self.release([endpoint])
+
+    def renamed(self, record: ContainerRecord) -> ContainerRecord:
+        """Return the record with the names its networks answer to brought in line with its own."""
+        endpoints = {
+            key: replace(item, dns_names=_dns_names(record, item.aliases))
+            if item.dns_names
+            else item
+            for key, item in record.endpoints.items()
+        }
+        return replace(record, endpoints=endpoints)
+
+    def _event(self, action: str, record: NetworkRecord) -> None:
+        self.events.publish(
+            "network", action, record.id, {"name": record.name, "type": record.driver}
+        )
+
+
+def network_mode(mode: str) -> str:
+    """Return the network mode with "default" spelt out."""
+    return "bridge" if mode in ("", "default") else mode
+
+
+def _plain(ref: str) -> str:
+    return "bridge" if ref == "default" else ref
+
+
+def _ordered(
+    requests: Mapping[str, EndpointRequest], mode: str
+) -> list[tuple[str, EndpointRequest]]:
+    return sorted(requests.items(), key=lambda item: (item[0] != mode, item[0]))
+
+
+def _dns_names(container: ContainerRecord, aliases: Sequence[str]) -> tuple[str, ...]:
+    names = (container.name, *aliases, short_id(container.id), container.hostname)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _pick(family: Sequence[Subnet], taken: set[str]) -> str:
+    for subnet in family[:-1]:
+        try:
+            return addresses.pick_address(subnet, taken)
+        except ForbiddenError:
+            continue
+    return addresses.pick_address(family[-1], taken)
+
+
+def _contains(subnet: Subnet, address: str) -> bool:
+    return addresses.parse_address(address) in addresses.parse_network(subnet.subnet)
+
+
+def _check(request: NetworkRequest) -> None:
+    name = request.name
+    if not name:
+        raise InvalidInputError("invalid name: name is empty")
+    if name in PREDEFINED or name == "default":
+        raise ForbiddenError(f"operation is not permitted on predefined {name} network")
+    if posixpath.basename(name) != name or name.startswith("container:"):
+        raise InvalidInputError(f"invalid network name: {name!r}")
+    driver = request.driver or "bridge"
+    if driver in ("host", "null"):
+        raise ForbiddenError(f'only one instance of "{driver}" network is allowed')
+    if driver == "overlay" or request.scope == "swarm" or request.ingress:
+        raise UnsupportedError(
+            "the overlay driver is not offered: it needs swarm mode",
+            hint="Use the bridge driver for containers of one machine.",
+        )
+    if driver not in ("bridge", "macvlan"):
+        raise NotFoundError(
+            f'could not find plugin {driver} in v2 plugin registry: plugin "{driver}" not found'
+        )
+    if request.ipam_driver not in ("", "default"):
+        raise InvalidInputError(
+            f'could not resolve IPAM driver: failed to retrieve IPAM driver "{request.ipam_driver}"'
+        )
+    if not request.enable_ipv4 and not request.enable_ipv6:
+        raise InvalidInputError("IPv4 or IPv6 must be enabled")
+
+
+def _check_endpoint(
+    network: NetworkRecord, request: EndpointRequest, *, user_defined: bool
+) -> None:
+    if network.driver in _NO_KERNEL:
+        return
+    if not user_defined and request.aliases:
+        raise InvalidInputError(
+            "network-scoped aliases are only supported for user-defined networks"
+        )
+    for address in (request.ipv4_address, request.ipv6_address):
+        if not address:
+            continue
+        addresses.parse_address(address)
+        if not user_defined:
+            raise InvalidInputError(
+                "invalid config for network bridge: invalid endpoint settings:\n"
+                "user specified IP address is supported on user defined networks only"
+            )
+        asked = [item for item in network.requested_subnets if item.subnet]
+        version6 = ":" in address
+        if not any(addresses.is_ipv6(item.subnet) == version6 for item in asked):
+            raise InvalidInputError(
+                f"invalid config for network {network.name}: invalid endpoint settings:\n"
+                "user specified IP address is supported only when connecting to networks with "
+                "user configured subnets"
+            )
+
+
+def _check_connect(record: ContainerRecord, network: NetworkRecord) -> None:
+    mode = network_mode(record.spec.network_mode)
+    if record.status.value in ("removing", "dead"):
+        raise ConflictError(
+            f"container is marked for removal and cannot be connected or disconnected to the network {network.name}"
+        )
+    if mode.startswith("container:") or (mode == "host" and "host" in record.endpoints):
+        raise InvalidInputError(
+            "container sharing network namespace with another container or host cannot be "
+            "connected to any other network"
+        )
+    if network.driver == "host":
+        raise InvalidInputError(
+            "container cannot be disconnected from host network or connected to host network"
+        )
+    if "none" in record.endpoints and network.name != "none":
+        raise InvalidInputError(
+            "container cannot be connected to multiple networks with one of the networks in "
+            "private (none) mode"
+        )
+    if network.name in record.endpoints:
+        raise ForbiddenError(
+            f"endpoint with name {record.name} already exists in network {network.name}"
+        )

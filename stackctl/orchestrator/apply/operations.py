@@ -1,0 +1,404 @@
+"""One operation, one engine call (or the few that make one step)."""
+
+import io
+import tarfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from stackctl.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    StackctlError,
+)
+from stackctl.orchestrator.apply.bodies import (
+    container_body,
+    endpoint_body,
+    file_target,
+    files_of,
+    network_body,
+    ordered_networks,
+    volume_body,
+)
+from stackctl.orchestrator.apply.context import build_query, pack
+from stackctl.orchestrator.apply.contract import Engine
+from stackctl.orchestrator.apply.inputs import content_of
+from stackctl.orchestrator.model.build import Build
+from stackctl.orchestrator.model.common import EMPTY
+from stackctl.orchestrator.model.service import Service
+from stackctl.orchestrator.model.stack import Stack
+from stackctl.orchestrator.planning import labels
+from stackctl.orchestrator.planning.fingerprint import Inputs, image_name
+from stackctl.orchestrator.planning.plan import (
+    BuildImage,
+    ConnectNetwork,
+    ContainerAction,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DisconnectNetwork,
+    KillContainer,
+    Operation,
+    PauseContainer,
+    PullImage,
+    RemoveContainer,
+    RemoveImage,
+    RemoveNetwork,
+    RemoveVolume,
+    RenameContainer,
+    RestartContainer,
+    RunHook,
+    StartContainer,
+    StopContainer,
+    UnpauseContainer,
+)
+from stackctl.values import Json, JsonObject
+
+Tell = Callable[[JsonObject], None]
+SEVERAL_NETWORKS = (1, 44)
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run of a plan: the engine, what is wanted, and what was made so far.
+
+    ``containers`` maps final names to IDs, ``images`` references to IDs. ``unchanged`` are the image operations that
+    gave the image there was.
+    """
+
+    engine: Engine
+    stack: Stack | None
+    inputs: Inputs
+    containers: dict[str, str] = field(default_factory=dict)
+    services: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+    unchanged: set[str] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wanted(self) -> Stack:
+        if self.stack is None:
+            raise InvalidInputError("this needs the stack file")
+        return self.stack
+
+    def service(self, name: str) -> Service:
+        return self.wanted().services[name]
+
+    def container(self, action: ContainerAction) -> str:
+        """Return the ID (or at least the name) of the container that an action is about."""
+        return action.id or self.containers.get(action.name, action.name)
+
+    def container_of(self, service: str) -> str:
+        """Return the ID of a service's first container; raises NotFoundError when it has none."""
+        if service in self.services:
+            return self.services[service]
+        mine = [
+            f"{labels.PROJECT}={self.wanted().name}",
+            f"{labels.SERVICE}={service}",
+            f"{labels.ONEOFF}=False",
+        ]
+        found = self.engine.list_containers(everything=True, filters={"label": mine})
+        if not found:
+            raise NotFoundError(f"service {service!r} has no container to share with")
+        return str(found[0]["Id"])
+
+    def image_id(self, reference: str) -> str:
+        """Return the ID of an image, asking the engine once."""
+        with self.lock:
+            if reference not in self.images:
+                self.images[reference] = str(self.engine.inspect_image(reference)["Id"])
+            return self.images[reference]
+
+
+def perform(run: Run, operation: Operation, tell: Tell) -> None:
+    """Do one operation; ``tell`` gets the engine's progress messages. Raises what the engine raises."""
+    match operation.action:
+        case PullImage() as action:
+            _pull(run, operation, action, tell)
+        case BuildImage() as action:
+            _build(run, operation, action, tell)
+        case RemoveImage() as action:
+            _remove_image(run, action, tell)
+        case CreateNetwork() as action:
+            _create_network(run, action)
+        case RemoveNetwork() as action:
+            _remove_network(run, action)
+        case ConnectNetwork() as action:
+            _connect(run, action)
+        case DisconnectNetwork() as action:
+            _disconnect(run, action)
+        case CreateVolume() as action:
+            _create_volume(run, action)
+        case RemoveVolume() as action:
+            _remove_volume(run, action)
+        case CreateContainer() as action:
+            _create_container(run, action, tell)
+        case RenameContainer() as action:
+            _rename(run, action)
+        case StartContainer() as action:
+            _start(run, action)
+        case StopContainer() as action:
+            _stop(run, action)
+        case RestartContainer() as action:
+            _restart(run, action)
+        case KillContainer() as action:
+            _kill(run, action)
+        case PauseContainer() as action:
+            _pause(run, action)
+        case UnpauseContainer() as action:
+            _unpause(run, action)
+        case RemoveContainer() as action:
+            _remove_container(run, action)
+        case RunHook() as action:
+            _run_hook(run, action)
+        case _:
+            raise InvalidInputError(f"cannot do {operation.id!r}")
+
+
+def _pull(run: Run, operation: Operation, action: PullImage, tell: Tell) -> None:
+    try:
+        run.engine.pull_image(action.name, platform=action.platform, on_progress=tell)
+    except StackctlError as error:
+        raise type_of(error)(
+            f"service {action.service!r}: cannot pull {action.name}: {error.message}",
+            hint=error.hint,
+        ) from error
+    _note_image(run, operation, action.name, action.present)
+
+
+def type_of(error: StackctlError) -> type[StackctlError]:
+    """Return the error's kind where it can be made from a message alone, else the root kind."""
+    kind = type(error)
+    return kind if kind.__init__ is StackctlError.__init__ else StackctlError
+
+
+def _build(run: Run, operation: Operation, action: BuildImage, tell: Tell) -> None:
+    _build_image(run.engine, run.wanted(), action, {}, tell)
+    _note_image(run, operation, action.name, action.present)
+
+
+def build_service(
+    engine: Engine,
+    stack: Stack,
+    name: str,
+    *,
+    no_cache: bool = False,
+    pull: bool = False,
+    args: Mapping[str, str | None] = EMPTY,
+    on_text: Callable[[str], None] | None = None,
+) -> str:
+    """Build the image of one service and return its reference; ``args`` go before those of the stack file."""
+
+    def tell(message: JsonObject) -> None:
+        text = message.get("stream") or message.get("status")
+        if on_text is not None and isinstance(text, str):
+            on_text(text)
+
+    action = BuildImage(name=image_name(stack, name), service=name, no_cache=no_cache, pull=pull)
+    _build_image(engine, stack, action, args, tell)
+    return action.name
+
+
+def _build_image(
+    engine: Engine, stack: Stack, action: BuildImage, args: Mapping[str, str | None], tell: Tell
+) -> None:
+    service = stack.services[action.service]
+    if service.build is None:
+        raise InvalidInputError(f"service {service.name!r} has no build")
+    if args:
+        build = replace(service.build, args={**service.build.args, **args})
+        service = replace(service, build=build)
+    query = build_query(stack, service, action)
+    with pack(service.build or Build(), service=service.name) as context:
+        try:
+            engine.build_image(context, query, on_progress=tell)
+        except StackctlError as error:
+            raise type_of(error)(
+                f"service {service.name!r}: the build of {action.name} failed: {error.message}",
+                hint=error.hint,
+            ) from error
+    for reference in service.build.tags if service.build else ():
+        head, _, tag = reference.rpartition(":")
+        tagged = bool(head) and "/" not in tag
+        engine.tag_image(action.name, head if tagged else reference, tag if tagged else "latest")
+
+
+def _note_image(run: Run, operation: Operation, reference: str, present: str) -> None:
+    with run.lock:
+        run.images.pop(reference, None)
+    if run.image_id(reference) == present:
+        run.unchanged.add(operation.id)
+
+
+def _remove_image(run: Run, action: RemoveImage, tell: Tell) -> None:
+    try:
+        run.engine.remove_image(action.name)
+    except NotFoundError:
+        return
+    except ConflictError as error:
+        # Another stack's container uses it: what is in use stays.
+        tell({"warning": f"image {action.name} stays: {error.message}"})
+
+
+def _create_network(run: Run, action: CreateNetwork) -> None:
+    stack = run.wanted()
+    run.engine.create_network(network_body(stack, stack.networks[action.key]))
+
+
+def _remove_network(run: Run, action: RemoveNetwork) -> None:
+    try:
+        run.engine.remove_network(action.id)
+    except NotFoundError:
+        return
+
+
+def _connect(run: Run, action: ConnectNetwork) -> None:
+    service = run.service(action.service)
+    endpoint = service.networks[action.key]
+    run.engine.connect_network(
+        action.network,
+        {
+            "Container": run.containers.get(action.name, action.name),
+            "EndpointConfig": endpoint_body(service, action.name, endpoint),
+        },
+    )
+
+
+def _disconnect(run: Run, action: DisconnectNetwork) -> None:
+    run.engine.disconnect_network(action.network, action.id, force=True)
+
+
+def _create_volume(run: Run, action: CreateVolume) -> None:
+    stack = run.wanted()
+    run.engine.create_volume(volume_body(stack, stack.volumes[action.key]))
+
+
+def _remove_volume(run: Run, action: RemoveVolume) -> None:
+    try:
+        run.engine.remove_volume(action.name)
+    except NotFoundError:
+        return
+
+
+def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
+    stack, service = run.wanted(), run.service(action.service)
+    one_network = run.engine.api_version < SEVERAL_NETWORKS
+    body = container_body(
+        stack,
+        service,
+        action,
+        image_id=run.image_id(action.image),
+        container_of=run.container_of,
+        inputs=run.inputs,
+        one_network=one_network,
+    )
+    answer = run.engine.create_container(action.created_as, body, platform=service.platform)
+    identity = str(answer["Id"])
+    try:
+        if one_network:
+            for key in ordered_networks(service)[1:]:
+                endpoint: Json = endpoint_body(service, action.name, service.networks[key])
+                run.engine.connect_network(
+                    stack.networks[key].name, {"Container": identity, "EndpointConfig": endpoint}
+                )
+        archive = files_archive(stack, service)
+        if archive:
+            run.engine.put_archive(identity, "/", archive)
+    except BaseException:
+        run.engine.remove_container(identity, force=True, volumes=not action.inherited)
+        raise
+    run.containers[action.name] = identity
+    if action.number == 1 or service.name not in run.services:
+        run.services[service.name] = identity
+    warnings = answer.get("Warnings")
+    for text in cast(list[str], warnings if isinstance(warnings, list) else []):
+        tell({"warning": text})
+
+
+def files_archive(stack: Stack, service: Service) -> bytes:
+    """Return the configs and secrets that are no files of the host as a tar; empty when there are none."""
+    found = [
+        (
+            file_target(reference, kind=kind),
+            reference,
+            content_of(item, kind=kind, service=service.name),
+        )
+        for kind, reference, item in files_of(stack, service)
+        if not item.file
+    ]
+    if not found:
+        return b""
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as archive:
+        for target, reference, data in found:
+            info = tarfile.TarInfo(target.lstrip("/"))
+            info.size = len(data)
+            info.mode = 0o444 if reference.mode is None else reference.mode
+            info.uid = int(reference.uid) if reference.uid.isdigit() else 0
+            info.gid = int(reference.gid) if reference.gid.isdigit() else 0
+            archive.addfile(info, io.BytesIO(data))
+    return output.getvalue()
+
+
+def _rename(run: Run, action: RenameContainer) -> None:
+    run.engine.rename_container(run.containers.get(action.name, action.current), action.name)
+
+
+def _start(run: Run, action: StartContainer) -> None:
+    run.engine.start_container(run.container(action))
+
+
+def _stop(run: Run, action: StopContainer) -> None:
+    try:
+        run.engine.stop_container(
+            run.container(action), timeout=action.timeout, signal=action.signal
+        )
+    except NotFoundError:
+        return
+
+
+def _restart(run: Run, action: RestartContainer) -> None:
+    run.engine.restart_container(run.container(action), timeout=action.timeout)
+
+
+def _kill(run: Run, action: KillContainer) -> None:
+    run.engine.kill_container(run.container(action), signal=action.signal)
+
+
+def _pause(run: Run, action: PauseContainer) -> None:
+    run.engine.pause_container(run.container(action))
+
+
+def _unpause(run: Run, action: UnpauseContainer) -> None:
+    run.engine.unpause_container(run.container(action))
+
+
+def _remove_container(run: Run, action: RemoveContainer) -> None:
+    try:
+        # By force: a restart policy may have started it again between its stop and now.
+        run.engine.remove_container(run.container(action), force=True, volumes=action.volumes)
+    except NotFoundError:
+        return
+
+
+def _run_hook(run: Run, action: RunHook) -> None:
+    hook = action.hook
+    body: JsonObject = {
+        "Cmd": list(hook.command),
+        "User": hook.user,
+        "Privileged": hook.privileged,
+        "WorkingDir": hook.working_dir,
+        "Env": [f"{k}={v}" for k, v in hook.environment.items() if v is not None],
+        "AttachStdout": True,
+        "AttachStderr": True,
+    }
+    identity = run.engine.create_exec(run.container(action), body)
+    output = b"".join(data for _, data in run.engine.start_exec(identity))
+    code = run.engine.inspect_exec(identity).get("ExitCode")
+    if code != 0:
+        said = output.decode(errors="replace").strip()
+        raise StackctlError(
+            f"service {action.service!r}: {action.point} hook {' '.join(hook.command)!r} "
+            f"ended with exit code {code}{': ' + said if said else ''}"
+        )

@@ -1,0 +1,234 @@
+"""Images, networks, volumes, progress, events and statistics on the wire."""
+
+import json
+
+import pytest
+
+from stackctl.api.codec import Reader
+from stackctl.contracts.container import ContainerRecord, ContainerSpec, Endpoint
+from stackctl.contracts.runtime import Usage
+from stackctl.contracts.state import ImageConfig, ImageRecord, NetworkRecord, Subnet, VolumeRecord
+from stackctl.daemon.bodies import events, images, networks, progress, stats, volumes
+from stackctl.engine.image_values import Progress, Removal
+from stackctl.engine.requests import Event, NetworkCounters
+from stackctl.errors import InvalidInputError
+
+IMAGE = ImageRecord(
+    id="sha256:" + "a" * 64,
+    created="2026-01-02T03:04:05.123456789Z",
+    config=ImageConfig(labels={"a": "b"}, exposed_ports=("80/tcp",), cmd=("sh",)),
+    tags=("busybox:latest", "reg.example:5000/team/app:v1"),
+    digests=("busybox@sha256:" + "b" * 64,),
+    size=5,
+)
+
+
+def test_an_image_shows_what_clients_read():
+    body = images.inspect_body(IMAGE)
+    assert json.loads(json.dumps(body)) == body
+    assert body["Config"]["Cmd"] == ["sh"]
+    assert body["Config"]["ExposedPorts"] == {"80/tcp": {}}
+    entry = images.entry_body(IMAGE)
+    assert entry["Created"] == 1767323045
+    assert entry["RepoTags"] == ["busybox:latest", "reg.example:5000/team/app:v1"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("busybox", True),
+        ("busybox:latest", True),
+        ("busybox:1", False),
+        ("busy*", True),
+        ("reg.example:5000/team/app", True),
+        ("reg.example:5000/*/app:v?", True),
+        ("app", False),
+        ("docker.io/library/busybox", True),
+    ],
+)
+def test_the_reference_filter_matches_names_and_tags(pattern, fits):
+    assert images.matches(IMAGE, {"reference": (pattern,)}, now=0.0) is fits
+
+
+def test_dangling_until_and_label_select_images():
+    assert not images.matches(IMAGE, {"dangling": ("true",)}, now=0.0)
+    assert images.matches(IMAGE, {"dangling": ("false",)}, now=0.0)
+    assert images.matches(IMAGE, {"label": ("a=b",)}, now=0.0)
+    assert images.matches(IMAGE, {"until": ("1h",)}, now=1767323045 + 7200)
+    assert not images.matches(IMAGE, {"until": ("1h",)}, now=1767323045 + 10)
+
+
+def test_an_image_without_a_date_is_of_the_zero_time():
+    assert images.created_at(ImageRecord(id="x", created="0001-01-01T00:00:00Z")) == 0.0
+    assert images.created_at(ImageRecord(id="x", created="")) == 0.0
+
+
+def test_removals_and_labels_have_their_forms():
+    gone = images.removals_body([Removal(untagged="a:1"), Removal(deleted="sha256:1")])
+    assert gone == [{"Untagged": "a:1"}, {"Deleted": "sha256:1"}]
+    assert images.label_pairs(("a", "b=c")) == (("a", None), ("b", "c"))
+
+
+def test_a_commits_config_adds_to_the_containers():
+    container = ContainerRecord(
+        id="c", name="c", created=1.0, spec=ContainerSpec(image="x"), image_id="i", layers=(), path="p",
+        args=(), env=("A=1", "B=2"), labels={"old": "1"}, cmd=("old",), working_dir="/w",
+    )  # fmt: skip
+    assert images.commit_config(Reader({"Env": None}), container) is None
+    found = images.commit_config(
+        Reader({"Env": ["A=9"], "Labels": {"new": "2"}, "Cmd": ["new"]}), container
+    )
+    assert found.env == ("B=2", "A=9")
+    assert found.labels == {"old": "1", "new": "2"}
+    assert (found.cmd, found.working_dir) == (("new",), "/w")
+
+
+def test_subnets_read_and_are_checked():
+    config = {
+        "IPAM": {
+            "Config": [{"Subnet": "10.5.0.0/16", "IPRange": "10.5.1.0/24", "Gateway": "10.5.0.254"}]
+        }
+    }
+    assert networks.read_subnets(Reader(config)) == (
+        Subnet(subnet="10.5.0.0/16", ip_range="10.5.1.0/24", gateway="10.5.0.254"),
+    )
+    assert networks.read_subnets(Reader({"IPAM": {"Config": [{}]}})) == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "field"),
+    [
+        ({"Subnet": "nonsense"}, "Subnet"),
+        ({"Subnet": "10.0.0.1"}, "Subnet"),
+        ({"Gateway": "10.0.0.1"}, "Subnet"),
+        ({"Subnet": "10.5.0.0/16", "Gateway": "10.6.0.1"}, "Gateway"),
+        ({"Subnet": "10.5.0.0/16", "Gateway": "x"}, "Gateway"),
+        ({"Subnet": "10.5.0.0/16", "IPRange": "10.0.0.0/8"}, "IPRange"),
+    ],
+)
+def test_subnets_that_cannot_be_are_refused_by_name(entry, field):
+    with pytest.raises(InvalidInputError, match=rf"IPAM\.Config\[0\]\.{field}"):
+        networks.read_subnets(Reader({"IPAM": {"Config": [entry]}}))
+
+
+NETWORK = NetworkRecord(
+    id="n" * 64,
+    name="front",
+    created=1.0,
+    subnets=(Subnet(subnet="10.5.0.0/24", gateway="10.5.0.1"),),
+    labels={"a": "b"},
+)
+
+
+def test_a_network_shows_its_members():
+    member = ContainerRecord(
+        id="c" * 64,
+        name="web",
+        created=1.0,
+        spec=ContainerSpec(image="x"),
+        image_id="i",
+        layers=(),
+        path="p",
+        args=(),
+    )
+    endpoint = Endpoint(
+        network_id="n",
+        network_name="front",
+        endpoint_id="e",
+        ipv4_address="10.5.0.2",
+        ipv4_prefix=24,
+    )
+    body = networks.network_body(NETWORK, [(member, endpoint)])
+    assert body["Containers"]["c" * 64]["IPv4Address"] == "10.5.0.2/24"
+    assert body["IPAM"]["Config"] == [{"Subnet": "10.5.0.0/24", "Gateway": "10.5.0.1"}]
+
+
+@pytest.mark.parametrize(
+    ("filters", "fits"),
+    [
+        ({"name": ("fro",)}, True),
+        ({"name": ("back",)}, False),
+        ({"id": ("nnn",)}, True),
+        ({"driver": ("bridge",)}, True),
+        ({"type": ("builtin",)}, False),
+        ({"dangling": ("true",)}, True),
+        ({"label": ("a=c",)}, False),
+    ],
+)
+def test_networks_are_selected(filters, fits):
+    assert networks.matches(NETWORK, filters, used=False) is fits
+
+
+def test_volumes_are_shown_and_selected():
+    record = VolumeRecord(name="data", created=1.0, mountpoint="/m", labels={"a": "b"})
+    body = volumes.volume_body(record, size=9, users=2)
+    assert (body["Name"], body["Scope"], body["UsageData"]) == (
+        "data",
+        "local",
+        {"RefCount": 2, "Size": 9},
+    )
+    assert volumes.matches(record, {"dangling": ("true",)}, used=False)
+    assert not volumes.matches(record, {"dangling": ("true",)}, used=True)
+    assert not volumes.matches(record, {"name": ("other",)}, used=False)
+    with pytest.raises(InvalidInputError, match="Name"):
+        volumes.check_name("../x")
+
+
+def test_progress_lines_are_dockers():
+    assert progress.line(Progress(status="Downloading", id="ab", current=50, total=100)) == {
+        "status": "Downloading",
+        "progressDetail": {"current": 50, "total": 100},
+        "progress": "[=========================>                         ]      50B/100B",
+        "id": "ab",
+    }
+    assert progress.line(Progress(status="Pull complete", id="ab")) == {
+        "status": "Pull complete",
+        "progressDetail": {},
+        "id": "ab",
+    }
+    assert progress.line(Progress(stream="Loaded image: x\n")) == {"stream": "Loaded image: x\n"}
+    assert progress.line(Progress(aux={"Tag": "x"})) == {"aux": {"Tag": "x"}}
+    assert progress.error_line("no", code=3) == {
+        "errorDetail": {"message": "no", "code": 3},
+        "error": "no",
+    }
+    assert progress.human_size(1234567) == "1.235MB"
+
+
+def test_events_carry_the_old_fields_too():
+    body = events.event_body(
+        Event(
+            type="container",
+            action="start",
+            id="c",
+            attributes={"image": "x", "name": "n"},
+            time_ns=5_000_000_001,
+        )
+    )
+    assert (body["status"], body["id"], body["from"]) == ("start", "c", "x")
+    assert (body["time"], body["timeNano"], body["scope"]) == (5, 5_000_000_001, "local")
+
+
+def test_stats_have_what_clients_compute_with():
+    usage = Usage(
+        cpu_total=100, memory_usage=10, memory_limit=1 << 62, pids=3, memory_stats={"total_inactive_file": 1},
+        block_bytes=((8, 0, "Read", 7),),
+    )  # fmt: skip
+    sample = stats.Sample(
+        read_at=2.0,
+        usage=usage,
+        system_cpu=1000,
+        cpus=2,
+        networks={"eth0": NetworkCounters(rx_bytes=4)},
+    )
+    body = stats.stats_body("c", "n", sample, None, host_memory=4096, v2=False)
+    assert body["memory_stats"]["limit"] == 4096
+    assert body["networks"]["eth0"]["rx_bytes"] == 4
+    assert body["blkio_stats"]["io_service_bytes_recursive"][0]["op"] == "read"
+    assert body["precpu_stats"]["cpu_usage"]["total_usage"] == 0
+    empty = stats.stats_body("c", "n", stats.Sample(read_at=2.0), None, host_memory=1, v2=True)
+    assert empty["memory_stats"] == {}
+
+
+def test_the_machines_cpu_time_is_read():
+    assert stats.parse_system_cpu("cpu  1 2 3 4 5 6 7 100 0 0\ncpu0 ...") == 28 * 10_000_000
