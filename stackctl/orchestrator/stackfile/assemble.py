@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stackctl.orchestrator.stackfile import discover, dotenv, reader, schema
+from stackctl.orchestrator.stackfile import authority, discover, dotenv, reader, schema
 from stackctl.orchestrator.stackfile.canonical import Canonical
 from stackctl.orchestrator.stackfile.checks import check_values
 from stackctl.orchestrator.stackfile.interpolate import interpolate
@@ -40,6 +40,7 @@ class Settings:
 
     cwd: str
     home: str
+    cache: Path | None = None
     problems: Problems
     stdin: Callable[[], bytes] | None = None
     interpolate: bool = True
@@ -172,7 +173,8 @@ class Assembly:
         self.include_all(tree, place)
         merged = Merge(self.problems).trees(base, tree)
         unify(merged, self.problems)
-        schema.validate(merged, self.problems)
+        if schema.validate(merged, self.problems):
+            authority.confirm(merged, self.problems, self.settings.cache)
         if merged.pop("version", None) is not None:
             self.problems.warn(f'{source.name}: "version" is obsolete and ignored; remove it')
         Canonical(self.problems, lenient=not self.settings.interpolate).tree(merged)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from stackctl.errors import Problem, StackFileError
 from stackctl.orchestrator.stackfile import discover, dotenv, shapes
 from stackctl.orchestrator.stackfile.assemble import Assembly, Place, Settings
+from stackctl.orchestrator.stackfile.authority import cache_directory
 from stackctl.orchestrator.stackfile.checks import Consistency, doubts
 from stackctl.orchestrator.stackfile.interpolate import TemplateError, Variables, substitute
 from stackctl.orchestrator.stackfile.marks import Map, Raw, Source, Where, mark_of, shown
@@ -149,6 +150,7 @@ class _Load:
         self.settings = Settings(
             cwd=options.cwd,
             home=self.environment.get("HOME", ""),
+            cache=cache_directory(options.environ),
             problems=problems,
             stdin=options.stdin,
             interpolate=options.interpolate,
