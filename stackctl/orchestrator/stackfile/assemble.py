@@ -31,6 +31,7 @@ from stackctl.orchestrator.stackfile.problems import Problems, suggestion
 from stackctl.orchestrator.stackfile.reader import Reset
 
 MAX_FILES = 2000
+MAX_EXTENDS = 200
 _INCLUDE = frozenset({"path", "env_file", "project_directory"})
 
 
@@ -130,6 +131,7 @@ class Assembly:
 
     def missing(self, mark: Mark | None, name: str, reason: str) -> None:
         """Note a file that cannot be read, at the place that names it."""
+        name = name.replace("\0", "\\0")
         if mark is None:
             self.problems.add_in(Source(name=name, path=name), 0, 0, reason)
         else:
@@ -173,7 +175,7 @@ class Assembly:
         self.include_all(tree, place)
         merged = Merge(self.problems).trees(base, tree)
         unify(merged, self.problems)
-        if schema.validate(merged, self.problems):
+        if schema.validate(merged, self.problems) and not self.problems.found:
             authority.confirm(merged, self.problems, self.settings.cache)
         if merged.pop("version", None) is not None:
             self.problems.warn(f'{source.name}: "version" is obsolete and ignored; remove it')
@@ -229,14 +231,20 @@ class Assembly:
             self.problems.add_at(
                 mark, f"extends goes in a circle: {' -> '.join(chain)}", where=where
             )
-            self.without_base(name, service)
+            self.without_base([name, *(other for _, other in trail)], service)
+            return service
+        if len(trail) > MAX_EXTENDS:
+            self.problems.add_at(
+                mark, f"extends goes deeper than {MAX_EXTENDS} services", where=where
+            )
+            self.without_base([name, *(other for _, other in trail)], service)
             return service
         reference, file = self.extends_reference(service, mark, where)
         if reference is None:
             return service
         found = self.base_services(reference, file, services, path, place, mark, where)
         if found is None:
-            self.without_base(name, service)
+            self.without_base([name, *(other for _, other in trail)], service)
             return service
         base_services, base_path, base_resets = found
         base = self.extended(
@@ -250,7 +258,7 @@ class Assembly:
         if not isinstance(base, Map):
             if base is not None:
                 self.problems.add_at(mark, f'service "{reference}" must be a mapping', where=where)
-            self.without_base(name, service)
+            self.without_base([name, *(other for _, other in trail)], service)
             return service
         base = copy(base)
         for reset, reset_mark in resets:
@@ -261,10 +269,10 @@ class Assembly:
         services[name] = merged
         return merged
 
-    def without_base(self, name: str, service: Map) -> None:
-        """Go on without the base; what it would have given is not missed again."""
+    def without_base(self, names: list[str], service: Map) -> None:
+        """Go on without the base; what it would have given to these services is not missed again."""
         service.pop("extends", None)
-        self.problems.dropped.add(("services", name, "image"))
+        self.problems.dropped.update(("services", name, "image") for name in names)
 
     def extends_reference(
         self, service: Map, mark: Mark | None, where: Where
@@ -282,7 +290,7 @@ class Assembly:
             self.problems.add_at(
                 mark, "extends takes names: service: NAME, file: PATH", where=where
             )
-        self.without_base(str(where[1]), service)
+        self.without_base([str(where[1])], service)
         return None, None
 
     def base_services(

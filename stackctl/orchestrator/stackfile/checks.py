@@ -382,8 +382,9 @@ class Consistency:
                 elif target in trail:
                     names = list(trail)
                     path = [*names[names.index(target) :], target]
+                    words = path if len(path) <= 20 else [*path[:10], "…", *path[-5:]]
                     self.note(
-                        f"dependency cycle: {' -> '.join(path)}",
+                        f"dependency cycle: {' -> '.join(words)}",
                         *self.dependency_place(path[-2], target),
                     )
                 elif target not in done and target in self.services:

@@ -12,11 +12,11 @@ from stackctl.values import JsonObject
 
 def to_json(loaded: Loaded, *, escape: bool = True) -> str:
     """Return the tree as indented JSON; with ``escape`` a ``$`` is doubled, so that it can be read back."""
-    tree = {
-        key: _without_empty_lists(value) if key.startswith("x-") else value
-        for key, value in loaded.tree.items()
-    }
     with room_to_work():
+        tree = {
+            key: _without_empty_lists(value) if key.startswith("x-") else value
+            for key, value in loaded.tree.items()
+        }
         try:
             text = json.dumps(_sorted(tree), indent=2, ensure_ascii=False, allow_nan=False)
         except ValueError as error:

@@ -112,6 +112,9 @@ def load(options: LoadOptions) -> Loaded:
         problems = Problems()
         try:
             return _Load(options, problems).run()
+        except RecursionError as error:
+            problems.add("the stack file is nested too deeply")
+            raise StackFileError(problems.sorted()) from error
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             # A value that is wrong and reported may trip a later phase; it never hides a mistake of ours.
             if problems.found and not isinstance(error, StackFileError):

@@ -6,6 +6,7 @@ from stackctl.errors import Problem, StackFileError
 from stackctl.orchestrator.stackfile.marks import Mark, Source, Where, dotted, nearest
 
 MAX_PROBLEMS = 200
+MEANT = 'did you mean "'
 
 
 class Problems:
@@ -67,6 +68,8 @@ class Problems:
         hint: str = "",
     ) -> None:
         """Note a mistake at a line and column of a file, counted from 1."""
+        if len(self.found) >= MAX_PROBLEMS:
+            return
         self._note(
             Problem(
                 path=source.name,
@@ -108,4 +111,4 @@ def suggestion(word: str, known: Iterable[str]) -> str:
         plain = {name.replace("_", "").replace("-", ""): name for name in known}
         match = plain.get(word.lower().replace("_", "").replace("-", ""))
         near = [match] if match else []
-    return f'did you mean "{near[0]}"?' if near else ""
+    return f'{MEANT}{near[0]}"?' if near else ""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stackctl.errors import NotFoundError
 from stackctl.orchestrator.stackfile.marks import Raw, Where, dotted
-from stackctl.orchestrator.stackfile.problems import Problems, suggestion
+from stackctl.orchestrator.stackfile.problems import MAX_PROBLEMS, MEANT, Problems, suggestion
 from stackctl.orchestrator.stackfile.scalars import Timestamp
 from stackctl.values import JsonObject
 
@@ -69,6 +69,10 @@ def validate(tree: Raw, problems: Problems) -> bool:
     for where, _, _, _ in sorted(findings, key=lambda found: len(found[0]), reverse=True):
         _drop(tree, where)
         problems.dropped.update(where[:depth] for depth in range(1, len(where) + 1))
+    for where, _, hint, _ in findings:
+        if hint.startswith(MEANT):
+            # The key that was meant is not missing, only misspelt.
+            problems.dropped.add((*where[:-1], hint[len(MEANT) : -2]))
     return not findings
 
 
@@ -202,7 +206,8 @@ class _Compiler:
                         break
                 else:
                     if closed:
-                        found.append(_unknown(key, where, list(known), free=free))
+                        known_keys = list(known) if len(found) < MAX_PROBLEMS else []
+                        found.append(_unknown(key, where, known_keys, free=free))
 
         return members
 

@@ -1,11 +1,14 @@
 """Stack files to a stack, all phases together."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from stackctl.errors import StackFileError
+from stackctl.errors import InvalidInputError, StackFileError
 from stackctl.orchestrator.model.mounts import BindMount, TmpfsMount, VolumeMount
 from stackctl.orchestrator.model.service import Dependency
 from stackctl.orchestrator.stackfile import dump
@@ -688,3 +691,101 @@ def test_loading_leaves_the_interpreter_as_it_was(loader):
         loader("services: {a: {}}")
     assert sys.getrecursionlimit() == limit
     assert gc.isenabled()
+
+
+# Hostile input ------------------------------------------------------------------------------------------------------
+
+HOSTILE = {
+    "references nested deeper": "services: {a: {image: x, labels: {a: '"
+    + "${A:-" * 50_000
+    + "}" * 50_000
+    + "'}}}",
+    "variables expand to more than": "services: {a: {image: x, labels: {a: '"
+    + "${BIG}" * 5_000
+    + "'}}}",
+    "extends goes deeper": "services:\n"
+    + "\n".join(f"  s{n}: {{extends: s{n + 1}}}" for n in range(1000))
+    + "\n  s1000: {image: x}",
+    "dependency cycle": "services:\n"
+    + "\n".join(f"  s{n}: {{image: x, depends_on: [s{(n + 1) % 1000}]}}" for n in range(1000)),
+    "unknown key": "services:\n" + "\n".join(f"  s{n}: {{imag: x}}" for n in range(2000)),
+    "more than 65536 ports": "services: {a: {image: x, ports: ['1-65535:1-65535', '1-65535/udp']}}",
+    "embedded null byte": 'services: {a: {image: x, env_file: "a\\0b"}}',
+}
+
+
+@pytest.mark.parametrize("message", HOSTILE)
+def test_a_hostile_stack_ends_soon_in_a_mistake(problems, message):
+    started = time.monotonic()
+    found = problems(HOSTILE[message], environ={"BIG": "x" * 100_000})
+    assert any(message in problem.message for problem in found)
+    assert time.monotonic() - started < 5
+
+
+def test_includes_that_multiply_are_stopped(problems):
+    many = "include: [" + ", ".join(["{}.yaml"] * 60) + "]\n"
+    found = problems(
+        many.replace("{}", "b"),
+        also={"b.yaml": many.replace("{}", "c"), "c.yaml": "services: {z: {image: x}}"},
+    )
+    assert "files take part" in found[0].message
+
+
+def test_a_deep_extension_passes_through(loader):
+    text = "x-a: " + "[" * 900 + "1" + "]" * 900 + "\nservices: {a: {image: x}}\n"
+    loaded = loader(text)
+    assert dump.to_json(loaded).count("[") >= 900
+    assert dump.to_yaml(loader(dump.to_yaml(loaded))) == dump.to_yaml(loaded)
+
+
+def test_an_extension_that_json_cannot_hold_is_refused(loader):
+    with pytest.raises(InvalidInputError, match="nan"):
+        dump.to_json(loader("x-a: .nan\n" + MINIMAL))
+
+
+MUTATIONS = st.lists(
+    st.tuples(
+        st.integers(0, 60),
+        st.sampled_from(
+            [
+                "",
+                "null",
+                "1",
+                "-1",
+                "1.5",
+                "true",
+                "abc",
+                "[]",
+                "{}",
+                "[1]",
+                "[{}]",
+                "{a: b}",
+                "'${A}'",
+                "'$'",
+            ]
+        ),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(MUTATIONS)
+def test_a_stack_with_any_wrong_values_is_read_or_refused(tmp_path, changes):
+    lines = RICH.splitlines()
+    for place, value in changes:
+        index = place % len(lines)
+        key, colon, _ = lines[index].partition(": ")
+        if colon:
+            lines[index] = f"{key}: {value}"
+    (tmp_path / "stack.yaml").write_text("\n".join(lines))
+    try:
+        loaded = load(LoadOptions(environ={"XDG_CACHE_HOME": str(tmp_path)}, cwd=str(tmp_path)))
+    except StackFileError as error:
+        assert error.problems  # noqa: PT017 - both outcomes are fine
+        return
+    assert loaded.stack.name == loaded.name
+    assert dump.to_json(loaded)

@@ -192,3 +192,8 @@ def test_an_error_reads_like_a_compiler_message(problems):
         "    |                  ^\n"
         'hint: did you mean "web"?'
     )
+
+
+def test_a_misspelt_key_is_not_missed_as_well(problems):
+    (problem,) = problems("services:\n  web:\n    imgae: x\n")
+    assert problem.hint == 'did you mean "image"?'
