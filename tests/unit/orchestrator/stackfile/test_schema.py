@@ -197,3 +197,41 @@ def test_an_error_reads_like_a_compiler_message(problems):
 def test_a_misspelt_key_is_not_missed_as_well(problems):
     (problem,) = problems("services:\n  web:\n    imgae: x\n")
     assert problem.hint == 'did you mean "image"?'
+
+
+def parts_with(keyword, node=SCHEMA, path="#"):
+    if isinstance(node, dict):
+        if keyword in node and path != "#/properties":
+            yield path, node
+        for key, inner in node.items():
+            if key not in ("examples", "default", "enum"):
+                yield from parts_with(keyword, inner, f"{path}/{key}")
+    elif isinstance(node, list):
+        for index, inner in enumerate(node):
+            yield from parts_with(keyword, inner, f"{path}/{index}")
+
+
+def test_every_example_and_default_fits_its_own_part():
+    wrong = []
+    for keyword in ("examples", "default"):
+        for path, part in parts_with(keyword):
+            validator = Draft202012Validator({**part, "$defs": SCHEMA["$defs"]})
+            values = part[keyword] if keyword == "examples" else [part[keyword]]
+            wrong += [(path, value) for value in values if not validator.is_valid(value)]
+    assert wrong == []
+
+
+def test_an_editor_finds_a_description_for_every_property():
+    def described(part):
+        target = part
+        while "$ref" in target and "description" not in target:
+            target = SCHEMA["$defs"][target["$ref"].removeprefix("#/$defs/")]
+        return "description" in target
+
+    missing = [
+        f"{path}/{name}"
+        for path, node in parts_with("properties")
+        for name, part in node["properties"].items()
+        if not described(part)
+    ]
+    assert missing == []
