@@ -11,7 +11,10 @@ from stackctl.values import JsonObject
 
 
 def to_json(loaded: Loaded, *, escape: bool = True) -> str:
-    """Return the tree as indented JSON; with ``escape`` a ``$`` is doubled, so that it can be read back."""
+    """Return the tree as indented JSON; with ``escape`` a ``$`` is doubled, so that it can be read back.
+
+    Where variables were left in place, so is every ``$``.
+    """
     with room_to_work():
         tree = {
             key: _without_empty_lists(value) if key.startswith("x-") else value
@@ -23,7 +26,7 @@ def to_json(loaded: Loaded, *, escape: bool = True) -> str:
             raise InvalidInputError(
                 "an extension holds .nan or .inf, which JSON lacks", hint="use --format yaml"
             ) from error
-    return text.replace("$", "$$") + "\n" if escape else text + "\n"
+    return (text.replace("$", "$$") if escape and loaded.interpolated else text) + "\n"
 
 
 def to_yaml(loaded: Loaded, *, escape: bool = True) -> str:
@@ -36,7 +39,7 @@ def to_yaml(loaded: Loaded, *, escape: bool = True) -> str:
         tree = full_tree(loaded)
         return str(
             yaml.dump(
-                _escaped(tree) if escape else tree,
+                _escaped(tree) if escape and loaded.interpolated else tree,
                 Dumper=_Dumper,
                 default_flow_style=False,
                 sort_keys=False,

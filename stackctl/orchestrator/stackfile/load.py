@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackctl.errors import Problem, StackFileError
+from stackctl.errors import InvalidInputError, Problem, StackFileError
 from stackctl.orchestrator.stackfile import discover, dotenv, shapes
 from stackctl.orchestrator.stackfile.assemble import Assembly, Place, Settings
 from stackctl.orchestrator.stackfile.authority import cache_directory
@@ -97,10 +97,16 @@ class Loaded:
     warnings: tuple[str, ...]
     doubts: tuple[Problem, ...]
     marked: Map = field(repr=False)
+    interpolated: bool = True
 
     @cached_property
     def stack(self) -> "Stack":
-        """Return the typed stack."""
+        """Return the typed stack; raises InvalidInputError where variables were left in place."""
+        if not self.interpolated:
+            raise InvalidInputError(
+                "the stack still holds variables, so its values have no type yet",
+                hint="leave out --no-interpolate",
+            )
         from stackctl.orchestrator.stackfile.convert import to_stack
 
         return to_stack(self)
@@ -331,6 +337,7 @@ class _Load:
             warnings=tuple(self.problems.warnings),
             doubts=doubtful,
             marked=tree,
+            interpolated=self.options.interpolate,
         )
 
     def doubts(self, tree: Map, result: JsonObject) -> tuple[Problem, ...]:

@@ -789,3 +789,12 @@ def test_a_stack_with_any_wrong_values_is_read_or_refused(tmp_path, changes):
         return
     assert loaded.stack.name == loaded.name
     assert dump.to_json(loaded)
+
+
+def test_variables_left_in_place_print_as_they_are_and_have_no_stack(loader):
+    text = "services: {web: {image: 'i:${TAG:-x}', scale: '${N}'}}"
+    loaded = loader(text, interpolate=False)
+    assert "image: i:${TAG:-x}" in dump.to_yaml(loaded)
+    assert '"scale": "${N}"' in dump.to_json(loaded)
+    with pytest.raises(InvalidInputError, match="variables"):
+        _ = loaded.stack
