@@ -60,7 +60,22 @@ def full_tree(loaded: Loaded) -> JsonObject:
     services = complete.get("services")
     for service in services.values() if isinstance(services, dict) else ():
         _readable(service)
+    _add_unprinted(complete, loaded.marked)
     return complete
+
+
+def _add_unprinted(tree: Raw, marked: Raw) -> None:
+    """Add what the file says and Compose's normal form leaves out, in place."""
+    for name, service in (tree.get("services") or {}).items():
+        refresh = marked["services"][name].get("pull_refresh_after")
+        if refresh is not None:
+            tree["services"][name] = dict(
+                sorted({**service, "pull_refresh_after": refresh}.items())
+            )
+    for name, network in (tree.get("networks") or {}).items():
+        options = ((marked["networks"].get(name) or {}).get("ipam") or {}).get("options")
+        if options:
+            network["ipam"] = dict(sorted({**network["ipam"], "options": options}.items()))
 
 
 def _readable(service: Raw) -> None:

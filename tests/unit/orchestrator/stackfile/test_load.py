@@ -625,8 +625,9 @@ services:
     deploy: {placement: {constraints: [a == b]}}
     x-service: {deep: [1, {two: 3}]}
     models: [m]
+    pull_refresh_after: 2h
   db: {build: {dockerfile: "${NONE:-}"}}
-networks: {n: {ipam: {config: [{subnet: 10.0.0.0/8}]}}}
+networks: {n: {ipam: {options: {a: b}, config: [{subnet: 10.0.0.0/8}]}}}
 volumes: {v: }
 models: {m: {model: ai/m}}
 """
@@ -637,7 +638,8 @@ def test_yaml_output_read_again_gives_the_same_output(loader):
     second = dump.to_yaml(loader(first))
     assert second == first
     assert "x-service" in first
-    assert "x-end: 1" in first
+    for kept in ("x-end: 1", "pull_refresh_after: 2h", "a: b"):
+        assert kept in first
 
 
 def test_json_output_has_no_inner_extensions_and_doubles_dollars(loader):
