@@ -17,6 +17,8 @@ from stackctl.oci.digest import chain_ids
 from stackctl.oci.platform import Platform
 from stackctl.values import Json
 
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
@@ -39,15 +41,30 @@ class State:
 def scratch(platform: Platform) -> State:
     """Return the state of FROM scratch."""
     return State(
-        document=ImageDocument(
-            architecture=platform.architecture, variant=platform.variant, os=platform.os
+        document=_with_path(
+            ImageDocument(
+                architecture=platform.architecture, variant=platform.variant, os=platform.os
+            )
         )
     )
 
 
 def of_record(record: ImageRecord, document: ImageDocument, blobs: Sequence[Descriptor]) -> State:
     """Return the state that FROM an image starts with."""
-    return State(document=document, layers=record.layers, blobs=tuple(blobs), parent=record.id)
+    return State(
+        document=_with_path(document),
+        layers=record.layers,
+        blobs=tuple(blobs),
+        parent=record.id,
+    )
+
+
+def _with_path(document: ImageDocument) -> ImageDocument:
+    """Give a stage the default PATH where its base has none, as Docker does: ENV PATH=/x:$PATH relies on it."""
+    config = document.config
+    if any(entry.startswith("PATH=") for entry in config.env):
+        return document
+    return replace(document, config=replace(config, env=(f"PATH={DEFAULT_PATH}", *config.env)))
 
 
 def after_step(

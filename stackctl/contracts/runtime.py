@@ -48,7 +48,10 @@ class Exit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecProcess:
-    """A further process: resolved as the container's own process is (OCI runtime specification, process)."""
+    """A further process: resolved as the container's own process is (OCI runtime specification, process).
+
+    ``rlimits`` are (type such as "RLIMIT_NOFILE", soft, hard).
+    """
 
     args: tuple[str, ...]
     env: tuple[str, ...]
@@ -62,6 +65,7 @@ class ExecProcess:
     capabilities: tuple[str, ...] = ()
     no_new_privileges: bool = False
     console_size: tuple[int, int] = (0, 0)
+    rlimits: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

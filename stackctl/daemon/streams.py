@@ -204,13 +204,15 @@ class Batcher:
         self._limit = limit
         self._task: asyncio.Task[None] | None = None
 
-    async def write(self, data: bytes) -> None:
+    def add(self, data: bytes) -> bool:
+        """Take one piece; True when so much is waiting that the caller should flush."""
         self._buffer += data
         if len(self._buffer) >= self._limit:
-            await self.flush()
-        elif self._task is None or self._task.done():
+            return True
+        if self._task is None or self._task.done():
             # The task runs when the source waits: then what is here is all there is.
             self._task = asyncio.create_task(self._flush_later())
+        return False
 
     async def _flush_later(self) -> None:
         with contextlib.suppress(OSError):
@@ -259,5 +261,6 @@ async def _carry(source: AsyncIterator[bytes], send: Callable[[bytes], Awaitable
     batcher = Batcher(send)
     with contextlib.suppress(ConnectionError):
         async for data in source:
-            await batcher.write(data)
+            if batcher.add(data):
+                await batcher.flush()
         await batcher.flush()

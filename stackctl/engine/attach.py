@@ -20,12 +20,14 @@ class Attached:
         stderr: bool,
         stream: bool,
         history: History | None,
+        left: Callable[["Attached"], None],
     ) -> None:
         self._opener = opener
         self._stdin = stdin
         self._wanted = {number for number, on in ((1, stdout), (2, stderr)) if on}
         self._stream = stream
         self._history = history
+        self._left = left
         self._joined: asyncio.Future[Streams | None] = asyncio.get_running_loop().create_future()
 
     async def join(self) -> None:
@@ -76,6 +78,7 @@ class Attached:
 
     async def close(self) -> None:
         """Leave; the container goes on."""
+        self._left(self)
         if not self._joined.done():
             self._joined.set_result(None)
             return

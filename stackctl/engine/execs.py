@@ -14,7 +14,7 @@ from stackctl.engine.launch import Launcher
 from stackctl.engine.names import new_id
 from stackctl.engine.requests import ExecRecord, ExecRequest
 from stackctl.engine.runtime_spec import check_working_dir, exec_environment
-from stackctl.engine.security import parse_security_opt, pick_capabilities
+from stackctl.engine.security import parse_security_opt, pick_capabilities, rlimit_values
 from stackctl.engine.tasks import Tasks
 from stackctl.engine.world import World
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StartError
@@ -62,6 +62,7 @@ class ProcessMaker:
             capabilities=capabilities,
             no_new_privileges=options.no_new_privileges,
             console_size=request.console_size,
+            rlimits=rlimit_values(spec.ulimits, self.launcher.most_rlimits()),
         )
 
 

@@ -200,7 +200,6 @@ class Launcher:
         host = self.world.host
         spec = record.spec
         ipc = self._joined(spec.ipc_mode, "ipc")
-        raisable = "CAP_SYS_RESOURCE" in host.capabilities
         return SpecInputs(
             record=replace(record, env=self._environment(record)),
             rootfs=str(root),
@@ -221,8 +220,12 @@ class Launcher:
             cgroup_version=host.cgroup_version,
             capabilities=host.capabilities,
             hidden_paths=devices.thermal_paths(range(host.cpus)),
-            max_rlimits={} if raisable else _hard_limits(),
+            max_rlimits=self.most_rlimits(),
         )
+
+    def most_rlimits(self) -> dict[str, int]:
+        """Return the limits that cannot be exceeded here; none where the daemon may raise them."""
+        return {} if "CAP_SYS_RESOURCE" in self.world.host.capabilities else _hard_limits()
 
     def _environment(self, record: ContainerRecord) -> tuple[str, ...]:
         if not record.spec.links or "bridge" not in record.endpoints:

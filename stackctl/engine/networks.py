@@ -182,6 +182,10 @@ class Networks:
                 raise ForbiddenError(
                     f"error while removing network: network {record.name} has active endpoints ({who})"
                 )
+            if self._sandboxes.is_joining(record.id):
+                raise ForbiddenError(
+                    f"error while removing network: network {record.name} has active endpoints"
+                )
             await self._sandboxes.forget_network(record)
             self.book.forget_network(record)
             self._taken.pop(record.id, None)

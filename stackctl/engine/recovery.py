@@ -42,11 +42,12 @@ class Recovery:
         same_boot = state.setting(_BOOT_SETTING) == boot_id
         state.save_setting(_BOOT_SETTING, boot_id)
         known = set(await self.world.runtime.known())
+        half_made = known | set(await self.world.network.sandboxes())
         adopted: list[ContainerRecord] = []
         to_restart: list[str] = []
         for record in self.book.containers():
             try:
-                fate = await self._settle(record, known, same_boot=same_boot)
+                fate = await self._settle(record, half_made, same_boot=same_boot)
             except StackctlError as error:
                 log.warning("could not recover container %s: %s", record.id[:12], error)
                 continue
@@ -64,7 +65,9 @@ class Recovery:
                 record = self.book.save(replace(record, status=Status.RESTARTING))
             self.running.restart_later(record, 0.0)
 
-    async def _settle(self, record: ContainerRecord, known: set[str], *, same_boot: bool) -> str:
+    async def _settle(
+        self, record: ContainerRecord, half_made: set[str], *, same_boot: bool
+    ) -> str:
         """Return "adopt", "restart" or ""; what ended is recorded and cleaned."""
         if record.status in lifecycle.LIVE:
             if same_boot and await self._is_alive(record):
@@ -79,9 +82,11 @@ class Recovery:
         if record.status is Status.RESTARTING:
             await self.launcher.clean(record)
             return "restart"
-        if record.id in known or not same_boot:
+        if record.id in half_made or not same_boot:
             # A start that its daemon did not live to see done: nobody was told that it runs.
             await self.launcher.clean(record)
+        else:
+            await self.world.layers.unmount(record.id)
         if record.status is Status.EXITED and record.started_at:
             if record.spec.auto_remove:
                 async with self.book.live(record.id).lock:

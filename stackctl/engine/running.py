@@ -91,7 +91,7 @@ class RunningContainers:
         try:
             async with self._starting, AsyncExitStack() as undo:
                 launched = await self._launcher.launch(record, undo)
-                for attached in live.pending:
+                for attached in tuple(live.pending):
                     await attached.join()
                 # Before it is let go: it may have ended when the call returns.
                 started_at = self.world.clock.now()
@@ -110,6 +110,8 @@ class RunningContainers:
         except Exception as error:
             await self._start_failed(record, live, error)
             raise
+        finally:
+            self._launcher.sandboxes.opened(record.id)
         live.pending.clear()
         live.ended.clear()
         live.resumed.set()
@@ -190,6 +192,8 @@ class RunningContainers:
         if decision.restart:
             record = self.book.save(replace(record, status=following(record, Step.AWAIT_RESTART)))
             self.restart_later(record, decision.delay)
+            # Who waits for the end is told of this one, also when another start follows.
+            live.tell_stopped(result)
             return record
         live.tell_stopped(result)
         if record.spec.auto_remove:
@@ -423,6 +427,13 @@ class RunningContainers:
             raise ConflictError(
                 f"container {record.id} is restarting, wait until the container is running"
             )
+        live = self.book.live(record.id)
+
+        def left(one: Attached) -> None:
+            # A client that leaves before the start must not be kept until then.
+            if one in live.pending:
+                live.pending.remove(one)
+
         attached = Attached(
             lambda: self.world.runtime.attach(record.id),
             stdin=stdin and record.spec.open_stdin,
@@ -430,8 +441,8 @@ class RunningContainers:
             stderr=stderr,
             stream=stream,
             history=(lambda: self._history(record)) if logs else None,
+            left=left,
         )
-        live = self.book.live(record.id)
         if record.status is Status.RUNNING:
             if stream:
                 await attached.join()

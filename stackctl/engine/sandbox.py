@@ -48,6 +48,7 @@ class Sandboxes:
         self._keeper = False
         self._setup = asyncio.Lock()
         self._ready: set[str] = set()
+        self._opening: dict[str, set[str]] = {}
 
     # What networks share
 
@@ -91,6 +92,9 @@ class Sandboxes:
         networks = [item for item in self.book.networks() if item.driver not in _NO_KERNEL]
         wanted = [item for item in networks if item.name != "bridge" or self._uses(item, running)]
         left_over = await self.world.network.networks()
+        if not running:
+            # A keeper that outlived its containers holds names and ports of the dead.
+            await self._quietly("stop the keeper", self.world.keeper.stop)
         if not wanted and not left_over and not running:
             return
         async with self._setup:
@@ -166,6 +170,7 @@ class Sandboxes:
         sysctls = {
             key: value for key, value in record.spec.sysctls.items() if key.startswith("net.")
         }
+        self._opening[record.id] = {network.id for network, _ in networks}
         for network, _ in networks:
             await self.ready(network)
         netns = await self.world.network.create_sandbox(record.id, sysctls or None)
@@ -179,6 +184,14 @@ class Sandboxes:
         record = await self._publish(record, networks)
         self._announce(record, networks, "connect")
         return Sandbox(record=record, netns=netns, files=self._write_files(record, networks))
+
+    def opened(self, container_id: str) -> None:
+        """The container runs, or will not: its record says from now on which networks it holds."""
+        self._opening.pop(container_id, None)
+
+    def is_joining(self, network_id: str) -> bool:
+        """Tell whether a container that is just being started is in the network."""
+        return any(network_id in joining for joining in self._opening.values())
 
     async def _connect_all(
         self, record: ContainerRecord, networks: Sequence[tuple[NetworkRecord, Endpoint]]

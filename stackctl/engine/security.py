@@ -145,11 +145,21 @@ def _names(given: Sequence[str], field: str) -> tuple[str, ...]:
 
 
 def rlimits(ulimits: Sequence[Ulimit], most: Mapping[str, int]) -> list[Json]:
-    """Return OCI ``process.rlimits``; what exceeds the daemon's own hard limit (``most``) is cut to it.
+    """Return OCI ``process.rlimits``; see ``rlimit_values``."""
+    return [
+        {"type": kind, "soft": soft, "hard": hard}
+        for kind, soft, hard in rlimit_values(ulimits, most)
+    ]
+
+
+def rlimit_values(
+    ulimits: Sequence[Ulimit], most: Mapping[str, int]
+) -> tuple[tuple[str, int, int], ...]:
+    """Return (type, soft, hard) for each limit; what exceeds the daemon's own hard limit (``most``) is cut to it.
 
     Raises InvalidInputError for an unknown name or a soft limit above the hard one.
     """
-    found: list[Json] = []
+    found = []
     for limit in ulimits:
         if limit.name not in _ULIMITS:
             raise InvalidInputError(
@@ -164,14 +174,8 @@ def rlimits(ulimits: Sequence[Ulimit], most: Mapping[str, int]) -> list[Json]:
             )
         top = most.get(limit.name, _UNLIMITED)
         top = _UNLIMITED if top < 0 else top
-        found.append(
-            {
-                "type": f"RLIMIT_{limit.name.upper()}",
-                "soft": min(soft, top),
-                "hard": min(hard, top),
-            }
-        )
-    return found
+        found.append((f"RLIMIT_{limit.name.upper()}", min(soft, top), min(hard, top)))
+    return tuple(found)
 
 
 def check_sysctls(sysctls: Mapping[str, str], *, network: bool, ipc: bool) -> None:

@@ -124,6 +124,7 @@ async def build_engine(base: Path) -> Engine:
 
 async def close_engine(engine: Engine) -> None:
     await engine.stop()
+    await engine.world.keeper.close()
     await engine.world.registry.close()
     await engine.world.layers.close()
     engine.world.runtime.close()

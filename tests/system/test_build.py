@@ -17,6 +17,7 @@ from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.adapters.storage.roottree import OpenAtRootTree
 from stackctl.builder.build import Builder, build
+from stackctl.builder.image import DEFAULT_PATH
 from stackctl.builder.request import BuildOutput, BuildRequest
 from stackctl.builder.run import Joined
 from stackctl.contracts.state import ImageRecord
@@ -171,7 +172,7 @@ async def test_an_image_from_scratch_holds_what_was_copied_and_says_so_in_docker
     ]  # fmt: skip
     assert f" ---> {record.id[7:19]}" in lines
     assert [item.image_id for item in outputs if item.image_id] == [record.id]
-    assert record.config.env == ("A=b c",)
+    assert record.config.env == (f"PATH={DEFAULT_PATH}", "A=b c")
     assert record.config.cmd == ("/hello",)
     assert len(record.layers) == 1
     assert [entry.empty_layer for entry in record.history] == [False, True, True]
@@ -271,7 +272,7 @@ async def test_stages_copy_from_each_other_and_unneeded_ones_are_skipped(busybox
     record = await busybox.image(
         "FROM busybox AS a\nENV A=1\nFROM a AS b\nENV B=2\nFROM b\nRUN exit 1\n", target="b"
     )
-    assert record.config.env == ("A=1", "B=2")
+    assert record.config.env == (f"PATH={DEFAULT_PATH}", "A=1", "B=2")
 
 
 async def test_directories_are_copied_as_docker_does(busybox: Bench):

@@ -61,13 +61,13 @@ def test_webapp_counts_visits_behind_its_proxy(engine, base_image):
 
 
 def _page(port: int) -> str:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
                 return answer.read().decode()
         except OSError:
-            # A proxy looks the recreated application up again after five seconds.
+            # A proxy looks the recreated application up again after a second.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)

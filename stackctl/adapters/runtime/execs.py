@@ -88,6 +88,9 @@ def process_tree(wanted: ExecProcess) -> JsonObject:
         "env": list(wanted.env),
         "cwd": wanted.cwd or "/",
         "noNewPrivileges": wanted.no_new_privileges,
+        "rlimits": [
+            {"type": kind, "soft": soft, "hard": hard} for kind, soft, hard in wanted.rlimits
+        ],
         "user": {
             "uid": wanted.uid,
             "gid": wanted.gid,

@@ -14,6 +14,7 @@ from stackctl.contracts.container import (
     Status,
 )
 from stackctl.daemon.bodies import limits, mounts, ports
+from stackctl.engine.addresses import mac_address
 from stackctl.engine.security import MASKED_PATHS, READONLY_PATHS
 from stackctl.values import Json, JsonObject
 
@@ -285,7 +286,7 @@ def endpoint_body(
         "IPAMConfig": ipam or None,
         "Links": [*endpoint.links] or None,
         "Aliases": [*aliases] or None,
-        "MacAddress": endpoint.mac_address if live else "",
+        "MacAddress": endpoint.mac_address if live or _asked_mac(endpoint) else "",
         "DriverOpts": {**endpoint.driver_opts} or None,
         "GwPriority": endpoint.gw_priority,
         "NetworkID": endpoint.network_id,
@@ -298,3 +299,8 @@ def endpoint_body(
         "GlobalIPv6PrefixLen": endpoint.ipv6_prefix if live else 0,
         "DNSNames": None if endpoint.network_name in ("bridge", "host", "none") else [*names],
     }
+
+
+def _asked_mac(endpoint: Endpoint) -> bool:
+    """Tell whether the address was asked for; such a one shows before the container runs, a generated one does not."""
+    return endpoint.mac_address != mac_address(endpoint.endpoint_id)

@@ -166,7 +166,8 @@ def _devices(host: Reader) -> tuple[Device, ...]:
 def _log_config(reader: Reader) -> LogConfig:
     kind = reader.text("Type") or "json-file"
     if kind not in _LOG_DRIVERS:
-        raise reader.fail("Type", f"logger: no log driver named '{kind[:80]}' is registered")
+        # Docker's text as it is: clients compare the whole of it.
+        raise InvalidInputError(f"logger: no log driver named '{kind[:80]}' is registered")
     return LogConfig(type=kind, config=reader.text_map("Config"))
 
 

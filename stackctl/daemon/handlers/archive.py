@@ -6,9 +6,9 @@ from aiohttp import web
 
 from stackctl.api import times
 from stackctl.api.pathstat import STAT_HEADER, encode_stat
+from stackctl.contracts.container import Status
 from stackctl.contracts.storage import PathStat
 from stackctl.daemon.call import TAR_TYPE, Call
-from stackctl.contracts.container import Status
 from stackctl.errors import InvalidInputError, NotFoundError
 
 

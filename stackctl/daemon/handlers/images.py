@@ -175,7 +175,8 @@ async def push(call: Call) -> web.StreamResponse:
 
 
 async def load(call: Call) -> web.StreamResponse:
-    return await tell(call, call.engine.images.load(call.chunks()), progress.line)
+    source = call.engine.images.load(call.chunks())
+    return await tell(call, source, progress.line, at_once=True)
 
 
 async def save_one(call: Call) -> web.StreamResponse:
@@ -236,10 +237,17 @@ async def distribution(call: Call) -> web.StreamResponse:
 
 
 async def tell(
-    call: Call, source: AsyncIterator[Progress] | AsyncIterator[str], line: Callable[..., Json]
+    call: Call,
+    source: AsyncIterator[Progress] | AsyncIterator[str],
+    line: Callable[..., Json],
+    *,
+    at_once: bool = False,
 ) -> web.StreamResponse:
-    """Answer with JSON lines; an error before the first line has its own status, a later one is a line."""
-    first: Progress | str | None = await anext(source, None)
+    """Answer with JSON lines; an error before the first line has its own status, a later one is a line.
+
+    With ``at_once`` the headers do not wait for the first line, so that every error is a line.
+    """
+    first: Progress | str | None = None if at_once else await anext(source, None)
     response = await call.stream(JSON_TYPE)
 
     async def lines() -> AsyncGenerator[bytes, None]:

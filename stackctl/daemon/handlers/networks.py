@@ -1,7 +1,5 @@
 """/networks: list, inspect, create, connect, disconnect, remove, prune."""
 
-import re
-
 from aiohttp import web
 
 from stackctl.api.codec import Reader
@@ -13,7 +11,6 @@ from stackctl.errors import InvalidInputError, UnsupportedError
 from stackctl.values import JsonObject
 
 _PRUNE_KEYS = frozenset({"label", "label!", "until"})
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 
 async def list_(call: Call) -> web.StreamResponse:
@@ -48,10 +45,8 @@ def _request(body: Reader) -> NetworkRequest:
     name = body.text("Name")
     if not name.strip():
         raise InvalidInputError("invalid Name: network name cannot be empty")
-    if not _NAME.fullmatch(name):
-        raise InvalidInputError(
-            f"invalid Name: {name[:80]}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        )
+    if "/" in name or not name.isprintable() or len(name) > 255:
+        raise InvalidInputError(f"invalid Name: {name[:80]!r} cannot be a network's name")
     if body.boolean("Ingress") or body.boolean("ConfigOnly") or body.text("Scope") == "swarm":
         raise UnsupportedError(
             "swarm networks are not offered by this engine", hint="use the bridge driver"

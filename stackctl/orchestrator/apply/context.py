@@ -47,8 +47,17 @@ def pack(build: Build, *, service: str) -> BinaryIO:
     Owners are left out, as the docker CLI does. Raises NotFoundError or InvalidInputError naming what cannot be read.
     """
     output = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
-    if is_remote(build.context):
-        return output
+    try:
+        if not is_remote(build.context):
+            _pack_into(output, build, service)
+            output.seek(0)
+    except BaseException:
+        output.close()
+        raise
+    return output
+
+
+def _pack_into(output: BinaryIO, build: Build, service: str) -> None:
     root = Path(build.context)
     if not root.is_dir():
         raise NotFoundError(f"service {service!r}: build context {root} is not a directory")
@@ -69,8 +78,6 @@ def pack(build: Build, *, service: str) -> BinaryIO:
         info = tarfile.TarInfo(name)
         info.size, info.mode = len(text), 0o644
         archive.addfile(info, io.BytesIO(text))
-    output.seek(0)
-    return output
 
 
 def build_query(stack: Stack, service: Service, action: BuildImage) -> dict[str, str]:

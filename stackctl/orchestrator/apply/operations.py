@@ -9,6 +9,7 @@ from typing import cast
 
 from stackctl.errors import (
     ConflictError,
+    ForbiddenError,
     InvalidInputError,
     NotFoundError,
     StackctlError,
@@ -123,7 +124,7 @@ def perform(run: Run, operation: Operation, tell: Tell) -> None:
         case CreateNetwork() as action:
             _create_network(run, action)
         case RemoveNetwork() as action:
-            _remove_network(run, action)
+            _remove_network(run, action, tell)
         case ConnectNetwork() as action:
             _connect(run, action)
         case DisconnectNetwork() as action:
@@ -131,7 +132,7 @@ def perform(run: Run, operation: Operation, tell: Tell) -> None:
         case CreateVolume() as action:
             _create_volume(run, action)
         case RemoveVolume() as action:
-            _remove_volume(run, action)
+            _remove_volume(run, action, tell)
         case CreateContainer() as action:
             _create_container(run, action, tell)
         case RenameContainer() as action:
@@ -246,11 +247,15 @@ def _create_network(run: Run, action: CreateNetwork) -> None:
     run.engine.create_network(network_body(stack, stack.networks[action.key]))
 
 
-def _remove_network(run: Run, action: RemoveNetwork) -> None:
+def _remove_network(run: Run, action: RemoveNetwork, tell: Tell) -> None:
     try:
         run.engine.remove_network(action.id)
     except NotFoundError:
         return
+    except (ConflictError, ForbiddenError) as error:
+        if not action.keep_if_used:
+            raise
+        tell({"warning": f"network {action.name} stays: {error.message}"})
 
 
 def _connect(run: Run, action: ConnectNetwork) -> None:
@@ -274,11 +279,15 @@ def _create_volume(run: Run, action: CreateVolume) -> None:
     run.engine.create_volume(volume_body(stack, stack.volumes[action.key]))
 
 
-def _remove_volume(run: Run, action: RemoveVolume) -> None:
+def _remove_volume(run: Run, action: RemoveVolume, tell: Tell) -> None:
     try:
         run.engine.remove_volume(action.name)
     except NotFoundError:
         return
+    except (ConflictError, ForbiddenError) as error:
+        if not action.keep_if_used:
+            raise
+        tell({"warning": f"volume {action.name} stays: {error.message}"})
 
 
 def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:

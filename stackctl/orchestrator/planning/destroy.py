@@ -125,7 +125,9 @@ def _networks(
             if network.name in item.networks
             for key in removals.get(item.id, [])
         ]
-        draft.add(RemoveNetwork(name=network.name, id=network.id), "down", members)
+        draft.add(
+            RemoveNetwork(name=network.name, id=network.id, keep_if_used=True), "down", members
+        )
 
 
 def _volumes(
@@ -152,7 +154,7 @@ def _volumes(
         after = [key for item in users.get(volume.name, []) for key in removals.get(item.id, [])]
         if any(item.mounts is None for item in observed.containers):
             after = [key for keys in removals.values() for key in keys]
-        draft.add(RemoveVolume(name=volume.name), "down with volumes", after)
+        draft.add(RemoveVolume(name=volume.name, keep_if_used=True), "down with volumes", after)
 
 
 def _images(

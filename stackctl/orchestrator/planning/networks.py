@@ -37,9 +37,14 @@ def _plan_network(work: Work, network: Network) -> None:
     if present is None:
         work.networks[network.key] = work.draft.add(action, "not there")
         return
+    if not _is_ours(work, present.labels):
+        work.draft.warnings.append(
+            f"network {network.name!r} was not made for this stack; it is used as it is"
+        )
+        return
     before = present.labels.get(labels.FINGERPRINT, "")
     fingerprint = network_fingerprint(network)
-    if not _is_ours(work, present.labels) or not before or before == fingerprint.digest:
+    if not before or before == fingerprint.digest:
         return
     differences = changes(present.labels.get(labels.DEFINITION, ""), fingerprint.definition)
     cause = Cause(reason="definition changed", changes=differences)

@@ -49,7 +49,11 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What an operation does; ``name`` is what it does it to, ``service`` the service concerned, if one."""
+    """What an operation does; ``name`` is what it does it to, ``service`` the service concerned, if one.
+
+    Without generated comparison and text in the kinds below: nobody compares actions, and generating them for twenty
+    classes would be the dearest part of importing this module.
+    """
 
     verb: ClassVar[str] = ""
     kind: ClassVar[str] = ""
@@ -58,7 +62,7 @@ class Action:
     service: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PullImage(Action):
     """Fetch ``name`` from its registry; a missing image may be built instead when ``build_fallback``."""
 
@@ -70,7 +74,7 @@ class PullImage(Action):
     present: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class BuildImage(Action):
     """Build the image of ``service`` and tag it ``name``; ``present`` is the ID it has now, if any."""
 
@@ -82,7 +86,7 @@ class BuildImage(Action):
     no_cache: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class RemoveImage(Action):
     """Remove the image ``name`` refers to."""
 
@@ -91,7 +95,7 @@ class RemoveImage(Action):
     sign: ClassVar[str] = "-"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CreateNetwork(Action):
     """Create the network ``key`` of the stack file under ``name``."""
 
@@ -101,17 +105,18 @@ class CreateNetwork(Action):
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class RemoveNetwork(Action):
-    """Remove a network that nothing is in any more."""
+    """Remove a network that nothing is in any more; ``keep_if_used``: others being in it is a warning only."""
 
     verb: ClassVar[str] = "remove"
     kind: ClassVar[str] = "network"
     sign: ClassVar[str] = "-"
     id: str
+    keep_if_used: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class ConnectNetwork(Action):
     """Connect container ``name`` to the network ``key`` of the stack file, called ``network``."""
 
@@ -122,7 +127,7 @@ class ConnectNetwork(Action):
     network: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class DisconnectNetwork(Action):
     """Take container ``name`` out of ``network``."""
 
@@ -133,7 +138,7 @@ class DisconnectNetwork(Action):
     network: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CreateVolume(Action):
     """Create the volume ``key`` of the stack file under ``name``."""
 
@@ -143,16 +148,17 @@ class CreateVolume(Action):
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class RemoveVolume(Action):
-    """Remove a volume and the data in it."""
+    """Remove a volume and the data in it; ``keep_if_used``: others using it is a warning only."""
 
     verb: ClassVar[str] = "remove"
     kind: ClassVar[str] = "volume"
     sign: ClassVar[str] = "-"
+    keep_if_used: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CreateContainer(Action):
     """Create replica ``number`` of ``service``, which will be called ``name``.
 
@@ -170,7 +176,7 @@ class CreateContainer(Action):
     inherited: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class RenameContainer(Action):
     """Give the container called ``current`` its final ``name``."""
 
@@ -180,7 +186,7 @@ class RenameContainer(Action):
     current: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class ContainerAction(Action):
     """An action on one container: by ``id`` when it exists already, else by its ``name`` when its turn comes."""
 
@@ -189,14 +195,14 @@ class ContainerAction(Action):
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class StartContainer(ContainerAction):
     """Start a container."""
 
     verb: ClassVar[str] = "start"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class StopContainer(ContainerAction):
     """Stop with ``signal`` and kill after ``timeout`` seconds; the container's own settings where not given."""
 
@@ -205,7 +211,7 @@ class StopContainer(ContainerAction):
     signal: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class RestartContainer(ContainerAction):
     """Stop and start a container."""
 
@@ -213,7 +219,7 @@ class RestartContainer(ContainerAction):
     timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class KillContainer(ContainerAction):
     """Send a signal to a container."""
 
@@ -221,21 +227,21 @@ class KillContainer(ContainerAction):
     signal: str = "SIGKILL"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PauseContainer(ContainerAction):
     """Freeze a container."""
 
     verb: ClassVar[str] = "pause"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class UnpauseContainer(ContainerAction):
     """Thaw a container."""
 
     verb: ClassVar[str] = "unpause"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class RemoveContainer(ContainerAction):
     """Remove a container, with its anonymous volumes when ``volumes``, killing it when ``force``."""
 
@@ -245,7 +251,7 @@ class RemoveContainer(ContainerAction):
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class RunHook(ContainerAction):
     """Run a hook inside the container; ``point`` is ``post_start`` or ``pre_stop``."""
 
@@ -254,7 +260,7 @@ class RunHook(ContainerAction):
     hook: Hook
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class WaitContainers(Action):
     """Wait until ``containers`` (names) of ``service`` are as ``condition`` says.
 

@@ -15,7 +15,7 @@ from stackctl.daemon.app import Application, Router
 from stackctl.daemon.call import Serving
 from stackctl.daemon.handlers import swarm, system
 from stackctl.daemon.settings import Settings
-from stackctl.daemon.streams import finish, hijack, join
+from stackctl.daemon.streams import finish, hijack, join, until_gone
 from stackctl.errors import ConflictError, NotModifiedError, StartError
 from stackctl.paths import engine_paths
 
@@ -228,3 +228,66 @@ def test_the_router_tells_names_with_slashes_from_actions():
         {"name": "reg:5000/a/b:tag"},
     )
     assert router.find("POST", "/images/json") is None
+
+
+def telling(source):
+    async def handler(call):
+        response = await call.stream("text/plain")
+        await until_gone(call, source(), response.write)
+        await response.write_eof()
+        return response
+
+    return ("GET", "/tell", handler)
+
+
+async def test_many_small_lines_arrive_whole_and_in_order(tmp_path):
+    lines = [f"{number}\n".encode() for number in range(20_000)]
+
+    async def source():
+        for number, line in enumerate(lines):
+            if number % 5000 == 0:
+                await asyncio.sleep(0)
+            yield line
+
+    async with served(tmp_path, telling(source)) as path:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"GET /tell HTTP/1.0\r\nHost: x\r\n\r\n")
+        body = (await reader.read()).partition(b"\r\n\r\n")[2]
+        writer.close()
+    assert body == b"".join(lines)
+
+
+async def test_a_line_is_sent_before_the_next_one_comes(tmp_path):
+    more = asyncio.Event()
+
+    async def source():
+        yield b"first\n"
+        await more.wait()
+        yield b"second\n"
+
+    async with served(tmp_path, telling(source)) as path:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"GET /tell HTTP/1.0\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"first\n")).endswith(b"first\n")
+        more.set()
+        assert await reader.read() == b"second\n"
+        writer.close()
+
+
+async def test_a_source_is_ended_when_its_listener_leaves(tmp_path):
+    ended = asyncio.Event()
+
+    async def source():
+        try:
+            yield b"x"
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with served(tmp_path, telling(source)) as path:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"GET /tell HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+        async with asyncio.timeout(5):
+            await ended.wait()

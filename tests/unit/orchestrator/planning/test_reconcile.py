@@ -1,6 +1,6 @@
 import pytest
 
-from stackctl.errors import ConflictError, InvalidInputError, NotFoundError
+from stackctl.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from stackctl.orchestrator.apply.executor import execute
 from stackctl.orchestrator.apply.observe import observe
 from stackctl.orchestrator.model.build import Build
@@ -410,3 +410,22 @@ def test_down_of_one_service_keeps_the_network_of_the_others() -> None:
     up(world, wanted)
     plan = destroy("shop", wanted, observe(world, "shop"), DestroyOptions(services=("web",)))
     assert ids(plan) == ["stop container shop-web-1", "remove container shop-web-1"]
+
+
+def test_down_leaves_a_network_that_others_use() -> None:
+    world = engine()
+    up(world, stack(service("web")))
+    plan = destroy("shop", None, observe(world, "shop"))
+    world.fail["remove network shop_default"] = ForbiddenError("it has active endpoints")
+    result = execute(plan, world, None)
+    assert result.warnings == ("network shop_default stays: it has active endpoints",)
+
+
+def test_a_network_of_another_owner_is_used_and_named() -> None:
+    world = engine()
+    world.create_network({"Name": "shop_default", "Driver": "bridge", "Labels": {}})
+    plan = up(world, stack(service("web")))
+    assert plan.warnings == (
+        "network 'shop_default' was not made for this stack; it is used as it is",
+    )
+    assert "shop_default" not in str(destroy("shop", None, observe(world, "shop")))
