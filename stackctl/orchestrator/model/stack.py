@@ -1,7 +1,7 @@
 """The whole application of one set of stack files, under one name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 from stackctl.orchestrator.model.files import FileObject
@@ -33,7 +33,8 @@ class Stack:
 
     ``tree`` is the normalised form as Compose prints it (``config --format json``), of the active services; see
     ``service_tree`` for the part of one service, from which its Compose config hash is made. Treat both as
-    read-only: they are plain dicts for the sake of the JSON encoder.
+    read-only: they are plain dicts for the sake of the JSON encoder. Neither it nor ``environment`` is shown by ``repr``,
+    since both hold what may be secret.
     """
 
     name: str
@@ -48,9 +49,9 @@ class Stack:
     configs: Mapping[str, FileObject] = EMPTY
     secrets: Mapping[str, FileObject] = EMPTY
     models: Mapping[str, Model] = EMPTY
-    environment: Strings = EMPTY
+    environment: Strings = field(default=EMPTY, repr=False)
     extensions: Extensions = EMPTY
-    tree: JsonObject
+    tree: JsonObject = field(repr=False)
 
     def service_tree(self, name: str) -> JsonObject:
         """Return the normalised form of one active service; raises KeyError for another name."""
