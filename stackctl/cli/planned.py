@@ -19,6 +19,7 @@ class UpRequest:
     pull: str = ""
     force_recreate: bool = False
     no_recreate: bool = False
+    always_recreate_deps: bool = False
     remove_orphans: bool = False
     renew_anon_volumes: bool = False
     no_deps: bool = False
@@ -68,3 +69,17 @@ class OneOff:
     volumes: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     service_ports: bool = False
+    use_aliases: bool = False
+    labels: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+
+
+def check_recreate(force: bool, keep: bool, build: bool, no_build: bool, pull: str) -> None:
+    """Raise InvalidInputError for flags that exclude each other."""
+    if force and keep:
+        raise InvalidInputError("--force-recreate and --no-recreate exclude each other")
+    if build and no_build:
+        raise InvalidInputError("--build and --no-build exclude each other")
+    if pull not in ("", "policy", "always", "missing", "never", "build"):
+        raise InvalidInputError(f'--pull: "{pull}" is not one of always, missing, never, build')

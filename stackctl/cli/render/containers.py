@@ -23,6 +23,8 @@ class Listed:
     labels: dict[str, str]
     ports: tuple[JsonObject, ...]
     networks: tuple[str, ...]
+    image_id: str = ""
+    volumes: tuple[str, ...] = ()
 
     @property
     def project(self) -> str:
@@ -67,6 +69,12 @@ def listed(entry: JsonObject) -> Listed:
         labels=cast(dict[str, str], entry.get("Labels") or {}),
         ports=tuple(cast(list[JsonObject], entry.get("Ports") or [])),
         networks=tuple(cast(JsonObject, settings.get("Networks") or {})),
+        image_id=str(entry.get("ImageID", "")),
+        volumes=tuple(
+            str(mount.get("Name"))
+            for mount in cast(list[JsonObject], entry.get("Mounts") or [])
+            if mount.get("Type") == "volume"
+        ),
     )
 
 

@@ -151,8 +151,9 @@ def _detail(event: ProgressEvent) -> str:
 class PullLines:
     """The engine's own pull messages, condensed to one line."""
 
-    def __init__(self, reference: str, *, quiet: bool, live: bool) -> None:
+    def __init__(self, reference: str, *, quiet: bool, live: bool, verb: str = "pull") -> None:
         self._reference = reference
+        self._verb = verb
         self._quiet = quiet
         self._live = live
         self._parts: dict[str, tuple[int, int]] = {}
@@ -174,7 +175,7 @@ class PullLines:
             done = sum(current for current, _ in self._parts.values())
             total = sum(total for _, total in self._parts.values())
             sys.stderr.write(
-                f"\r\033[Kpulling {self._reference} {tables.size(done)}/{tables.size(total)}"
+                f"\r\033[K{self._verb}ing {self._reference} {tables.size(done)}/{tables.size(total)}"
             )
             sys.stderr.flush()
 
@@ -183,5 +184,5 @@ class PullLines:
         if self._quiet:
             return
         start = "\r\033[K" if self._live else ""
-        sys.stderr.write(f"{start}pulled {self._reference}\n")
+        sys.stderr.write(f"{start}{self._verb}ed {self._reference}\n")
         sys.stderr.flush()
