@@ -51,6 +51,16 @@ class Furnishing:
     read_only: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncResult:
+    """What a batch of file changes did; ``failures`` are (path, why) of what could not be done, the rest was."""
+
+    written: int = 0
+    deleted: int = 0
+    size: int = 0
+    failures: tuple[tuple[str, str], ...] = ()
+
+
 class ContentStore(Protocol):
     """Blobs by digest, in an OCI image layout. Nothing unverified is ever visible."""
 
@@ -217,3 +227,9 @@ class RootTree(Protocol):
 
     async def read(self, root: Path, path: str, *, limit: int) -> bytes:
         """Return a regular file's first ``limit`` bytes; raises NotFoundError."""
+
+    async def sync(self, root: Path, chunks: AsyncIterator[bytes]) -> SyncResult:
+        """Apply a batch of file changes to a root that is in use; see ``adapters.storage.treesync`` for its form.
+
+        Raises InvalidInputError for a batch that is not well formed, HostError when the root is gone.
+        """
