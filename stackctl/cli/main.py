@@ -40,6 +40,8 @@ COMMANDS = {
     "port": "port",
     "ls": "ls",
     "image": "image",
+    "login": "login",
+    "logout": "logout",
     "engine": "engine",
     "version": "version",
 }
