@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urljoin
@@ -45,6 +46,7 @@ _ACCEPT = ", ".join((OCI_INDEX, DOCKER_MANIFEST_LIST, OCI_MANIFEST, DOCKER_MANIF
 _CERTS = Path("/etc/docker/certs.d")
 _TRIES_WITHOUT_PROGRESS = 5
 _PIECE = 1 << 20
+_log = logging.getLogger(__name__)
 _CHUNK = 64 << 20
 _UPLOAD_TRIES = 3
 _HUB_LOGINS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "")
@@ -54,9 +56,16 @@ class RegistryClient:
     """One client for all registries."""
 
     def __init__(
-        self, clock: Clock, *, insecure: Collection[str] = (), certs_directory: Path = _CERTS
+        self,
+        clock: Clock,
+        *,
+        insecure: Collection[str] = (),
+        mirrors: Sequence[str] = (),
+        certs_directory: Path = _CERTS,
     ) -> None:
+        """``mirrors`` are URLs asked before Docker Hub, in their order, for what is pulled from it."""
         self._clock = clock
+        self._mirrors = tuple(mirrors)
         self._transport = Transport(clock, insecure, certs_directory)
 
     async def close(self) -> None:
@@ -90,10 +99,8 @@ class RegistryClient:
         self, reference: Reference, name: str, credentials: Credentials | None
     ) -> tuple[Descriptor, bytes]:
         call = self._call(reference, "GET", f"manifests/{name}", credentials)
-        response = await self._send(replace(call, headers={"Accept": _ACCEPT}), reference)
+        response = await self._pull(replace(call, headers={"Accept": _ACCEPT}), reference)
         async with response:
-            if response.status != 200:
-                raise await _refusal(response, reference, credentials)
             data = await read_bounded(response, MAX_MANIFEST)
             content_type = response.headers.get("Content-Type", "")
             claimed = response.headers.get("Docker-Content-Digest", "")
@@ -140,10 +147,8 @@ class RegistryClient:
         call = self._call(reference, "GET", f"blobs/{descriptor.digest}", credentials)
         if start:
             call = replace(call, headers={"Range": f"bytes={start}-"})
-        response = await self._send(call, reference)
+        response = await self._pull(call, reference)
         async with response:
-            if response.status not in (200, 206):
-                raise await _refusal(response, reference, credentials)
             skip = start if response.status == 200 else 0
             async for chunk in response.content.iter_any():
                 if skip >= len(chunk):
@@ -260,6 +265,35 @@ class RegistryClient:
             scope=f"repository:{reference.repository}:{actions}",
         )
 
+    async def _pull(self, call: Call, reference: Reference) -> aiohttp.ClientResponse:
+        """Return the first good answer of the mirrors and the registry itself, as Docker asks them.
+
+        A mirror never sees the registry's credentials. Where the registry cannot be reached, "not found" from a
+        mirror stands, since it says more.
+        """
+        refused: NotFoundError | None = None
+        mirrors = self._mirrors if call.registry == DEFAULT_REGISTRY else ()
+        for mirror in mirrors:
+            try:
+                return await self._got(replace(call, registry=mirror, credentials=None), reference)
+            except NotFoundError as error:
+                refused = error
+            except StackctlError as error:
+                _log.info("mirror %s: %s", mirror, error.message)
+        try:
+            return await self._got(call, reference)
+        except UnavailableError as error:
+            if refused is not None:
+                raise refused from error
+            raise
+
+    async def _got(self, call: Call, reference: Reference) -> aiohttp.ClientResponse:
+        response = await self._send(call, reference)
+        if response.status in (200, 206):
+            return response
+        async with response:
+            raise await _refusal(response, reference, call.credentials, host_of(call.registry))
+
     async def _send(self, call: Call, reference: Reference) -> aiohttp.ClientResponse:
         try:
             return await self._transport.send(call)
@@ -279,11 +313,14 @@ def _first(index: Index, reference: Reference) -> Descriptor:
 
 
 async def _refusal(
-    response: aiohttp.ClientResponse, reference: Reference, credentials: Credentials | None
+    response: aiohttp.ClientResponse,
+    reference: Reference,
+    credentials: Credentials | None,
+    host: str = "",
 ) -> StackctlError:
     """Return the error that an answer stands for, naming the registry."""
     detail = await _detail(response)
-    tried = f"tried {host_of(reference.registry)}: {detail or response.status}"
+    tried = f"tried {host or host_of(reference.registry)}: {detail or response.status}"
     match response.status:
         case 404:
             return NotFoundError(f"manifest for {reference} not found: {tried}")

@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from stackctl.oci.reference import DEFAULT_REGISTRY
 
@@ -21,7 +22,13 @@ class Endpoint:
 
 
 def endpoints(registry: str, insecure: Collection[str]) -> list[Endpoint]:
-    """Return the ways to a registry, the best first: TLS; for an insecure one TLS unverified, then plain HTTP."""
+    """Return the ways to a registry, the best first: TLS; for an insecure one TLS unverified, then plain HTTP.
+
+    A mirror is named by its URL, which leaves one way.
+    """
+    if "://" in registry:
+        parts = urlsplit(registry)
+        return [Endpoint(base=registry.rstrip("/"), verify=not is_insecure(parts.netloc, insecure))]
     host = _HUB if registry == DEFAULT_REGISTRY else registry
     if not is_insecure(registry, insecure):
         return [Endpoint(base=f"https://{host}")]
@@ -54,7 +61,7 @@ def tls_context(registry: str, certs_directory: Path, *, verify: bool) -> ssl.SS
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    home = certs_directory / registry
+    home = certs_directory / (urlsplit(registry).netloc if "://" in registry else registry)
     if home.is_dir():
         for authority in sorted(home.glob("*.crt")):
             context.load_verify_locations(authority)
