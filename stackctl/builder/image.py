@@ -17,7 +17,6 @@ from stackctl.oci.digest import chain_ids
 from stackctl.oci.platform import Platform
 from stackctl.values import Json
 
-
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
