@@ -67,6 +67,8 @@ async def build(settings: Settings) -> Built:
     )
 
     async def close() -> None:
+        # The keeper goes on; only the connection to it ends.
+        await keeper.close()
         await registry.close()
         await layers.close()
         runtime.close()
