@@ -111,6 +111,7 @@ class EndpointRequest:
     mac_address: str = ""
     driver_opts: Mapping[str, str] = field(default_factory=dict)
     gw_priority: int = 0
+    link_local_ips: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +207,7 @@ class ContainerSpec:
     console_size: tuple[int, int] = (0, 0)
     container_id_file: str = ""
     volume_driver: str = ""
+    isolation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

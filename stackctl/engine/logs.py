@@ -1,11 +1,13 @@
 """A container's log: tail and follow."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from stackctl.contracts.clock import Clock
 from stackctl.contracts.container import ContainerRecord
 from stackctl.contracts.runtime import Runtime
 from stackctl.engine import lifecycle
@@ -14,6 +16,7 @@ from stackctl.engine.requests import LogQuery
 from stackctl.errors import InvalidInputError, UnsupportedError
 
 _T = TypeVar("_T")
+_FIRST_WORDS = 0.1
 
 
 @dataclass(slots=True)
@@ -22,6 +25,7 @@ class Logs:
 
     runtime: Runtime
     book: Book
+    clock: Clock
 
     def read(self, ref: str, query: LogQuery) -> AsyncIterator[tuple[int, float, bytes]]:
         """Yield (1|2, seconds, bytes) line by line; a part of a very long line comes without its newline.
@@ -55,8 +59,10 @@ class Logs:
     async def _lines(
         self, container_id: str, path: Path, query: LogQuery, *, follow: bool
     ) -> AsyncIterator[tuple[int, float, bytes]]:
-        if not path.exists() and not follow:
-            return
+        if not follow:
+            await self._first_words(container_id)
+            if not path.exists():
+                return
         wanted = _wanted(query)
         if follow:
             source = self.runtime.follow_log_batches(
@@ -75,11 +81,26 @@ class Logs:
                 if number in wanted:
                     yield number, seconds, data
 
+    async def _first_words(self, container_id: str) -> None:
+        """Give a container that was started this moment the time to say something short.
+
+        Clients ask for the log of ``echo`` right after the start; Docker takes so long that it is always there.
+        """
+        record = self.book.find(container_id)
+        if record is None or record.status not in lifecycle.LIVE:
+            return
+        left = record.started_at + _FIRST_WORDS - self.clock.now()
+        if 0 < left <= _FIRST_WORDS:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.book.live(container_id).ended.wait(), left)
+
     async def _runs(
         self, container_id: str, path: Path, query: LogQuery, *, follow: bool
     ) -> AsyncIterator[list[tuple[int, list[bytes]]]]:
-        if not path.exists() and not follow:
-            return
+        if not follow:
+            await self._first_words(container_id)
+            if not path.exists():
+                return
         wanted = _wanted(query)
         if follow:
             source = self.runtime.follow_log_runs(

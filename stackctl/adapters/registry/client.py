@@ -93,6 +93,7 @@ class RegistryClient:
             descriptor=replace(found, media_type=inner.media_type, platform=chosen.platform),
             data=data,
             top=top,
+            platforms=tuple(one.platform for one in document.manifests if one.platform),
         )
 
     async def _manifest(
