@@ -27,6 +27,7 @@ from stackctl.errors import (
 from stackctl.paths import EnginePaths, engine_paths
 
 if TYPE_CHECKING:
+    from stackctl.cli.planfile import Kept
     from stackctl.cli.planned import DownRequest, OneOff, UpRequest
     from stackctl.client.endpoints import Daemon, Endpoint
     from stackctl.client.engine import EngineClient
@@ -62,7 +63,9 @@ class Session:
         self.quiet = quiet or options.progress == "quiet"
         self.environ: Mapping[str, str] = with_twins(os.environ)
         self.quiet_pull = False
+        self.quiet_build = False
         self.trace = ""
+        self._kept: Kept | None = None
 
     @classmethod
     def of(cls, ctx: Any, *, quiet: bool = False) -> "Session":  # noqa: ANN401
@@ -355,11 +358,27 @@ class Session:
     def _say_waiting(self, project: str) -> None:
         self.note(f"another command is changing {project}; waiting for it")
 
-    def plan_up(self, stack: "Stack", request: "UpRequest") -> "Plan":
-        """Compare the stack with what is there."""
+    def keep_to(self, path: str, *, given: "UpRequest") -> "UpRequest":
+        """Let plans be the one kept in a file, or be refused; return the request that it was made for."""
+        from stackctl.cli import planfile
+        from stackctl.cli.planned import UpRequest
+
+        # What --wait and COMPOSE_REMOVE_ORPHANS say is no part of what was reviewed.
+        if given.services or given != UpRequest(remove_orphans=given.remove_orphans):
+            raise InvalidInputError("--plan takes its services and flags from the file")
+        self._kept = planfile.read(path)
+        return self._kept.request
+
+    def plan_up(self, stack: "Stack", request: "UpRequest", *, keep: str = "") -> "Plan":
+        """Compare the stack with what is there; the plan is kept in a file where one is named.
+
+        Raises ConflictError when it is not the plan to keep to.
+        """
         from stackctl.cli import joining
 
-        plan = joining.plan_up(self.engine(), stack, request, self.key())
+        plan = joining.plan_up(
+            self.engine(), stack, request, self.key(), keep=keep, kept=self._kept
+        )
         if plan.orphans and not request.remove_orphans and not self.flag("COMPOSE_IGNORE_ORPHANS"):
             self.warn(
                 f"not in the stack file any more: {', '.join(plan.orphans)}"

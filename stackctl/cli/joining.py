@@ -18,11 +18,20 @@ from stackctl.orchestrator.planning.reconcile import reconcile
 
 if TYPE_CHECKING:
     from stackctl.cli.context import Session
+    from stackctl.cli.planfile import Kept
     from stackctl.orchestrator.apply.contract import Engine
 
 
-def plan_up(engine: "Engine", stack: Stack, request: UpRequest, key: bytes) -> Plan:
-    """Return what ``up`` would do."""
+def plan_up(
+    engine: "Engine",
+    stack: Stack,
+    request: UpRequest,
+    key: bytes,
+    *,
+    keep: str = "",
+    kept: "Kept | None" = None,
+) -> Plan:
+    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``."""
     options = Options(
         services=request.services,
         force_recreate=request.force_recreate,
@@ -40,7 +49,17 @@ def plan_up(engine: "Engine", stack: Stack, request: UpRequest, key: bytes) -> P
         wait=request.wait,
         wait_timeout=request.wait_timeout,
     )
-    return reconcile(stack, observe(engine, stack.name), options, inputs=read_inputs(stack, key))
+    observed, inputs = observe(engine, stack.name), read_inputs(stack, key)
+    plan = reconcile(stack, observed, options, inputs=inputs)
+    if keep or kept is not None:
+        from stackctl.cli import planfile
+
+        sealed = planfile.seals(stack, observed, inputs)
+        if kept is not None:
+            planfile.check(kept, plan, sealed)
+        else:
+            planfile.write(keep, plan, request, sealed)
+    return plan
 
 
 def plan_down(engine: "Engine", project: str, stack: Stack | None, request: DownRequest) -> Plan:
