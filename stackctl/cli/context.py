@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from stackctl.errors import (
     StackctlError,
     StackFileError,
 )
+from stackctl.frozen import frozen
 from stackctl.paths import EnginePaths, engine_paths
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ PROJECT_LABEL = "com.docker.compose.project"
 ONEOFF_LABEL = "com.docker.compose.oneoff"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GlobalOptions:
     """The options before the command."""
 

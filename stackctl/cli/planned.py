@@ -1,12 +1,13 @@
 """What the user asked a plan for: the flags of up and down as values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UpRequest:
     """The flags of ``up``; times in seconds, None and "" for "as the stack file says"."""
 
@@ -27,7 +28,7 @@ class UpRequest:
     timeout: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DownRequest:
     """The flags of ``down``."""
 
@@ -51,7 +52,7 @@ def parse_scale(pairs: Sequence[str]) -> dict[str, int]:
     return scale
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OneOff:
     """The flags of ``run``: what its container has other than the service says."""
 

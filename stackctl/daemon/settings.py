@@ -3,17 +3,18 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from stackctl.api.codec import Reader
 from stackctl.errors import HostError, InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.paths import EnginePaths, engine_paths
 
 SETTINGS_FILE = Path("/etc/stackctl/engine.json")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Settings:
     """What a daemon was started with. ``address_pools`` are CIDRs that networks are cut from."""
 

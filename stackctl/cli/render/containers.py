@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from stackctl.cli.render import tables
+from stackctl.frozen import frozen
 from stackctl.values import Json, JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Listed:
     """One entry of GET /containers/json, as far as the command line needs it."""
 

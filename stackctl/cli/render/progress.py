@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from stackctl.cli.render import tables
 from stackctl.orchestrator.apply.progress import ProgressEvent, Step
-from stackctl.orchestrator.planning.plan import Operation
+from stackctl.orchestrator.planning.plan import Operation, WaitContainers
 from stackctl.values import JsonObject
 
 DONE = {
@@ -93,7 +93,10 @@ class Progress:
 
     def _line(self, operation: Operation, spent: float) -> str:
         action = operation.action
-        what = f"{action.kind} {action.name} {DONE.get(action.verb, 'done')}"
+        done = DONE.get(action.verb, "done")
+        if isinstance(action, WaitContainers):
+            done = action.condition.removeprefix("service_").replace("_", " ")
+        what = f"{action.kind} {action.name} {done}"
         return f"{self._paint('32', '✔')} {what}  {self._paint('2', f'{spent:.1f}s')}"
 
     def _say(self, line: str) -> None:
