@@ -510,6 +510,14 @@ class Session:
 
         joining.build(self, stack, services, no_cache=no_cache, pull=pull, args=args)
 
+    def has_image(self, reference: str) -> bool:
+        """Tell whether the engine has an image."""
+        try:
+            self.engine().inspect_image(reference)
+        except NotFoundError:
+            return False
+        return True
+
     def pull(self, reference: str) -> None:
         """Pull an image, showing its progress."""
         from stackctl.cli.render.progress import PullLines

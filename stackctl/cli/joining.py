@@ -168,6 +168,8 @@ def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> Non
         no_start=True,
         no_recreate=True,
         build=request.build,
+        pull=request.pull,
+        remove_orphans=request.remove_orphans,
         scale={service.name: 0} if not _has_containers(session, stack, service.name) else {},
     )
     plan = plan_up(engine, stack, itself, session.key())
@@ -195,5 +197,9 @@ def create_one_off(session: "Session", stack: Stack, request: OneOff) -> str:
         volumes=request.volumes,
         publish=request.publish,
         service_ports=request.service_ports,
+        use_aliases=request.use_aliases,
+        labels=request.labels,
+        cap_add=request.cap_add,
+        cap_drop=request.cap_drop,
     )
     return create(session.engine(), stack, request.service, changes, key=session.key())
