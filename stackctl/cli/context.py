@@ -29,6 +29,7 @@ from stackctl.paths import EnginePaths, engine_paths
 if TYPE_CHECKING:
     from stackctl.cli.planfile import Kept
     from stackctl.cli.planned import DownRequest, OneOff, UpRequest
+    from stackctl.cli.trace import Span
     from stackctl.client.endpoints import Daemon, Endpoint
     from stackctl.client.engine import EngineClient
     from stackctl.orchestrator.model.stack import Stack
@@ -65,6 +66,7 @@ class Session:
         self.quiet_pull = False
         self.quiet_build = False
         self.trace = ""
+        self.spans: list[Span] = []
         self._kept: Kept | None = None
 
     @classmethod
@@ -102,6 +104,16 @@ class Session:
     def warn(self, text: str) -> None:
         yellow, end = ("\033[33m", "\033[0m") if self._colour(sys.stderr) else ("", "")
         sys.stderr.write(f"{yellow}warning:{end} {text}\n")
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Note how long something took, for the trace where one is asked for."""
+        start = time.monotonic()
+        yield
+        if self.trace:
+            from stackctl.cli.trace import Span
+
+            self.spans.append(Span(name=name, start=start, end=time.monotonic()))
 
     # The stack file
 
@@ -143,7 +155,8 @@ class Session:
 
     def stack(self, services: Sequence[str] = (), *, also_inactive: bool = False) -> "Stack":
         """Return the stack, all its active services; those named switch their profiles on."""
-        loaded = self.load()
+        with self._timed("read the stack file"):
+            loaded = self.load()
         missing = [name for name in services if name not in loaded.stack.services]
         if missing or also_inactive:
             # Naming a service switches its profiles on.
@@ -376,9 +389,10 @@ class Session:
         """
         from stackctl.cli import joining
 
-        plan = joining.plan_up(
-            self.engine(), stack, request, self.key(), keep=keep, kept=self._kept
-        )
+        with self._timed("reach the engine"):
+            engine = self.engine()
+        with self._timed("look and plan"):
+            plan = joining.plan_up(engine, stack, request, self.key(), keep=keep, kept=self._kept)
         if plan.orphans and not request.remove_orphans and not self.flag("COMPOSE_IGNORE_ORPHANS"):
             self.warn(
                 f"not in the stack file any more: {', '.join(plan.orphans)}"

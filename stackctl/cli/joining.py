@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stackctl.cli.context import Session
     from stackctl.cli.planfile import Kept
     from stackctl.orchestrator.apply.contract import Engine
+    from stackctl.orchestrator.apply.progress import ProgressEvent
 
 
 def plan_up(
@@ -82,20 +83,37 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
         session.note(f"{plan.stack}: nothing to do")
         return
     from stackctl.cli.render.progress import Progress
+    from stackctl.cli.trace import Trace
     from stackctl.orchestrator.apply.executor import execute
 
-    progress = Progress(mode=session.progress_mode, colour=session.colour_of_progress)
+    progress = Progress(
+        plan,
+        mode=session.progress_mode,
+        colour=session.colour_of_progress,
+        quiet_pull=session.quiet_pull,
+        quiet_build=session.quiet_build,
+    )
+    trace = Trace(session.trace, plan, session.spans) if session.trace else None
+
+    def tell(event: "ProgressEvent") -> None:
+        progress.tell(event)
+        if trace is not None:
+            trace.tell(event)
+
     try:
         execute(
             plan,
             session.engine(),
             stack=stack,
             inputs=read_inputs(stack, session.key()) if stack is not None else None,
-            on_event=progress.tell,
+            on_event=tell,
             parallel=session.options.parallel,
         )
     finally:
         progress.close()
+        if trace is not None:
+            for line in trace.write():
+                session.note(line)
 
 
 def start(session: "Session", project: str, services: tuple[str, ...]) -> None:
