@@ -163,7 +163,7 @@ async def _pass_on(chunks: AsyncIterator[tuple[int, bytes]], output: Callable[[s
     async for stream, data in chunks:
         text = decoders[stream if stream in decoders else 1].decode(data)
         if text:
-            output(text)
+            output(f"\x1b[91m{text}\x1b[0m" if stream == 2 else text)  # red, as Docker shows errors
 
 
 def _in_dev(path: str) -> bool:

@@ -10,7 +10,7 @@ import posixpath
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -80,6 +80,7 @@ class Tools:
     other: Callable[[str, int, int], Awaitable[State]]
     hold: Callable[[State], None]
     epoch: int | None = None
+    sources: Callable[[], Awaitable[Sequence[State] | None]] | None = None
 
 
 class StageBuilder:
@@ -152,6 +153,8 @@ class StageBuilder:
         before = self.state
         async with tools.cache.lock(key):
             found = None if tools.request.no_cache else await tools.cache.find(key, before)
+            if found is not None and not await self._allowed(found):
+                found = None
             if found is not None:
                 tools.hold(found)
                 tools.say(" ---> Using cache\n")
@@ -162,6 +165,17 @@ class StageBuilder:
                 await tools.cache.remember(key, after)
                 self.state = after
         tools.say(f" ---> {digest_of(encode(self.state))[7:19]}\n")
+
+    async def _allowed(self, found: State) -> bool:
+        """Tell whether a cached step may be used: with --cache-from only those that led to the images it names."""
+        sources = await self._tools.sources() if self._tools.sources is not None else None
+        if sources is None:
+            return True
+        return any(
+            _leads_to(found.document.history, source.document.history)
+            and _leads_to(found.document.diff_ids, source.document.diff_ids)
+            for source in sources
+        )
 
     def _now(self) -> str:
         seconds = time.time() if self._tools.epoch is None else float(self._tools.epoch)
@@ -568,3 +582,7 @@ class _Wanted:
 
 def _is_directory(destination: str) -> bool:
     return destination.endswith("/") or posixpath.basename(destination) in (".", "..")
+
+
+def _leads_to(first: Sequence[object], whole: Sequence[object]) -> bool:
+    return tuple(whole[: len(first)]) == tuple(first)

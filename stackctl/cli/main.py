@@ -58,6 +58,8 @@ COMMANDS = {
     "volumes": "volumes",
     "ls": "ls",
     "image": "image",
+    "login": "login",
+    "logout": "logout",
     "engine": "engine",
     "version": "version",
 }

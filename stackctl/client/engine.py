@@ -350,6 +350,28 @@ class EngineClient:
             if isinstance(text, str):
                 yield text.rstrip("\n")
 
+    def save_images(self, references: Sequence[str]) -> Stream:
+        """Return an archive of images as it comes (docker-archive; ours and newer Docker's an OCI layout as well)."""
+        return self._transport.stream("GET", self._target("/images/get", {"names": references}))
+
+    def image_history(self, reference: str) -> list[JsonObject]:
+        return self._objects(f"/images/{quote(reference, safe='/:@')}/history")
+
+    def prune_images(self, *, filters: Filters | None = None) -> JsonObject:
+        return self._object("POST", "/images/prune", None, filters=_filters(filters))
+
+    def prune_builds(self, *, everything: bool = False) -> JsonObject:
+        return self._object("POST", "/build/prune", None, all=everything)
+
+    def login(self, server: str, username: str, password: str) -> JsonObject:
+        """Let the engine try a login; raises UnauthorizedError when the registry refuses it."""
+        body: JsonObject = {
+            "username": username,
+            "password": password,
+            "serveraddress": server,
+        }
+        return self._object("POST", "/auth", body)
+
     def tag_image(self, reference: str, repository: str, tag: str) -> None:
         self._call("POST", f"/images/{quote(reference, safe='/:@')}/tag", repo=repository, tag=tag)
 

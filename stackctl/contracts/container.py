@@ -113,6 +113,7 @@ class EndpointRequest:
     mac_address: str = ""
     driver_opts: Mapping[str, str] = field(default_factory=dict)
     gw_priority: int = 0
+    link_local_ips: tuple[str, ...] = ()
 
 
 @frozen
@@ -208,6 +209,7 @@ class ContainerSpec:
     console_size: tuple[int, int] = (0, 0)
     container_id_file: str = ""
     volume_driver: str = ""
+    isolation: str = ""
 
 
 @frozen

@@ -24,11 +24,15 @@ class Credentials:
 
 @frozen
 class ResolvedManifest:
-    """A manifest chosen for a platform: its bytes, its descriptor and, where an index led to it, the index's."""
+    """A manifest chosen for a platform: its bytes, its descriptor and, where an index led to it, the index's.
+
+    ``platforms`` are all those that the index offers.
+    """
 
     descriptor: Descriptor
     data: bytes
     top: Descriptor
+    platforms: tuple[Platform, ...] = ()
 
 
 class Registry(Protocol):

@@ -4,7 +4,7 @@
 the daemon; ``start`` lets it go. Every call that undoes may be repeated.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Protocol
@@ -189,6 +189,30 @@ class Runtime(Protocol):
         self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: "Ended"
     ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
         """As ``read_log``, then go on as lines come until ``ended`` says so and the rest is read; loses no line."""
+
+    def read_log_batches(
+        self, log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
+    ) -> Iterator[list[tuple[int, float, bytes, bool]]]:
+        """As ``read_log``, many entries at a time."""
+        ...
+
+    def follow_log_batches(
+        self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: "Ended"
+    ) -> AsyncIterator[list[tuple[int, float, bytes, bool]]]:
+        """As ``follow_log``, many entries at a time."""
+        ...
+
+    def read_log_runs(
+        self, log_path: Path, *, tail: int = -1
+    ) -> Iterator[list[tuple[int, list[bytes]]]]:
+        """As ``read_log`` without times: lists of (1|2, lines of that stream that follow one another)."""
+        ...
+
+    def follow_log_runs(
+        self, log_path: Path, *, tail: int = -1, ended: "Ended"
+    ) -> AsyncIterator[list[tuple[int, list[bytes]]]]:
+        """As ``follow_log`` without times, in the form of ``read_log_runs``."""
+        ...
 
     async def reopen_log(self, container_id: str, log_path: Path) -> None:
         """Rotate: move the file aside as LOG.1 and let the monitor write a new one."""

@@ -51,7 +51,7 @@ class Furnishing:
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SyncResult:
     """What a batch of file changes did; ``failures`` are (path, why) of what could not be done, the rest was."""
 

@@ -47,7 +47,12 @@ async def build(settings: Settings) -> Built:
         )
     )
     keeper = KeeperClient(paths.keeper_socket, paths.run_root / "keeper.log")
-    registry = RegistryClient(clock, insecure=settings.insecure_registries)
+    registry = RegistryClient(
+        clock,
+        insecure=settings.insecure_registries,
+        mirrors=settings.mirrors,
+        certs=settings.certs_directories,
+    )
     await content.recover()
     await layers.recover()
     world = World(

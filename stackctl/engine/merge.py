@@ -65,12 +65,14 @@ def _program(
 
 
 def merge_env(lower: Iterable[str], upper: Iterable[str]) -> tuple[str, ...]:
-    """Return both, the upper's values in the lower's places; an entry without "=" unsets."""
-    values: dict[str, str | None] = {}
-    for item in (*lower, *upper):
-        name, equals, value = item.partition("=")
-        values[name] = value if equals else None
-    return tuple(f"{name}={value}" for name, value in values.items() if value is not None)
+    """Return the upper's entries, then the lower's that it does not name (Docker's order).
+
+    An entry without "=" is kept: it takes the variable away from the process.
+    """
+    values = {item.partition("=")[0]: item for item in upper}
+    for item in lower:
+        values.setdefault(item.partition("=")[0], item)
+    return tuple(values.values())
 
 
 def merge_healthcheck(own: Healthcheck | None, image: Healthcheck | None) -> Healthcheck | None:

@@ -83,7 +83,8 @@ def test_images_volumes_top_and_stats_tell_of_the_running_stack(cli):
 
     top = cli("top", "db").stdout.splitlines()
     assert top[0].split()[:3] == ["SERVICE", "#", "UID"]
-    assert top[1].startswith("db") and top[1].endswith("sleep 1000")
+    assert top[1].startswith("db")
+    assert top[1].endswith("sleep 1000")
 
     stats = json.loads(cli("stats", "--no-stream", "--format", "json", "web").stdout)
     assert stats["Name"] == "c-web-1"

@@ -201,7 +201,7 @@ def host_config(spec: ContainerSpec) -> JsonObject:
         "UsernsMode": spec.userns_mode,
         "ShmSize": spec.shm_size or 64 * 1024 * 1024,
         "Runtime": spec.runtime or "runc",
-        "Isolation": "",
+        "Isolation": spec.isolation,
         "Devices": [
             {
                 "PathOnHost": device.path_on_host,
@@ -283,6 +283,8 @@ def endpoint_body(
         ipam["IPv4Address"] = ipv4
     if ipv6 := endpoint.requested_ipv6 or (request.ipv6_address if request else ""):
         ipam["IPv6Address"] = ipv6
+    if request is not None and request.link_local_ips:
+        ipam["LinkLocalIPs"] = [*request.link_local_ips]
     return {
         "IPAMConfig": ipam or None,
         "Links": [*endpoint.links] or None,

@@ -232,7 +232,7 @@ class Changes:
             if self._folders.get(directory) is not folder:
                 continue
             try:
-                names = set(os.listdir(directory))  # noqa: PTH208 - names alone
+                names = set(os.listdir(directory))
             except OSError:
                 names = set()
             for name in names | set(folder.entries):
