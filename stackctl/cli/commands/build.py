@@ -16,6 +16,10 @@ def command(
     no_cache: Annotated[bool, typer.Option(help="Run every step.")] = False,
     pull: Annotated[bool, typer.Option(help="Pull base images first.")] = False,
     build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for ARG.")] = None,
+    push: Annotated[bool, typer.Option("--push", help="Push them afterwards.")] = False,
+    with_dependencies: Annotated[
+        bool, typer.Option("--with-dependencies", help="Those that they depend on as well.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No output but errors.")] = False,
 ) -> None:
     """Build the images of services that have a `build` section."""
@@ -24,15 +28,14 @@ def command(
             raise InvalidInputError(f'--build-arg: "{pair}" has no name', hint="NAME=VALUE")
     session = Session.of(ctx, quiet=quiet)
     stack = session.stack(tuple(services or ()))
-    names = [
-        name
-        for name, service in stack.services.items()
-        if service.build is not None and (not services or name in services)
-    ]
+    chosen = session.with_dependencies(stack, tuple(services or ()), with_dependencies)
+    names = [name for name in chosen if stack.services[name].build is not None]
     if not names:
         session.note("no service has a build section")
         return
     session.build(stack, names, no_cache=no_cache, pull=pull, args=dict(_pairs(build_arg or [])))
+    if push:
+        session.push(stack, names, ignore_failures=False)
 
 
 def _pairs(pairs: list[str]) -> list[tuple[str, str | None]]:
