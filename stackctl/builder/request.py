@@ -1,14 +1,15 @@
 """What a build is asked for and what it says while it runs."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stackctl.contracts.container import Ulimit
 from stackctl.contracts.registry import Credentials
+from stackctl.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BuildRequest:
     """One build (Docker Engine API, POST /build). Sizes in bytes, CPU as in HostConfig.
 
@@ -51,7 +52,7 @@ class BuildRequest:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BuildOutput:
     """One message of a build; exactly one of the four kinds is set.
 

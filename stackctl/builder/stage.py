@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from stackctl.contracts.storage import LayerStore, PackedLayer, RootTree
 from stackctl.engine.images import Images
 from stackctl.engine.users import resolve_user
 from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
+from stackctl.frozen import frozen
 from stackctl.oci.digest import digest_of
 from stackctl.values import Json
 
@@ -56,7 +57,7 @@ class RunFailedError(InvalidInputError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tools:
     """What every stage of a build works with.
 
@@ -568,7 +569,7 @@ class StageBuilder:
             await self._tools.files.unpack(root, place.path, copying.in_thread(chunks))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Wanted:
     """A COPY or ADD with its variables replaced."""
 

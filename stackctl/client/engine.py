@@ -148,11 +148,27 @@ class EngineClient:
     def resize_container(self, container: str, *, rows: int, columns: int) -> None:
         self._call("POST", f"/containers/{_part(container)}/resize", h=rows, w=columns)
 
-    def put_archive(self, container: str, path: str, archive: bytes | BinaryIO) -> None:
-        target = self._target(f"/containers/{_part(container)}/archive", {"path": path})
+    def put_archive(
+        self,
+        container: str,
+        path: str,
+        archive: bytes | BinaryIO,
+        *,
+        keep_owner: bool = False,
+    ) -> None:
+        query: dict[str, QueryValue] = {"path": path}
+        if keep_owner:
+            query["copyUIDGID"] = True
+        target = self._target(f"/containers/{_part(container)}/archive", query)
         headers = {"Content-Type": "application/x-tar"}
         for _ in self._transport.stream("PUT", target, archive, headers):
             pass
+
+    def stat_path(self, container: str, path: str) -> str:
+        """Return the header that tells what a path in a container is: base64 of JSON."""
+        target = self._target(f"/containers/{_part(container)}/archive", {"path": path})
+        _, headers, _ = self._transport.request("HEAD", target)
+        return headers.get("x-docker-container-path-stat", "")
 
     def get_archive(self, container: str, path: str) -> Stream:
         target = self._target(f"/containers/{_part(container)}/archive", {"path": path})
@@ -333,6 +349,28 @@ class EngineClient:
             text = message.get("stream")
             if isinstance(text, str):
                 yield text.rstrip("\n")
+
+    def save_images(self, references: Sequence[str]) -> Stream:
+        """Return an archive of images as it comes (docker-archive; ours and newer Docker's an OCI layout as well)."""
+        return self._transport.stream("GET", self._target("/images/get", {"names": references}))
+
+    def image_history(self, reference: str) -> list[JsonObject]:
+        return self._objects(f"/images/{quote(reference, safe='/:@')}/history")
+
+    def prune_images(self, *, filters: Filters | None = None) -> JsonObject:
+        return self._object("POST", "/images/prune", None, filters=_filters(filters))
+
+    def prune_builds(self, *, everything: bool = False) -> JsonObject:
+        return self._object("POST", "/build/prune", None, all=everything)
+
+    def login(self, server: str, username: str, password: str) -> JsonObject:
+        """Let the engine try a login; raises UnauthorizedError when the registry refuses it."""
+        body: JsonObject = {
+            "username": username,
+            "password": password,
+            "serveraddress": server,
+        }
+        return self._object("POST", "/auth", body)
 
     def tag_image(self, reference: str, repository: str, tag: str) -> None:
         self._call("POST", f"/images/{quote(reference, safe='/:@')}/tag", repo=repository, tag=tag)

@@ -5,15 +5,16 @@ the daemon; ``start`` lets it go. Every call that undoes may be repeated.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
 from stackctl.contracts.container import LogConfig
+from stackctl.frozen import frozen
 from stackctl.oci.runtime import RuntimeSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Launch:
     """What the runtime needs to create a container: its runtime specification and how its streams are held."""
 
@@ -27,7 +28,7 @@ class Launch:
     runtime: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Running:
     """The processes of a created container; start times are field 22 of /proc/PID/stat."""
 
@@ -37,7 +38,7 @@ class Running:
     monitor_start: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Exit:
     """How a container ended: code 0-255 (128+signal for a signal), ``at`` in wall-clock seconds."""
 
@@ -46,7 +47,7 @@ class Exit:
     oom_killed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExecProcess:
     """A further process: resolved as the container's own process is (OCI runtime specification, process).
 
@@ -68,7 +69,7 @@ class ExecProcess:
     rlimits: tuple[tuple[str, int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Usage:
     """Resource use of a running container; bytes, nanoseconds, counts. ``raw`` is free for cgroup details."""
 

@@ -3,18 +3,20 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from stackctl.api.codec import Reader
 from stackctl.errors import HostError, InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.paths import EnginePaths, engine_paths
 
 SETTINGS_FILE = Path("/etc/stackctl/engine.json")
+CERTS_DIRECTORIES = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Settings:
     """What a daemon was started with. ``address_pools`` are CIDRs that networks are cut from."""
 
@@ -23,6 +25,7 @@ class Settings:
     group: str = "stackctl"
     insecure_registries: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
+    certs_directories: tuple[Path, ...] = CERTS_DIRECTORIES
     address_pools: tuple[str, ...] = ()
     default_runtime: str = "runc"
     runtimes: Mapping[str, str] | None = None
@@ -49,7 +52,8 @@ def load_settings(
     """Return the settings; flags win over the environment, which wins over the settings file.
 
     The file is JSON with the keys of dockerd's daemon.json that apply: insecure-registries, registry-mirrors,
-    default-address-pools, default-runtime, runtimes, labels, group. Raises InvalidInputError naming the key, HostError
+    default-address-pools, default-runtime, runtimes, labels, group; and "certs-directories", searched before
+    /etc/stackctl/certs.d and /etc/docker/certs.d. Raises InvalidInputError naming the key, HostError
     for a file that cannot be read.
     """
     named = {
@@ -100,6 +104,10 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         insecure_registries=settings.insecure_registries + reader.texts("insecure-registries"),
         mirrors=settings.mirrors
         + tuple(_mirror(text) for text in reader.texts("registry-mirrors")),
+        certs_directories=(
+            *(Path(name) for name in reader.texts("certs-directories")),
+            *CERTS_DIRECTORIES,
+        ),
         address_pools=tuple(pool for pool in pools if pool),
         default_runtime=default,
         runtimes=runtimes,

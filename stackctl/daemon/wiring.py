@@ -1,7 +1,6 @@
 """The composition root of the engine half: the only place that names the adapters."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
@@ -16,10 +15,11 @@ from stackctl.daemon.hostfacts import read_host
 from stackctl.daemon.settings import Settings
 from stackctl.engine.core import Engine
 from stackctl.engine.world import World
+from stackctl.frozen import frozen
 from stackctl.host.clock import SystemClock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Built:
     """An engine that was not started yet, and how to let go of the machine once it was stopped."""
 
@@ -48,7 +48,10 @@ async def build(settings: Settings) -> Built:
     )
     keeper = KeeperClient(paths.keeper_socket, paths.run_root / "keeper.log")
     registry = RegistryClient(
-        clock, insecure=settings.insecure_registries, mirrors=settings.mirrors
+        clock,
+        insecure=settings.insecure_registries,
+        mirrors=settings.mirrors,
+        certs=settings.certs_directories,
     )
     await content.recover()
     await layers.recover()

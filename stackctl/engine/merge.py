@@ -1,17 +1,18 @@
 """What a container runs: its own request over its image's configuration, as Docker merges them; pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stackctl.contracts.container import ContainerSpec, Healthcheck
 from stackctl.contracts.state import ImageConfig
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 # Docker's drivers that conmon's log can stand in for.
 LOG_DRIVERS = ("", "json-file", "local", "none", "journald", "k8s-file")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Merged:
     """The merged configuration; the fields are those of the record."""
 

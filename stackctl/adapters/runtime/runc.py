@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ from stackctl.contracts.runtime import (
     Usage,
 )
 from stackctl.errors import ConflictError, HostError, InvalidInputError, StackctlError
+from stackctl.frozen import frozen
 from stackctl.host import pidfd, process
 from stackctl.values import Json, JsonObject
 
@@ -36,7 +37,7 @@ _ENVIRONMENT = {"GOMAXPROCS": "2"}
 _LOGLESS = frozenset({"none"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RuntimeSettings:
     """Where things are. ``runtimes`` are further OCI runtimes by the name ``HostConfig.Runtime`` gives them."""
 

@@ -1,7 +1,7 @@
 """Containers as inspect shows them; pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stackctl.api import times
 from stackctl.contracts.container import (
@@ -16,13 +16,14 @@ from stackctl.contracts.container import (
 from stackctl.daemon.bodies import limits, mounts, ports
 from stackctl.engine.addresses import mac_address
 from stackctl.engine.security import MASKED_PATHS, READONLY_PATHS
+from stackctl.frozen import frozen
 from stackctl.values import Json, JsonObject
 
 LIVE = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 STORAGE_DRIVER = "overlay2"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Surroundings:
     """What inspect shows of a container beside its record. ``directory`` holds its hosts, hostname, resolv.conf."""
 
