@@ -427,7 +427,8 @@ def _abandon(starting: asyncio.Task[RunningExec]) -> None:
 
 
 def _log_files(launch: Launch) -> int:
-    text = launch.log_config.config.get("max-file", "1")
+    default = "5" if launch.log_config.type == "local" else "1"
+    text = launch.log_config.config.get("max-file", "") or default
     if not text.isdigit() or int(text) < 1:
         raise InvalidInputError(
             f"invalid value for max-file: {text!r}", hint="HostConfig.LogConfig: a number from 1."

@@ -21,6 +21,7 @@ from stackctl.daemon.bodies import volumes as volume_bodies
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER
 from stackctl.daemon.call import JSON_TYPE, Call, credentials, ping_headers
 from stackctl.daemon.streams import until_gone
+from stackctl.engine.logoptions import DRIVERS as LOG_DRIVERS
 from stackctl.engine.requests import EventQuery
 from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
@@ -92,7 +93,7 @@ async def info(call: Call) -> web.StreamResponse:
             "Volume": ["local"],
             "Network": ["bridge", "host", "macvlan", "null"],
             "Authorization": None,
-            "Log": ["json-file", "local", "none", "journald", "syslog"],
+            "Log": [*LOG_DRIVERS],
         },
         "MemoryLimit": True,
         "SwapLimit": True,
