@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from stackctl.cli.render.containers import Listed, listed
@@ -210,6 +211,12 @@ class Session:
 
         return EngineClient(self._endpoint, environ=self.environ)
 
+    def credentials(self) -> ModuleType:
+        """Return what keeps logins to registries."""
+        from stackctl.client import credentials
+
+        return credentials
+
     # Containers
 
     def all_containers(self, *, every: bool, filters: Sequence[str] = ()) -> list[Listed]:
@@ -381,11 +388,14 @@ class Session:
         no_cache: bool,
         pull: bool,
         args: Mapping[str, str | None],
+        output: Mapping[str, str] | None = None,
     ) -> None:
-        """Build the images of services."""
+        """Build the images of services; with ``output`` (type, path) the files of one go there."""
         from stackctl.cli import joining
 
-        joining.build(self, stack, services, no_cache=no_cache, pull=pull, args=args)
+        joining.build(
+            self, stack, services, no_cache=no_cache, pull=pull, args=args, output=output or {}
+        )
 
     def pull(self, reference: str) -> None:
         """Pull an image, showing its progress."""

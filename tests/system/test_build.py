@@ -16,8 +16,8 @@ from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.adapters.storage.roottree import OpenAtRootTree
-from stackctl.builder.image import DEFAULT_PATH
 from stackctl.builder.build import Builder, build
+from stackctl.builder.image import DEFAULT_PATH
 from stackctl.builder.request import BuildOutput, BuildRequest
 from stackctl.builder.run import Joined
 from stackctl.contracts.state import ImageRecord
