@@ -36,8 +36,10 @@ class Typist:
                 sys.executable,
                 "-c",
                 # A session whose controlling terminal this is, so that Ctrl-C arrives as from a keyboard.
-                "import fcntl,os,sys,termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-                "os.execv(sys.executable, [sys.executable, '-m', 'stackctl', *sys.argv[1:]])",
+                (
+                    "import fcntl,os,sys,termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+                    "os.execv(sys.executable, [sys.executable, '-m', 'stackctl', *sys.argv[1:]])"
+                ),
                 *argv,
             ],
             cwd=cwd,
