@@ -1,8 +1,9 @@
 """The whole application of one set of stack files, under one name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 from stackctl.orchestrator.model.files import FileObject
 from stackctl.orchestrator.model.network import Network
@@ -11,7 +12,7 @@ from stackctl.orchestrator.model.volume import Volume
 from stackctl.values import JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Model:
     """A top-level AI model."""
 
@@ -23,7 +24,7 @@ class Model:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Stack:
     """A stack, resolved.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.stackfile import authority, discover, dotenv, reader, schema
 from stackctl.orchestrator.stackfile.canonical import Canonical
 from stackctl.orchestrator.stackfile.checks import check_values
@@ -50,7 +51,7 @@ class Settings:
     variables_used: dict[str, None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Place:
     """Where a file set stands: its directory, the directory paths are resolved from, its variables, who included it.
 

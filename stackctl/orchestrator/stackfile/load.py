@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackctl.errors import InvalidInputError, Problem, StackFileError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.stackfile import discover, dotenv, shapes
 from stackctl.orchestrator.stackfile.assemble import Assembly, Place, Settings
 from stackctl.orchestrator.stackfile.authority import cache_directory
@@ -37,7 +38,7 @@ _NAME_RULE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoadOptions:
     """What to load and how.
 
