@@ -107,10 +107,13 @@ def test_exec_hands_every_key_to_the_program_and_follows_the_window(user):
         terminal.press(b"cat\r")
         time.sleep(0.3)
         terminal.press(b"\x03")  # ends cat, not exec
+        terminal.see(rb"\^C(.|\s)*# ")
         terminal.press(b"echo still-$((40+2))\r")
         terminal.see(rb"still-42")
         # As an editor does: no echo, no lines, every key as it is.
-        terminal.press(b"stty raw -echo; echo ready; dd bs=1 count=6 2>/dev/null | hexdump -C; stty sane\r")
+        terminal.press(
+            b"stty raw -echo; echo ready; dd bs=1 count=6 2>/dev/null | hexdump -C; stty sane\r"
+        )
         terminal.see(rb"\nready")
         terminal.press(b"\x1b[A\x03\x1a\x04")
         terminal.see(rb"1b 5b 41 03 1a 04")
@@ -130,7 +133,9 @@ def test_vi_edits_a_file_through_exec(user):
 
 
 def test_run_on_a_terminal_gives_the_terminal_back_and_the_code(user):
-    with user("run", "--rm", "talker", "sh", "-c", "tty; read word; echo got $word; exit 9") as terminal:
+    with user(
+        "run", "--rm", "talker", "sh", "-c", "tty; read word; echo got $word; exit 9"
+    ) as terminal:
         terminal.see(rb"/dev/(pts/\d+|console)")
         terminal.press(b"hello\r")
         terminal.see(rb"got hello")
