@@ -298,7 +298,7 @@ def test_quick_commands_import_nothing_that_they_do_not_use(cli):
     )
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     heavy = {"yaml", "docker", "jsonschema", "networkx", "aiohttp", "asyncio", "rich", "ssl"}
-    heavy |= {"subprocess", "tarfile", "http.client", "stackctl.orchestrator.model.stack"}
+    heavy |= {"tarfile", "http.client", "stackctl.orchestrator.model.stack"}
     assert not heavy & imported
 
 
