@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from stackctl.cli.naming import checked, guess, is_true, with_twins
@@ -268,6 +269,12 @@ class Session:
 
         return EngineClient(self._endpoint, environ=self.environ)
 
+    def credentials(self) -> ModuleType:
+        """Return what keeps logins to registries."""
+        from stackctl.client import credentials
+
+        return credentials
+
     # Containers
 
     def all_containers(
@@ -518,11 +525,14 @@ class Session:
         no_cache: bool,
         pull: bool,
         args: Mapping[str, str | None],
+        output: Mapping[str, str] | None = None,
     ) -> None:
-        """Build the images of services."""
+        """Build the images of services; with ``output`` (type, path) the files of one go there."""
         from stackctl.cli import joining
 
-        joining.build(self, stack, services, no_cache=no_cache, pull=pull, args=args)
+        joining.build(
+            self, stack, services, no_cache=no_cache, pull=pull, args=args, output=output or {}
+        )
 
     def has_image(self, reference: str) -> bool:
         """Tell whether the engine has an image."""

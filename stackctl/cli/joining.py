@@ -138,6 +138,7 @@ def build(
     no_cache: bool,
     pull: bool,
     args: Mapping[str, str | None],
+    output: Mapping[str, str],
 ) -> None:
     """Build the images of services, showing what each step says."""
     changed = replace(
@@ -159,6 +160,7 @@ def build(
                 service=name,
                 pull=pull,
                 no_cache=no_cache,
+                output=tuple(sorted(output.items())),
             ),
             cause=Cause(reason="asked for"),
         )

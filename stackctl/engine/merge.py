@@ -5,11 +5,9 @@ from dataclasses import replace
 
 from stackctl.contracts.container import ContainerSpec, Healthcheck
 from stackctl.contracts.state import ImageConfig
+from stackctl.engine.logoptions import check_log_config
 from stackctl.errors import InvalidInputError
 from stackctl.frozen import frozen
-
-# Docker's drivers that conmon's log can stand in for.
-LOG_DRIVERS = ("", "json-file", "local", "none", "journald", "k8s-file")
 
 
 @frozen
@@ -113,11 +111,7 @@ def port_numbers(port: str) -> Sequence[int]:
 
 def check(spec: ContainerSpec) -> None:
     """Raise InvalidInputError for what Docker refuses at create, whatever the image."""
-    if spec.log_config.type not in LOG_DRIVERS:
-        raise InvalidInputError(
-            f"logger: no log driver named '{spec.log_config.type}' is registered",
-            hint=f"Drivers: {', '.join(name for name in LOG_DRIVERS if name)}.",
-        )
+    check_log_config(spec.log_config)
     mode = spec.network_mode
     if mode.startswith("container:"):
         _check_shared_network(spec)

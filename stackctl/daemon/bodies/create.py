@@ -17,10 +17,10 @@ from stackctl.contracts.container import (
     Ulimit,
 )
 from stackctl.daemon.bodies import limits, mounts, ports
+from stackctl.engine.logoptions import check_log_config
 from stackctl.errors import InvalidInputError, UnsupportedError
 
 NANO = 10**9
-_LOG_DRIVERS = ("json-file", "local", "none", "journald", "syslog")
 _CONTAINER_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]*")
 _MAC = re.compile(r"(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")
@@ -165,11 +165,9 @@ def _devices(host: Reader) -> tuple[Device, ...]:
 
 
 def _log_config(reader: Reader) -> LogConfig:
-    kind = reader.text("Type") or "json-file"
-    if kind not in _LOG_DRIVERS:
-        # Docker's text as it is: clients compare the whole of it.
-        raise InvalidInputError(f"logger: no log driver named '{kind[:80]}' is registered")
-    return LogConfig(type=kind, config=reader.text_map("Config"))
+    config = LogConfig(type=reader.text("Type") or "json-file", config=reader.text_map("Config"))
+    check_log_config(config)
+    return config
 
 
 def _storage_opt(host: Reader) -> dict[str, str]:

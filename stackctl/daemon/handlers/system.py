@@ -18,9 +18,11 @@ from stackctl.daemon.bodies import events as event_bodies
 from stackctl.daemon.bodies import images as image_bodies
 from stackctl.daemon.bodies import listing
 from stackctl.daemon.bodies import volumes as volume_bodies
+from stackctl.daemon.bodies.build import FEATURE
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER
 from stackctl.daemon.call import JSON_TYPE, Call, credentials, ping_headers
 from stackctl.daemon.streams import until_gone
+from stackctl.engine.logoptions import DRIVERS as LOG_DRIVERS
 from stackctl.engine.requests import EventQuery
 from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
@@ -92,7 +94,7 @@ async def info(call: Call) -> web.StreamResponse:
             "Volume": ["local"],
             "Network": ["bridge", "host", "macvlan", "null"],
             "Authorization": None,
-            "Log": ["json-file", "local", "none", "journald", "syslog"],
+            "Log": [*LOG_DRIVERS],
         },
         "MemoryLimit": True,
         "SwapLimit": True,
@@ -273,6 +275,7 @@ async def extension_info(call: Call) -> web.StreamResponse:
             "Log": str(settings.paths.daemon_log),
             "StartedAt": times.rfc3339(call.serving.started_at),
             "Python": platform.python_version(),
+            "Features": [FEATURE],
         }
     )
 
