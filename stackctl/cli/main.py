@@ -61,6 +61,7 @@ COMMANDS = {
     "login": "login",
     "logout": "logout",
     "engine": "engine",
+    "compose-shim": "compose_shim",
     "version": "version",
 }
 
