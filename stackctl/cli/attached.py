@@ -26,8 +26,9 @@ def up(
     *,
     stop_with_first: bool,
     exit_code_from: str,
+    alongside: contextlib.AbstractContextManager[None] | None = None,
 ) -> int:
-    """Bring the stack up, show its logs, return the exit code."""
+    """Bring the stack up, show its logs, return the exit code; ``alongside`` is entered while it runs."""
     watched = _Watched(session, stack, replace(look, colour=session.colour), stop_with_first)
     if exit_code_from and exit_code_from not in stack.services:
         raise StackctlError(f"--exit-code-from: the stack has no service {exit_code_from}")
@@ -35,7 +36,8 @@ def up(
         with session.lock(stack.name):
             watched.begin()
             session.apply(session.plan_up(stack, request), stack)
-        watched.until_done()
+        with alongside or contextlib.nullcontext():
+            watched.until_done()
     except KeyboardInterrupt:
         _stop(session, stack, request, watched)
         return 130

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stackctl.orchestrator.model.stack import Stack
     from stackctl.orchestrator.planning.plan import Plan
     from stackctl.orchestrator.stackfile.load import Loaded
+    from stackctl.orchestrator.watch.changes import DirectoryEvents
 
 PROJECT_LABEL = "com.docker.compose.project"
 ONEOFF_LABEL = "com.docker.compose.oneoff"
@@ -386,6 +387,16 @@ class Session:
         from stackctl.cli import joining
 
         joining.build(self, stack, services, no_cache=no_cache, pull=pull, args=args)
+
+    def directory_events(self) -> "DirectoryEvents":
+        """Return what tells of changes in directories; raises HostError."""
+        if os.uname().sysname == "Linux":
+            from stackctl.host.inotify import DirectoryEvents as Kernel
+
+            return Kernel()
+        from stackctl.orchestrator.watch.portable import AnyChange
+
+        return AnyChange()
 
     def pull(self, reference: str) -> None:
         """Pull an image, showing its progress."""

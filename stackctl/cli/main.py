@@ -28,6 +28,7 @@ COMMANDS = {
     "logs": "logs",
     "exec": "exec",
     "run": "run",
+    "watch": "watch",
     "plan": "plan",
     "config": "config",
     "build": "build",

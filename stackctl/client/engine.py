@@ -202,6 +202,19 @@ class EngineClient:
         target = self._target(f"/containers/{_part(container)}/attach", query)
         return Conversation(*self._transport.hijack(target), raw=terminal)
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the engine takes batches of file changes."""
+        from stackctl.client.sync import is_offered
+
+        return is_offered(self.info())
+
+    def sync_files(self, container: str, batch: Iterator[bytes]) -> JsonObject:
+        """Apply a batch of file changes to a container and return what was done."""
+        from stackctl.client.sync import send
+
+        return send(self._transport, _part(container), batch)
+
     # Processes added to a container
 
     def create_exec(self, container: str, body: JsonObject) -> str:
@@ -287,8 +300,12 @@ class EngineClient:
         query: Mapping[str, str],
         *,
         on_progress: OnProgress | None = None,
+        on_open: Callable[[Callable[[], None]], None] | None = None,
     ) -> str:
-        """Build from a tar stream with the query of ``POST /build``; return the image's ID."""
+        """Build from a tar stream with the query of ``POST /build``; return the image's ID.
+
+        ``on_open`` gets what ends the build from another thread, once the context was sent.
+        """
         from stackctl.client.credentials import header_for_build
 
         headers = {"Content-Type": "application/x-tar", **header_for_build(self._environ)}
@@ -303,7 +320,10 @@ class EngineClient:
             if on_progress:
                 on_progress(message)
 
-        _follow(self._transport.stream("POST", target, context, headers), watch)
+        stream = self._transport.stream("POST", target, context, headers)
+        if on_open:
+            on_open(stream.close)
+        _follow(stream, watch)
         if not made:
             raise UnavailableError("the engine ended the build without naming an image")
         return made

@@ -1,6 +1,7 @@
 """stackctl up."""
 
-from typing import Annotated
+import contextlib
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +9,9 @@ from stackctl.cli import attached
 from stackctl.cli.context import Session
 from stackctl.cli.planned import UpRequest, parse_scale
 from stackctl.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from stackctl.orchestrator.model.stack import Stack
 
 EPILOG = (
     "Examples: stackctl up    stackctl up -d --wait    stackctl up -d --build web"
@@ -56,6 +60,13 @@ def command(
         bool, typer.Option(help="Log lines without the container's name.")
     ] = False,
     timestamps: Annotated[bool, typer.Option(help="Log lines with their time.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("-w", "--watch", help="Bring changed files in while it runs (develop.watch)."),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("-y", "--yes", help="With --watch: apply changes of the stack file.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Create and start the stack, or bring it to what the file says now."""
@@ -84,6 +95,11 @@ def command(
     )
     stack = session.stack(request.services)
     detached = detach or wait or no_start
+    if watch and detached:
+        raise InvalidInputError(
+            "--watch goes on until Ctrl-C, so it excludes --detach, --wait and --no-start",
+            hint="stackctl up -d, then stackctl watch",
+        )
     if not detached:
         look = attached.Look(prefix=not no_log_prefix, timestamps=timestamps)
         code = attached.up(
@@ -93,7 +109,16 @@ def command(
             look,
             stop_with_first=abort_on_exit or bool(exit_code_from),
             exit_code_from=exit_code_from,
+            alongside=_watching(session, stack, request, yes=yes) if watch else None,
         )
         raise typer.Exit(code)
     with session.lock(stack.name):
         session.apply(session.plan_up(stack, request), stack)
+
+
+def _watching(
+    session: Session, stack: "Stack", request: UpRequest, *, yes: bool
+) -> "contextlib.AbstractContextManager[None]":
+    from stackctl.cli.watching import Watching
+
+    return Watching(session, stack, request.services, yes=yes, say=session.note).alongside()

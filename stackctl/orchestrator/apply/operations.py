@@ -24,7 +24,7 @@ from stackctl.orchestrator.apply.bodies import (
     volume_body,
 )
 from stackctl.orchestrator.apply.context import build_query, pack
-from stackctl.orchestrator.apply.contract import Engine
+from stackctl.orchestrator.apply.contract import Engine, OnOpen
 from stackctl.orchestrator.apply.inputs import content_of
 from stackctl.orchestrator.model.build import Build
 from stackctl.orchestrator.model.common import EMPTY
@@ -188,8 +188,12 @@ def build_service(
     pull: bool = False,
     args: Mapping[str, str | None] = EMPTY,
     on_text: Callable[[str], None] | None = None,
+    on_open: OnOpen | None = None,
 ) -> str:
-    """Build the image of one service and return its reference; ``args`` go before those of the stack file."""
+    """Build the image of one service and return its reference; ``args`` go before those of the stack file.
+
+    ``on_open`` is that of ``Engine.build_image``.
+    """
 
     def tell(message: JsonObject) -> None:
         text = message.get("stream") or message.get("status")
@@ -197,12 +201,17 @@ def build_service(
             on_text(text)
 
     action = BuildImage(name=image_name(stack, name), service=name, no_cache=no_cache, pull=pull)
-    _build_image(engine, stack, action, args, tell)
+    _build_image(engine, stack, action, args, tell, on_open)
     return action.name
 
 
 def _build_image(
-    engine: Engine, stack: Stack, action: BuildImage, args: Mapping[str, str | None], tell: Tell
+    engine: Engine,
+    stack: Stack,
+    action: BuildImage,
+    args: Mapping[str, str | None],
+    tell: Tell,
+    on_open: OnOpen | None = None,
 ) -> None:
     service = stack.services[action.service]
     if service.build is None:
@@ -213,7 +222,7 @@ def _build_image(
     query = build_query(stack, service, action)
     with pack(service.build or Build(), service=service.name) as context:
         try:
-            engine.build_image(context, query, on_progress=tell)
+            engine.build_image(context, query, on_progress=tell, on_open=on_open)
         except StackctlError as error:
             raise type_of(error)(
                 f"service {service.name!r}: the build of {action.name} failed: {error.message}",

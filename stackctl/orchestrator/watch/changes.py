@@ -6,6 +6,7 @@ they are now is read when they are sent, so that a late batch sends the newest.
 """
 
 import os
+import posixpath
 import stat
 import time
 from collections.abc import Callable, Iterable
@@ -70,12 +71,12 @@ class Changes:
         self._paths: dict[int, str] = {}
         self._roots = tuple(dict.fromkeys(path.rstrip("/") or "/" for path in paths))
         # A root is also watched from above: it may be replaced as a whole.
-        self._above = {os.path.dirname(root) for root in self._roots}
+        self._above = {posixpath.dirname(root) for root in self._roots}
         for root in self._roots:
             if not os.path.lexists(root):
                 raise NotFoundError(f"{root} is not there")
         for root in self._roots:
-            self._enter(os.path.dirname(root), set())
+            self._enter(posixpath.dirname(root), set())
 
     def next(self, timeout: float | None = None) -> Batch | None:
         """Return the next batch; None after ``timeout`` seconds without one, or when woken."""
@@ -123,7 +124,7 @@ class Changes:
     def _all(self, directory: str, found: set[str]) -> None:
         folder = self._folders.get(directory)
         for name in folder.entries if folder else ():
-            path = os.path.join(directory, name)
+            path = posixpath.join(directory, name)
             found.add(path)
             self._all(path, found)
 
@@ -153,7 +154,7 @@ class Changes:
         self, directory: str, name: str, changed: set[str], *, only_created: bool = False
     ) -> None:
         folder = self._folders.get(directory)
-        path = os.path.join(directory, name)
+        path = posixpath.join(directory, name)
         if folder is None or not self._interesting(path):
             return
         try:
@@ -198,7 +199,7 @@ class Changes:
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue
             for entry in entries:
-                path = os.path.join(at, entry.name)
+                path = posixpath.join(at, entry.name)
                 covered = self._covers(path)
                 if not covered and not self._enters(path):
                     continue
@@ -221,7 +222,7 @@ class Changes:
             del self._paths[folder.number]
             self._events.remove(folder.number)
         for name in folder.entries:
-            path = os.path.join(directory, name)
+            path = posixpath.join(directory, name)
             if self._covers(path):
                 changed.add(path)
             self._leave(path, changed)
@@ -236,7 +237,7 @@ class Changes:
             except OSError:
                 names = set()
             for name in names | set(folder.entries):
-                path = os.path.join(directory, name)
+                path = posixpath.join(directory, name)
                 old = folder.entries.get(name)
                 try:
                     same = old is not None and _signature(os.lstat(path)) == old
