@@ -5,6 +5,7 @@ while events were lost: after an overflow everything is looked at again. A batch
 they are now is read when they are sent, so that a late batch sends the newest.
 """
 
+import contextlib
 import os
 import posixpath
 import stat
@@ -109,7 +110,7 @@ class Changes:
     def everything(self, below: str) -> tuple[str, ...]:
         """Return every path known at or below a path, sorted."""
         found: set[str] = set()
-        parent, name = os.path.split(below)
+        parent, name = posixpath.split(below)
         if name in self._folders.get(parent, _Folder(0)).entries:
             found.add(below)
         self._all(below, found)
@@ -141,7 +142,10 @@ class Changes:
             if directory is None:
                 continue
             if mask & _IGNORED:
+                # The directory is gone, though another one may have its name (and its inode's number) by now.
                 self._paths.pop(number, None)
+                parent, own = posixpath.split(directory)
+                seen[parent, own] = seen.get((parent, own), 0) | mask
                 continue
             if not name:
                 continue
@@ -169,13 +173,18 @@ class Changes:
             return
         old, now = folder.entries.get(name), _signature(info)
         folder.entries[name] = now
-        same_directory = old is not None and old[0] == now[0] and path in self._folders
-        if path in self._folders and not (stat.S_ISDIR(info.st_mode) and same_directory):
+        if path in self._folders and not self._is_still(path, old, now):
             self._leave(path, changed)
         if self._covers(path) and not (stat.S_ISDIR(info.st_mode) and old == now):
             changed.add(path)
         if stat.S_ISDIR(info.st_mode) and path not in self._folders:
             self._enter(path, changed)
+
+    def _is_still(self, path: str, old: _Signature | None, now: _Signature) -> bool:
+        """Tell whether a watched directory is the one it was."""
+        number = self._folders[path].number
+        same = old is not None and old[0] == now[0] and stat.S_ISDIR(now[1])
+        return same and self._paths.get(number) == path
 
     def _interesting(self, path: str) -> bool:
         return self._covers(path) or self._enters(path)
@@ -232,6 +241,11 @@ class Changes:
         for directory, folder in list(self._folders.items()):
             if self._folders.get(directory) is not folder:
                 continue
+            with contextlib.suppress(OSError):
+                # The watch may have ended without our being told.
+                number = self._events.add(directory)
+                self._paths[number] = directory
+                folder.number = number
             try:
                 names = set(os.listdir(directory))  # noqa: PTH208 - names alone
             except OSError:
