@@ -10,9 +10,9 @@ import posixpath
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from stackctl.contracts.storage import LayerStore, PackedLayer, RootTree
 from stackctl.engine.images import Images
 from stackctl.engine.users import resolve_user
 from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
+from stackctl.frozen import frozen
 from stackctl.oci.digest import digest_of
 from stackctl.values import Json
 
@@ -56,12 +57,13 @@ class RunFailedError(InvalidInputError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tools:
     """What every stage of a build works with.
 
     ``say`` shows text, ``other`` gives the state a ``--from`` names (a stage's, else an image's), ``hold`` keeps
-    layers and blobs from being collected until the build ends.
+    layers and blobs from being collected until the build ends,
+    ``used`` notes the key of a step.
     """
 
     request: BuildRequest
@@ -78,7 +80,9 @@ class Tools:
     say: Callable[[str], None]
     other: Callable[[str, int, int], Awaitable[State]]
     hold: Callable[[State], None]
+    used: Callable[[str], None]
     epoch: int | None = None
+    sources: Callable[[], Awaitable[Sequence[State] | None]] | None = None
 
 
 class StageBuilder:
@@ -149,8 +153,11 @@ class StageBuilder:
     async def _cached(self, key: str, work: Callable[[], Awaitable[State]]) -> None:
         tools = self._tools
         before = self.state
+        tools.used(key)
         async with tools.cache.lock(key):
             found = None if tools.request.no_cache else await tools.cache.find(key, before)
+            if found is not None and not await self._allowed(found):
+                found = None
             if found is not None:
                 tools.hold(found)
                 tools.say(" ---> Using cache\n")
@@ -161,6 +168,17 @@ class StageBuilder:
                 await tools.cache.remember(key, after)
                 self.state = after
         tools.say(f" ---> {digest_of(encode(self.state))[7:19]}\n")
+
+    async def _allowed(self, found: State) -> bool:
+        """Tell whether a cached step may be used: with --cache-from only those that led to the images it names."""
+        sources = await self._tools.sources() if self._tools.sources is not None else None
+        if sources is None:
+            return True
+        return any(
+            _leads_to(found.document.history, source.document.history)
+            and _leads_to(found.document.diff_ids, source.document.diff_ids)
+            for source in sources
+        )
 
     def _now(self) -> str:
         seconds = time.time() if self._tools.epoch is None else float(self._tools.epoch)
@@ -396,7 +414,7 @@ class StageBuilder:
         Layers never change, so what a stage's files are need not be read again.
         """
         instruction = wanted.instruction
-        if not instruction.from_:
+        if not instruction.from_ or self._named(instruction) is not None:
             return ""
         state = await self._tools.other(instruction.from_, self._index, instruction.line)
         words = [
@@ -414,6 +432,13 @@ class StageBuilder:
             item for item in wanted.patterns if instruction.add and (is_url(item) or is_git(item))
         ]
         local = [item for item in wanted.patterns if item not in remote]
+        for item in local:
+            if instruction.add and "://" in item:
+                scheme = item.partition("://")[0][:20]
+                raise scope.error(
+                    f"ADD {item[:200]}: {scheme}:// is not a source",
+                    hint="a path in the build context, http:// or https://",
+                )
         try:
             sources = await asyncio.to_thread(
                 copying.choose,
@@ -448,9 +473,17 @@ class StageBuilder:
     async def _tree(self, instruction: ins.Copy, stack: AsyncExitStack) -> Tree:
         if not instruction.from_:
             return self._tools.context.tree
+        named = self._named(instruction)
+        if named is not None:
+            return Tree(named, self._tools.digests, ours=True)
         state = await self._tools.other(instruction.from_, self._index, instruction.line)
         root = await stack.enter_async_context(self._tools.layers.view(state.layers))
         return Tree(root, self._tools.digests)
+
+    def _named(self, instruction: ins.Copy) -> Path | None:
+        """Return the directory of the named context that --from names, None when it is something else."""
+        found = self._tools.request.contexts.get(instruction.from_.lower())
+        return found if isinstance(found, Path) else None
 
     def _heredoc(self, item: Heredoc, scope: Scope) -> Source:
         text = item.text
@@ -483,7 +516,10 @@ class StageBuilder:
         found = []
         for number, url in enumerate(urls):
             if is_git(url):
-                raise scope.error("ADD of a git repository is not offered here yet")
+                raise scope.error(
+                    f"ADD {url}: git repositories are not offered",
+                    hint="clone it beside the Dockerfile, or ADD the archive that the server offers",
+                )
             name = url_name(url)
             if not name and _is_directory(destination):
                 raise scope.error(f"cannot determine filename for source {url}")
@@ -554,7 +590,7 @@ class StageBuilder:
             await self._tools.files.unpack(root, place.path, copying.in_thread(chunks))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Wanted:
     """A COPY or ADD with its variables replaced."""
 
@@ -567,3 +603,7 @@ class _Wanted:
 
 def _is_directory(destination: str) -> bool:
     return destination.endswith("/") or posixpath.basename(destination) in (".", "..")
+
+
+def _leads_to(first: Sequence[object], whole: Sequence[object]) -> bool:
+    return tuple(whole[: len(first)]) == tuple(first)

@@ -9,17 +9,28 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from stackctl.cli.naming import checked, guess, is_true, with_twins
 from stackctl.cli.render.containers import Listed, listed
-from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackFileError
+from stackctl.errors import (
+    ConflictError,
+    InterruptedByUserError,
+    InvalidInputError,
+    NotFoundError,
+    StackctlError,
+    StackFileError,
+)
+from stackctl.frozen import frozen
 from stackctl.paths import EnginePaths, engine_paths
 
 if TYPE_CHECKING:
+    from stackctl.cli.planfile import Kept
     from stackctl.cli.planned import DownRequest, OneOff, UpRequest
+    from stackctl.cli.trace import Span
     from stackctl.client.endpoints import Daemon, Endpoint
     from stackctl.client.engine import EngineClient
     from stackctl.orchestrator.model.stack import Stack
@@ -31,7 +42,7 @@ PROJECT_LABEL = "com.docker.compose.project"
 ONEOFF_LABEL = "com.docker.compose.oneoff"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GlobalOptions:
     """The options before the command."""
 
@@ -44,6 +55,7 @@ class GlobalOptions:
     ansi: str = "auto"
     progress: str = "auto"
     parallel: int = 0
+    dry_run: bool = False
 
 
 class Session:
@@ -52,7 +64,12 @@ class Session:
     def __init__(self, options: GlobalOptions, *, quiet: bool = False) -> None:
         self.options = options
         self.quiet = quiet or options.progress == "quiet"
-        self.environ: Mapping[str, str] = os.environ
+        self.environ: Mapping[str, str] = with_twins(os.environ)
+        self.quiet_pull = False
+        self.quiet_build = False
+        self.trace = ""
+        self.spans: list[Span] = []
+        self._kept: Kept | None = None
 
     @classmethod
     def of(cls, ctx: Any, *, quiet: bool = False) -> "Session":  # noqa: ANN401
@@ -81,9 +98,24 @@ class Session:
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
 
+    def did(self, text: str) -> None:
+        """Say what was done; nothing was in a dry run."""
+        if not self.options.dry_run:
+            self.note(text)
+
     def warn(self, text: str) -> None:
         yellow, end = ("\033[33m", "\033[0m") if self._colour(sys.stderr) else ("", "")
         sys.stderr.write(f"{yellow}warning:{end} {text}\n")
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Note how long something took, for the trace where one is asked for."""
+        start = time.monotonic()
+        yield
+        if self.trace:
+            from stackctl.cli.trace import Span
+
+            self.spans.append(Span(name=name, start=start, end=time.monotonic()))
 
     # The stack file
 
@@ -125,7 +157,8 @@ class Session:
 
     def stack(self, services: Sequence[str] = (), *, also_inactive: bool = False) -> "Stack":
         """Return the stack, all its active services; those named switch their profiles on."""
-        loaded = self.load()
+        with self._timed("read the stack file"):
+            loaded = self.load()
         missing = [name for name in services if name not in loaded.stack.services]
         if missing or also_inactive:
             # Naming a service switches its profiles on.
@@ -149,11 +182,33 @@ class Session:
         return loaded.stack
 
     def project(self) -> str:
-        """Return the stack's name; with -p the stack file need not be there."""
-        given = self.options.project_name or self.environ.get("COMPOSE_PROJECT_NAME", "")
+        """Return the stack's name; with -p the stack file need not be there, and is never read."""
+        return self._project
+
+    @cached_property
+    def _project(self) -> str:
+        given = self.given_name
         if given:
             return given
-        return self.load(warn=False).name
+        options = self.options
+        found = guess(
+            self.environ,
+            Path.cwd(),
+            files=options.files,
+            directory=options.project_directory,
+            env_files=options.env_files,
+        )
+        return found or self.load(warn=False).name
+
+    @property
+    def given_name(self) -> str:
+        """The stack's name where the command line or a variable gives it; raises InvalidInputError."""
+        given = self.options.project_name or self.environ.get("COMPOSE_PROJECT_NAME", "")
+        return checked(given) if given else ""
+
+    def flag(self, variable: str) -> bool:
+        """Tell whether a variable of the environment switches something on."""
+        return is_true(self.environ.get(variable, ""))
 
     def dump(self, loaded: "Loaded", layout: str, *, escape: bool = True) -> str:
         """Return the resolved stack as YAML or JSON."""
@@ -203,6 +258,10 @@ class Session:
     def _started(self) -> "EngineClient":
         if self._endpoint.builtin:
             self.daemon().ensure()
+        if self.options.dry_run:
+            from stackctl.cli.rehearsal import rehearsal
+
+            return rehearsal(self._client, self.note)
         return self._client
 
     @cached_property
@@ -211,26 +270,36 @@ class Session:
 
         return EngineClient(self._endpoint, environ=self.environ)
 
+    def credentials(self) -> ModuleType:
+        """Return what keeps logins to registries."""
+        from stackctl.client import credentials
+
+        return credentials
+
     # Containers
 
-    def all_containers(self, *, every: bool, filters: Sequence[str] = ()) -> list[Listed]:
+    def all_containers(
+        self, *, every: bool, filters: Sequence[str] = (), start: bool = True
+    ) -> list[Listed]:
         """Return the engine's containers, those with all the labels given."""
-        found = self.engine().list_containers(
+        found = self.engine(start=start).list_containers(
             everything=every, filters={"label": list(filters)} if filters else None
         )
         return [listed(entry) for entry in found]
 
-    def containers(self, services: Iterable[str], *, every: bool) -> list[Listed]:
-        """Return the stack's containers, one-off ones left out, in the order of services and numbers.
+    def containers(
+        self, services: Iterable[str], *, every: bool, one_off: bool = False, start: bool = True
+    ) -> list[Listed]:
+        """Return the stack's containers, those of ``run`` on request, in the order of services and numbers.
 
         Raises NotFoundError for a service that neither has containers nor stands in the stack file.
         """
         found = [
             one
             for one in self.all_containers(
-                every=True, filters=[f"{PROJECT_LABEL}={self.project()}"]
+                every=True, filters=[f"{PROJECT_LABEL}={self.project()}"], start=start
             )
-            if one.labels.get(ONEOFF_LABEL, "False") != "True"
+            if one_off or one.labels.get(ONEOFF_LABEL, "False") != "True"
         ]
         wanted = list(services)
         for name in wanted:
@@ -248,7 +317,7 @@ class Session:
 
     def _check_service(self, name: str, found: Sequence[Listed]) -> None:
         known = {one.service for one in found}
-        stack = self.stack_or_none(self.project())
+        stack = None if self.given_name else self.stack_or_none(self.project())
         if stack is not None:
             known |= {*stack.services, *stack.disabled_services}
         if name not in known:
@@ -258,13 +327,15 @@ class Session:
             hint = f'did you mean "{near[0]}"?' if near else f"it has: {', '.join(sorted(known))}"
             raise NotFoundError(f"stack {self.project()} has no service {name}", hint=hint)
 
-    def container(self, service: str, *, index: int = 0) -> Listed:
-        """Return one running container of a service; raises NotFoundError, ConflictError."""
+    def container(self, service: str, *, index: int = 0, running: bool = True) -> Listed:
+        """Return one container of a service, running or (on request) not; raises NotFoundError, ConflictError."""
         found = self.containers([service], every=True)
         chosen = [one for one in found if not index or one.number == index]
-        running = [one for one in chosen if one.state in ("running", "paused", "restarting")]
-        if running:
-            return running[0]
+        if chosen and not running:
+            return chosen[0]
+        alive = [one for one in chosen if one.state in ("running", "paused", "restarting")]
+        if alive:
+            return alive[0]
         if chosen:
             raise ConflictError(
                 f"service {service} is not running ({chosen[0].name}: {chosen[0].status})",
@@ -308,12 +379,29 @@ class Session:
     def _say_waiting(self, project: str) -> None:
         self.note(f"another command is changing {project}; waiting for it")
 
-    def plan_up(self, stack: "Stack", request: "UpRequest") -> "Plan":
-        """Compare the stack with what is there."""
+    def keep_to(self, path: str, *, given: "UpRequest") -> "UpRequest":
+        """Let plans be the one kept in a file, or be refused; return the request that it was made for."""
+        from stackctl.cli import planfile
+        from stackctl.cli.planned import UpRequest
+
+        # What --wait and COMPOSE_REMOVE_ORPHANS say is no part of what was reviewed.
+        if given.services or given != UpRequest(remove_orphans=given.remove_orphans):
+            raise InvalidInputError("--plan takes its services and flags from the file")
+        self._kept = planfile.read(path)
+        return self._kept.request
+
+    def plan_up(self, stack: "Stack", request: "UpRequest", *, keep: str = "") -> "Plan":
+        """Compare the stack with what is there; the plan is kept in a file where one is named.
+
+        Raises ConflictError when it is not the plan to keep to.
+        """
         from stackctl.cli import joining
 
-        plan = joining.plan_up(self.engine(), stack, request, self.key())
-        if plan.orphans and not request.remove_orphans:
+        with self._timed("reach the engine"):
+            engine = self.engine()
+        with self._timed("look and plan"):
+            plan = joining.plan_up(engine, stack, request, self.key(), keep=keep, kept=self._kept)
+        if plan.orphans and not request.remove_orphans and not self.flag("COMPOSE_IGNORE_ORPHANS"):
             self.warn(
                 f"not in the stack file any more: {', '.join(plan.orphans)}"
                 " (--remove-orphans removes them)"
@@ -325,17 +413,73 @@ class Session:
         from stackctl.cli import joining
 
         stack = None
-        if not self.options.project_name:
+        if not self.given_name:
             stack = self.load(all_resources=True, warn=False).stack
         else:
             stack = self.stack_or_none(self.project(), all_resources=True)
         return joining.plan_down(self.engine(), self.project(), stack, request)
 
     def apply(self, plan: "Plan", stack: "Stack | None") -> None:
-        """Carry a plan out, showing its progress."""
+        """Carry a plan out, showing its progress; a dry run prints it instead."""
         from stackctl.cli import joining
 
+        if self.options.dry_run:
+            from stackctl.cli.render import plan as render
+
+            self.out(render.text(plan, colour=self.colour))
+            return
         joining.apply(self, plan, stack)
+
+    def agreed(self, plan: "Plan", *, yes: bool = False) -> "Plan":
+        """Return the plan once the user agrees to lose the data that it destroys.
+
+        Raises InvalidInputError without a terminal to ask on, InterruptedByUserError at a no.
+        """
+        if not plan.destroys_data or yes or self.options.dry_run:
+            return plan
+        doomed = [item for item in plan if item.destroys_data]
+        names = ", ".join(item.action.name for item in doomed)
+        reasons = "\n".join(str(item) for item in doomed)
+        if not sys.stdin.isatty():
+            raise InvalidInputError(
+                f"this would remove data: {names}\n{reasons}",
+                hint="-y agrees to it; stackctl plan shows everything",
+            )
+        sys.stderr.write(f"{reasons}\nRemove {names} and the data in it? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise InterruptedByUserError("nothing was changed")
+        return plan
+
+    def with_dependencies(
+        self, stack: "Stack", services: tuple[str, ...], also: bool
+    ) -> tuple[str, ...]:
+        """Return the services named (all where none is), with what they depend on where asked for."""
+        from stackctl.orchestrator.planning.selection import select
+
+        return tuple(select(stack, services, with_dependencies=also))
+
+    def push(self, stack: "Stack", services: Sequence[str], *, ignore_failures: bool) -> None:
+        """Push the images that services build."""
+        from stackctl.cli.render.progress import PullLines
+
+        for name in services:
+            service = stack.services[name]
+            if service.build is None:
+                continue
+            if not service.image:
+                self.note(f"{name}: passed over, since its image has no name of its own")
+                continue
+            for reference in dict.fromkeys((service.image, *service.build.tags)):
+                lines = PullLines(reference, quiet=self.quiet, live=self.live, verb="push")
+                try:
+                    self.engine().push_image(reference, on_progress=lines.tell)
+                except StackctlError as error:
+                    if not ignore_failures:
+                        raise
+                    self.warn(f"{name}: cannot push {reference}: {error}")
+                    continue
+                lines.done()
 
     def start_containers(self, project: str, services: tuple[str, ...]) -> None:
         """Start what is stopped, dependencies first."""
@@ -360,7 +504,7 @@ class Session:
         for one in self.containers(services, every=False):
             with contextlib.suppress(ConflictError, NotFoundError):
                 engine.kill_container(one.id, signal=signal)
-                self.note(f"killed {one.name}")
+                self.did(f"killed {one.name}")
 
     def prepare_one_off(self, stack: "Stack", request: "UpRequest") -> None:
         """Bring up what a one-off container of a service needs: image, networks, volumes, dependencies."""
@@ -382,11 +526,22 @@ class Session:
         no_cache: bool,
         pull: bool,
         args: Mapping[str, str | None],
+        output: Mapping[str, str] | None = None,
     ) -> None:
-        """Build the images of services."""
+        """Build the images of services; with ``output`` (type, path) the files of one go there."""
         from stackctl.cli import joining
 
-        joining.build(self, stack, services, no_cache=no_cache, pull=pull, args=args)
+        joining.build(
+            self, stack, services, no_cache=no_cache, pull=pull, args=args, output=output or {}
+        )
+
+    def has_image(self, reference: str) -> bool:
+        """Tell whether the engine has an image."""
+        try:
+            self.engine().inspect_image(reference)
+        except NotFoundError:
+            return False
+        return True
 
     def directory_events(self) -> "DirectoryEvents":
         """Return what tells of changes in directories; raises HostError."""

@@ -19,16 +19,27 @@ from stackctl.orchestrator.planning.reconcile import reconcile
 
 if TYPE_CHECKING:
     from stackctl.cli.context import Session
+    from stackctl.cli.planfile import Kept
     from stackctl.orchestrator.apply.contract import Engine
+    from stackctl.orchestrator.apply.progress import ProgressEvent
     from stackctl.orchestrator.watch.service import Cancel
 
 
-def plan_up(engine: "Engine", stack: Stack, request: UpRequest, key: bytes) -> Plan:
-    """Return what ``up`` would do."""
+def plan_up(
+    engine: "Engine",
+    stack: Stack,
+    request: UpRequest,
+    key: bytes,
+    *,
+    keep: str = "",
+    kept: "Kept | None" = None,
+) -> Plan:
+    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``."""
     options = Options(
         services=request.services,
         force_recreate=request.force_recreate,
         no_recreate=request.no_recreate,
+        always_recreate_deps=request.always_recreate_deps,
         renew_anon_volumes=request.renew_anon_volumes,
         remove_orphans=request.remove_orphans,
         no_deps=request.no_deps,
@@ -36,12 +47,22 @@ def plan_up(engine: "Engine", stack: Stack, request: UpRequest, key: bytes) -> P
         scale=request.scale,
         build=request.build,
         no_build=request.no_build,
-        pull=request.pull,
+        pull="" if request.pull == "policy" else request.pull,
         timeout=request.timeout,
         wait=request.wait,
         wait_timeout=request.wait_timeout,
     )
-    return reconcile(stack, observe(engine, stack.name), options, inputs=read_inputs(stack, key))
+    observed, inputs = observe(engine, stack.name), read_inputs(stack, key)
+    plan = reconcile(stack, observed, options, inputs=inputs)
+    if keep or kept is not None:
+        from stackctl.cli import planfile
+
+        sealed = planfile.seals(stack, observed, inputs)
+        if kept is not None:
+            planfile.check(kept, plan, sealed)
+        else:
+            planfile.write(keep, plan, request, sealed)
+    return plan
 
 
 def plan_down(engine: "Engine", project: str, stack: Stack | None, request: DownRequest) -> Plan:
@@ -64,34 +85,51 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
         session.note(f"{plan.stack}: nothing to do")
         return
     from stackctl.cli.render.progress import Progress
+    from stackctl.cli.trace import Trace
     from stackctl.orchestrator.apply.executor import execute
 
-    progress = Progress(mode=session.progress_mode, colour=session.colour_of_progress)
+    progress = Progress(
+        plan,
+        mode=session.progress_mode,
+        colour=session.colour_of_progress,
+        quiet_pull=session.quiet_pull,
+        quiet_build=session.quiet_build,
+    )
+    trace = Trace(session.trace, plan, session.spans) if session.trace else None
+
+    def tell(event: "ProgressEvent") -> None:
+        progress.tell(event)
+        if trace is not None:
+            trace.tell(event)
+
     try:
         execute(
             plan,
             session.engine(),
             stack=stack,
             inputs=read_inputs(stack, session.key()) if stack is not None else None,
-            on_event=progress.tell,
+            on_event=tell,
             parallel=session.options.parallel,
         )
     finally:
         progress.close()
+        if trace is not None:
+            for line in trace.write():
+                session.note(line)
 
 
 def start(session: "Session", project: str, services: tuple[str, ...]) -> None:
     """Start what is stopped, dependencies first."""
     stack = session.stack_or_none(project)
     observed = observe(session.engine(), project)
-    apply(session, lifecycle.start(project, stack, observed, services), stack)
+    session.apply(lifecycle.start(project, stack, observed, services), stack)
 
 
 def stop(session: "Session", project: str, services: tuple[str, ...], timeout: int | None) -> None:
     """Stop what runs, dependents first."""
     stack = session.stack_or_none(project)
     observed = observe(session.engine(), project)
-    apply(session, lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
+    session.apply(lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
 
 
 def build(
@@ -102,6 +140,7 @@ def build(
     no_cache: bool,
     pull: bool,
     args: Mapping[str, str | None],
+    output: Mapping[str, str],
 ) -> None:
     """Build the images of services, showing what each step says."""
     changed = replace(
@@ -123,12 +162,13 @@ def build(
                 service=name,
                 pull=pull,
                 no_cache=no_cache,
+                output=tuple(sorted(output.items())),
             ),
             cause=Cause(reason="asked for"),
         )
         for name in services
     )
-    apply(session, Plan(stack=stack.name, operations=operations), changed)
+    session.apply(Plan(stack=stack.name, operations=operations), changed)
 
 
 def rebuild(session: "Session", stack: Stack, service: str, cancel: "Cancel") -> None:
@@ -142,7 +182,7 @@ def rebuild(session: "Session", stack: Stack, service: str, cancel: "Cancel") ->
     with session.lock(stack.name):
         plan = plan_up(engine, stack, UpRequest(services=(service,), no_deps=True), session.key())
         if plan.operations:
-            apply(session, plan, stack)
+            session.apply(plan, stack)
 
 
 def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> None:
@@ -157,18 +197,20 @@ def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> Non
     if needed and not request.no_deps:
         plan = plan_up(engine, stack, UpRequest(services=needed, wait=True), session.key())
         if plan.operations:
-            apply(session, plan, stack)
+            session.apply(plan, stack)
     itself = UpRequest(
         services=request.services,
         no_deps=True,
         no_start=True,
         no_recreate=True,
         build=request.build,
+        pull=request.pull,
+        remove_orphans=request.remove_orphans,
         scale={service.name: 0} if not _has_containers(session, stack, service.name) else {},
     )
     plan = plan_up(engine, stack, itself, session.key())
     if plan.operations:
-        apply(session, plan, stack)
+        session.apply(plan, stack)
 
 
 def _has_containers(session: "Session", stack: Stack, service: str) -> bool:
@@ -191,5 +233,9 @@ def create_one_off(session: "Session", stack: Stack, request: OneOff) -> str:
         volumes=request.volumes,
         publish=request.publish,
         service_ports=request.service_ports,
+        use_aliases=request.use_aliases,
+        labels=request.labels,
+        cap_add=request.cap_add,
+        cap_drop=request.cap_drop,
     )
     return create(session.engine(), stack, request.service, changes, key=session.key())

@@ -3,17 +3,17 @@
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from stackctl.cli.render.containers import Listed
 from stackctl.errors import StackctlError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.apply.contract import Engine
 from stackctl.values import Json
 
 COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Look:
     """How lines look. ``tail`` "all" or a number; ``since`` and ``until`` as the Docker API takes them."""
 
@@ -57,12 +57,15 @@ class LogView:
         """Write nothing more."""
         self._quiet.set()
 
-    def say(self, name: str, text: str) -> None:
-        """Write a line of our own in a container's name."""
-        self._write(1, name, text.encode() + b"\n")
+    def ended(self, container: Listed, text: str) -> None:
+        """Write a line of our own in a container's name, after its last line."""
+        thread = self._threads.get(container.id)
+        if thread is not None:
+            thread.join(timeout=2)
+        self._write(1, label(container), text.encode() + b"\n")
 
     def _copy(self, container: Listed, follow: bool, since: str) -> None:
-        name = f"{container.service}-{container.number}" if container.service else container.name
+        name = label(container)
         self._width = max(self._width, len(name))
         lines = _Lines(lambda stream, line: self._write(stream, name, line))
         try:
@@ -97,6 +100,11 @@ class LogView:
             return text.encode()
         code = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
         return f"\033[{code}m{text}\033[0m".encode()
+
+
+def label(container: Listed) -> str:
+    """Return the name that stands before a container's lines."""
+    return f"{container.service}-{container.number}" if container.service else container.name
 
 
 class _Lines:

@@ -46,7 +46,7 @@ class Watching:
         """Watch until Ctrl-C, or until ``stop``."""
         engine = self._session.engine()
         deliver: Delivery
-        if engine.takes_batches:
+        if engine.offers("files.sync"):
             deliver = BatchDelivery(engine)
         else:
             deliver = ArchiveDelivery(engine)
@@ -115,14 +115,18 @@ class Watching:
             if rebuilt and not self._yes:
                 self._tell(f"to build {', '.join(rebuilt)} anew: stackctl up -d --build")
             return
+        agreed = self._yes and not plan.destroys_data
         with self._lock:
             if self._json:
-                body: JsonObject = {"event": "plan", "plan": plan.to_json(), "applied": self._yes}
+                body: JsonObject = {"event": "plan", "plan": plan.to_json(), "applied": agreed}
                 self._say(json.dumps(body))
             else:
                 self._say(render.text(plan, colour=False).rstrip())
-        if not self._yes:
-            self._tell("not applied: stackctl up -d does, and so does watch --yes")
+        if not agreed:
+            data = "it removes data; stackctl up -d does it when told so"
+            self._tell(
+                f"not applied: {data if self._yes else 'stackctl up -d does, as does --yes'}"
+            )
             return
         with self._session.lock(stack.name):
             joining.apply(self._session, joining.plan_up(engine, stack, request, key), stack)

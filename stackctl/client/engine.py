@@ -1,6 +1,7 @@
 """The contract of apply, spoken as the Docker Engine API: hot calls by ``raw``, registries by the docker SDK."""
 
 import contextlib
+import io
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from stackctl.errors import InvalidInputError, NotModifiedError, StackctlError, 
 from stackctl.values import Json, JsonObject
 
 NEWEST = (1, 51)
+LOCAL_BUILD_TYPE = "application/vnd.stackctl.build.v1+json"
 Filters = Mapping[str, Sequence[str]]
 OnProgress = Callable[[JsonObject], None]
 QueryValue = str | int | float | bool | None | Sequence[str]
@@ -27,6 +29,7 @@ class EngineClient:
         self._environ = environ
         self._transport = Transport(connector(endpoint), host=endpoint.host or "docker")
         self._version: tuple[int, int] | None = None
+        self._features: frozenset[str] | None = None
         self._lock = threading.Lock()
 
     # The wire
@@ -83,6 +86,17 @@ class EngineClient:
     def events(self, *, filters: Filters, since: str = "", until: str = "") -> "JsonStream":
         query = {"filters": _filters(filters), "since": since, "until": until}
         return JsonStream(self._transport.stream("GET", self._target("/events", query)))
+
+    def offers(self, feature: str) -> bool:
+        """Tell whether the engine announces one of our own features; another engine announces none."""
+        if self._features is None:
+            found: Json = None
+            with contextlib.suppress(StackctlError, ValueError):
+                _, _, content = self._transport.request("GET", "/_stackctl/v1/info")
+                found = json.loads(content).get("Features")
+            names = found if isinstance(found, list) else []
+            self._features = frozenset(name for name in names if isinstance(name, str))
+        return feature in self._features
 
     # Containers
 
@@ -148,11 +162,27 @@ class EngineClient:
     def resize_container(self, container: str, *, rows: int, columns: int) -> None:
         self._call("POST", f"/containers/{_part(container)}/resize", h=rows, w=columns)
 
-    def put_archive(self, container: str, path: str, archive: bytes | BinaryIO) -> None:
-        target = self._target(f"/containers/{_part(container)}/archive", {"path": path})
+    def put_archive(
+        self,
+        container: str,
+        path: str,
+        archive: bytes | BinaryIO,
+        *,
+        keep_owner: bool = False,
+    ) -> None:
+        query: dict[str, QueryValue] = {"path": path}
+        if keep_owner:
+            query["copyUIDGID"] = True
+        target = self._target(f"/containers/{_part(container)}/archive", query)
         headers = {"Content-Type": "application/x-tar"}
         for _ in self._transport.stream("PUT", target, archive, headers):
             pass
+
+    def stat_path(self, container: str, path: str) -> str:
+        """Return the header that tells what a path in a container is: base64 of JSON."""
+        target = self._target(f"/containers/{_part(container)}/archive", {"path": path})
+        _, headers, _ = self._transport.request("HEAD", target)
+        return headers.get("x-docker-container-path-stat", "")
 
     def get_archive(self, container: str, path: str) -> Stream:
         target = self._target(f"/containers/{_part(container)}/archive", {"path": path})
@@ -201,13 +231,6 @@ class EngineClient:
         }
         target = self._target(f"/containers/{_part(container)}/attach", query)
         return Conversation(*self._transport.hijack(target), raw=terminal)
-
-    @property
-    def takes_batches(self) -> bool:
-        """Whether the engine takes batches of file changes."""
-        from stackctl.client.sync import is_offered
-
-        return is_offered(self.info())
 
     def sync_files(self, container: str, batch: Iterator[bytes]) -> JsonObject:
         """Apply a batch of file changes to a container and return what was done."""
@@ -306,9 +329,34 @@ class EngineClient:
 
         ``on_open`` gets what ends the build from another thread, once the context was sent.
         """
+        return self._build(context, "application/x-tar", query, on_progress, on_open)
+
+    def build_local(
+        self,
+        body: JsonObject,
+        query: Mapping[str, str],
+        *,
+        on_progress: OnProgress | None = None,
+        on_open: Callable[[Callable[[], None]], None] | None = None,
+    ) -> str:
+        """Build from a directory that the engine reads itself; only where it offers "build.local".
+
+        The body is that of stackctl.daemon.bodies.build. Returns the image's ID.
+        """
+        content = io.BytesIO(json.dumps(body).encode())
+        return self._build(content, LOCAL_BUILD_TYPE, query, on_progress, on_open)
+
+    def _build(
+        self,
+        content: BinaryIO,
+        content_type: str,
+        query: Mapping[str, str],
+        on_progress: OnProgress | None,
+        on_open: Callable[[Callable[[], None]], None] | None,
+    ) -> str:
         from stackctl.client.credentials import header_for_build
 
-        headers = {"Content-Type": "application/x-tar", **header_for_build(self._environ)}
+        headers = {"Content-Type": content_type, **header_for_build(self._environ)}
         target = self._target("/build", {"version": "1", **query})
         made = ""
 
@@ -320,7 +368,7 @@ class EngineClient:
             if on_progress:
                 on_progress(message)
 
-        stream = self._transport.stream("POST", target, context, headers)
+        stream = self._transport.stream("POST", target, content, headers)
         if on_open:
             on_open(stream.close)
         _follow(stream, watch)
@@ -353,6 +401,28 @@ class EngineClient:
             text = message.get("stream")
             if isinstance(text, str):
                 yield text.rstrip("\n")
+
+    def save_images(self, references: Sequence[str]) -> Stream:
+        """Return an archive of images as it comes (docker-archive; ours and newer Docker's an OCI layout as well)."""
+        return self._transport.stream("GET", self._target("/images/get", {"names": references}))
+
+    def image_history(self, reference: str) -> list[JsonObject]:
+        return self._objects(f"/images/{quote(reference, safe='/:@')}/history")
+
+    def prune_images(self, *, filters: Filters | None = None) -> JsonObject:
+        return self._object("POST", "/images/prune", None, filters=_filters(filters))
+
+    def prune_builds(self, *, everything: bool = False) -> JsonObject:
+        return self._object("POST", "/build/prune", None, all=everything)
+
+    def login(self, server: str, username: str, password: str) -> JsonObject:
+        """Let the engine try a login; raises UnauthorizedError when the registry refuses it."""
+        body: JsonObject = {
+            "username": username,
+            "password": password,
+            "serveraddress": server,
+        }
+        return self._object("POST", "/auth", body)
 
     def tag_image(self, reference: str, repository: str, tag: str) -> None:
         self._call("POST", f"/images/{quote(reference, safe='/:@')}/tag", repo=repository, tag=tag)

@@ -1,19 +1,13 @@
 """Batches of file changes, as the built-in engine takes them beside the Docker Engine API."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from stackctl.client.raw import Transport
 from stackctl.errors import UnavailableError
-from stackctl.values import Json, JsonObject
+from stackctl.values import JsonObject
 
 _EXTENSION = "/_stackctl/v1"
-
-
-def is_offered(info: Mapping[str, Json]) -> bool:
-    """Tell from ``GET /info`` whether the engine takes batches."""
-    labels = info.get("Labels")
-    return isinstance(labels, list) and f"io.stackctl.api={_EXTENSION}" in labels
 
 
 def send(transport: Transport, container: str, batch: Iterator[bytes]) -> JsonObject:

@@ -6,14 +6,14 @@ A *blob* is bytes named by their digest. A *layer* is a blob unpacked once into 
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from stackctl.frozen import frozen
 from stackctl.oci.descriptor import Descriptor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PackedLayer:
     """A layer made from a snapshot: the tar's digest is both diff ID and blob digest (kept uncompressed)."""
 
@@ -23,7 +23,7 @@ class PackedLayer:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Change:
     """One difference between a snapshot and its layers: kind 0 modified, 1 added, 2 deleted (Docker's numbers)."""
 
@@ -31,7 +31,7 @@ class Change:
     kind: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PathStat:
     """What is at a path inside a root: ``mode`` is st_mode, ``mtime`` seconds, ``link_target`` "" unless a symlink."""
 
@@ -42,7 +42,7 @@ class PathStat:
     link_target: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Furnishing:
     """A bind mount in a snapshot's root: ``source`` on the host, ``target`` an absolute path in the root."""
 
@@ -51,7 +51,7 @@ class Furnishing:
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SyncResult:
     """What a batch of file changes did; ``failures`` are (path, why) of what could not be done, the rest was."""
 

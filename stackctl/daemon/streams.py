@@ -20,6 +20,7 @@ RAW_TYPE = "application/vnd.docker.raw-stream"
 MULTIPLEXED_TYPE = "application/vnd.docker.multiplexed-stream"
 _MULTIPLEXED_SINCE: Version = (1, 42)
 _CHUNK = 256 * 1024
+_LARGE = 32 * 1024
 
 
 def stream_type(version: Version, *, tty: bool) -> str:
@@ -261,6 +262,9 @@ async def _carry(source: AsyncIterator[bytes], send: Callable[[bytes], Awaitable
     batcher = Batcher(send)
     with contextlib.suppress(ConnectionError):
         async for data in source:
-            if batcher.add(data):
+            if len(data) >= _LARGE:
+                await batcher.flush()
+                await send(data)
+            elif batcher.add(data):
                 await batcher.flush()
         await batcher.flush()

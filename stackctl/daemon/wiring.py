@@ -1,7 +1,7 @@
 """The composition root of the engine half: the only place that names the adapters."""
 
+import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
@@ -16,10 +16,11 @@ from stackctl.daemon.hostfacts import read_host
 from stackctl.daemon.settings import Settings
 from stackctl.engine.core import Engine
 from stackctl.engine.world import World
+from stackctl.frozen import frozen
 from stackctl.host.clock import SystemClock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Built:
     """An engine that was not started yet, and how to let go of the machine once it was stopped."""
 
@@ -46,8 +47,15 @@ async def build(settings: Settings) -> Built:
             runtimes=settings.runtime_paths,
         )
     )
+    if not _is_unit():
+        runtime.leave_cgroups()
     keeper = KeeperClient(paths.keeper_socket, paths.run_root / "keeper.log")
-    registry = RegistryClient(clock, insecure=settings.insecure_registries)
+    registry = RegistryClient(
+        clock,
+        insecure=settings.insecure_registries,
+        mirrors=settings.mirrors,
+        certs=settings.certs_directories,
+    )
     await content.recover()
     await layers.recover()
     world = World(
@@ -65,9 +73,16 @@ async def build(settings: Settings) -> Built:
     )
 
     async def close() -> None:
+        # The keeper goes on; only the connection to it ends.
+        await keeper.close()
         await registry.close()
         await layers.close()
         runtime.close()
         state.close()
 
     return Built(engine=Engine(world), close=close)
+
+
+def _is_unit() -> bool:
+    """Tell whether systemd runs the daemon as a unit of its own: it keeps its books by that unit's cgroup."""
+    return os.getppid() == 1 and "INVOCATION_ID" in os.environ

@@ -22,6 +22,7 @@ from stackctl.engine.events import Events
 from stackctl.engine.health import HealthMonitor, initial_health
 from stackctl.engine.launch import Launcher
 from stackctl.engine.lifecycle import Step, following
+from stackctl.engine.logoptions import rotate_until, rotation
 from stackctl.engine.mounts import mount_attributes
 from stackctl.engine.process_table import network_counters, process_table
 from stackctl.engine.removal import Remover
@@ -145,6 +146,13 @@ class RunningContainers:
         live.watch = self._tasks.spawn(self._watch(record.id, running), f"watch {record.id[:12]}")
         if record.health is not None:
             live.health = self._tasks.spawn(self._health.run(record.id), f"health {record.id[:12]}")
+        if record.spec.log_config.type != "none" and rotation(record.spec.log_config)[0]:
+            watch = live.watch
+            rotating = rotate_until(
+                record, self.world.runtime, self.world.clock,
+                over=lambda: live.ended.is_set() or live.watch is not watch,
+            )  # fmt: skip
+            self._tasks.spawn(rotating, f"log rotation {record.id[:12]}")
 
     async def _watch(self, container_id: str, running: Running) -> None:
         result = await self.world.runtime.wait(container_id, running)

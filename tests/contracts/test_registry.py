@@ -37,21 +37,24 @@ def free_port() -> int:
 class LocalRegistry:
     """One docker-registry process, its files in a directory of the test's own."""
 
-    def __init__(self, home: Path, extra: str = "") -> None:
+    def __init__(
+        self, home: Path, extra: str = "", *, address: str = "127.0.0.1", tls: str = ""
+    ) -> None:
+        self.address = address
         self.port = free_port()
         self.home = home
         self.config = home / "config.yml"
         self.config.write_text(
             "version: 0.1\nlog: {level: error}\n"
             f"storage: {{filesystem: {{rootdirectory: {home}/store}}, delete: {{enabled: true}}}}\n"
-            f"http: {{addr: '127.0.0.1:{self.port}'}}\n{extra}"
+            f"http: {{addr: '{address}:{self.port}'{f', tls: {{{tls}}}' if tls else ''}}}\n{extra}"
         )
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
 
     def start(self) -> None:
         with (self.home / "log").open("ab") as log:
@@ -63,7 +66,7 @@ class LocalRegistry:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             with closing(socket.socket()) as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex((self.address, self.port)) == 0:
                     return
             time.sleep(0.02)
         raise AssertionError((self.home / "log").read_text())

@@ -201,7 +201,10 @@ class FakeEngine:
         self.end(container, 137)
 
     def pause_container(self, container: str) -> None:
-        self._find(container)["State"] = "paused"
+        item = self._find(container)
+        if item["State"] != "running":
+            raise ConflictError(f"Container {item['Name']} is not running")
+        item["State"] = "paused"
 
     def unpause_container(self, container: str) -> None:
         self._find(container)["State"] = "running"
@@ -306,6 +309,9 @@ class FakeEngine:
     def remove_image(self, reference: str, *, force=False) -> None:
         self._called("remove image", reference)
         del self.images[reference]
+
+    def offers(self, feature: str) -> bool:
+        return False
 
     def build_image(
         self, context, query: Mapping[str, str], *, on_progress=None, on_open=None

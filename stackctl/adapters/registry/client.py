@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from yarl import URL
@@ -42,7 +42,7 @@ from stackctl.oci.platform import Platform
 from stackctl.oci.reference import DEFAULT_REGISTRY, Reference
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_MANIFEST_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))
-_CERTS = Path("/etc/docker/certs.d")
+_CERTS = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
 _TRIES_WITHOUT_PROGRESS = 5
 _PIECE = 1 << 20
 _CHUNK = 64 << 20
@@ -51,13 +51,24 @@ _HUB_LOGINS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", ""
 
 
 class RegistryClient:
-    """One client for all registries."""
+    """One client for all registries.
+
+    ``mirrors`` are URLs asked before Docker Hub for what is read from it, without its credentials; what a mirror
+    lacks or gets wrong is read from the Hub. ``certs`` are directories as Docker's certs.d.
+    """
 
     def __init__(
-        self, clock: Clock, *, insecure: Collection[str] = (), certs_directory: Path = _CERTS
+        self,
+        clock: Clock,
+        *,
+        insecure: Collection[str] = (),
+        mirrors: Sequence[str] = (),
+        certs: Collection[Path] = _CERTS,
     ) -> None:
         self._clock = clock
-        self._transport = Transport(clock, insecure, certs_directory)
+        self._mirrors = tuple(urlsplit(mirror).netloc or mirror for mirror in mirrors)
+        plain = {urlsplit(mirror).netloc for mirror in mirrors if mirror.startswith("http://")}
+        self._transport = Transport(clock, {*insecure, *plain}, certs)
 
     async def close(self) -> None:
         await self._transport.close()
@@ -90,7 +101,7 @@ class RegistryClient:
         self, reference: Reference, name: str, credentials: Credentials | None
     ) -> tuple[Descriptor, bytes]:
         call = self._call(reference, "GET", f"manifests/{name}", credentials)
-        response = await self._send(replace(call, headers={"Accept": _ACCEPT}), reference)
+        response = await self._read(replace(call, headers={"Accept": _ACCEPT}), reference)
         async with response:
             if response.status != 200:
                 raise await _refusal(response, reference, credentials)
@@ -140,7 +151,7 @@ class RegistryClient:
         call = self._call(reference, "GET", f"blobs/{descriptor.digest}", credentials)
         if start:
             call = replace(call, headers={"Range": f"bytes={start}-"})
-        response = await self._send(call, reference)
+        response = await self._read(call, reference)
         async with response:
             if response.status not in (200, 206):
                 raise await _refusal(response, reference, credentials)
@@ -165,7 +176,7 @@ class RegistryClient:
             if response.status == 200:
                 return False
             if response.status not in (404, 405):
-                raise await _refusal(response, reference, credentials)
+                raise await _refusal(response, reference, credentials, pushing=True)
         size = (await asyncio.to_thread(path.stat)).st_size
         for attempt in range(1, _UPLOAD_TRIES + 1):
             try:
@@ -260,6 +271,30 @@ class RegistryClient:
             scope=f"repository:{reference.repository}:{actions}",
         )
 
+    async def _read(self, call: Call, reference: Reference) -> aiohttp.ClientResponse:
+        """Send a request that changes nothing: to the mirrors of Docker Hub first, where it is the Hub's."""
+        failures = []
+        for mirror in self._mirrors if call.registry == DEFAULT_REGISTRY else ():
+            try:
+                response = await self._transport.send(
+                    replace(call, registry=mirror, credentials=None)
+                )
+            except StackctlError as error:
+                failures.append(error.message)
+                continue
+            if response.status in (200, 206):
+                return response
+            failures.append(f"tried {mirror}: {response.status}")
+            response.release()
+        try:
+            return await self._send(call, reference)
+        except UnavailableError as error:
+            if not failures:
+                raise
+            raise UnavailableError(
+                f"{error.message}; {'; '.join(failures)}", hint=error.hint
+            ) from error
+
     async def _send(self, call: Call, reference: Reference) -> aiohttp.ClientResponse:
         try:
             return await self._transport.send(call)
@@ -279,7 +314,11 @@ def _first(index: Index, reference: Reference) -> Descriptor:
 
 
 async def _refusal(
-    response: aiohttp.ClientResponse, reference: Reference, credentials: Credentials | None
+    response: aiohttp.ClientResponse,
+    reference: Reference,
+    credentials: Credentials | None,
+    *,
+    pushing: bool = False,
 ) -> StackctlError:
     """Return the error that an answer stands for, naming the registry."""
     detail = await _detail(response)
@@ -287,7 +326,7 @@ async def _refusal(
     match response.status:
         case 404:
             return NotFoundError(f"manifest for {reference} not found: {tried}")
-        case 401 if credentials is None and response.method in ("GET", "HEAD"):
+        case 401 if credentials is None and not pushing and response.method in ("GET", "HEAD"):
             return NotFoundError(_denied(reference), hint="log in first if it is private")
         case 401:
             return UnauthorizedError(f"unauthorized: {reference}: {tried}", hint="log in first")

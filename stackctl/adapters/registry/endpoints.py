@@ -1,18 +1,20 @@
 """Where a registry is: its host, the schemes to try, its certificates (Docker's certs.d directory)."""
 
+import contextlib
 import ipaddress
 import ssl
 import urllib.request
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
+from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.oci.reference import DEFAULT_REGISTRY
 
 _HUB = "registry-1.docker.io"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Endpoint:
     """One way to a registry. ``verify`` is False for an insecure one's TLS; ``base`` ends without "/"."""
 
@@ -48,19 +50,42 @@ def is_insecure(registry: str, insecure: Collection[str]) -> bool:
     return False
 
 
-def tls_context(registry: str, certs_directory: Path, *, verify: bool) -> ssl.SSLContext:
-    """Return the TLS settings of a registry: certs.d/HOST[:PORT]/*.crt to trust, *.cert with *.key to show."""
+def tls_context(registry: str, homes: Collection[Path], *, verify: bool) -> ssl.SSLContext:
+    """Return the TLS settings of a registry: *.crt to trust, *.cert with *.key to show, in its certs.d directories.
+
+    Raises InvalidInputError naming a file that is no certificate or a certificate that has no key.
+    """
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    home = certs_directory / registry
-    if home.is_dir():
+    for home in homes:
         for authority in sorted(home.glob("*.crt")):
-            context.load_verify_locations(authority)
+            try:
+                context.load_verify_locations(authority)
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidInputError(
+                    f"{authority} is no certificate that {registry} could be trusted by: {error}"
+                ) from error
         for certificate in sorted(home.glob("*.cert")):
-            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+            key = certificate.with_suffix(".key")
+            try:
+                context.load_cert_chain(certificate, key)
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidInputError(
+                    f"cannot show {certificate} with {key} to {registry}: {error}"
+                ) from error
     return context
+
+
+def certs_homes(registry: str, directories: Collection[Path]) -> tuple[tuple[Path, int], ...]:
+    """Return the registry's directories that exist, each with its time of change, so that a new file is noticed."""
+    found = []
+    for directory in directories:
+        home = directory / registry
+        with contextlib.suppress(OSError):
+            found.append((home, home.stat().st_mtime_ns))
+    return tuple(found)
 
 
 def proxy_for(url_scheme: str, host: str) -> str | None:

@@ -8,8 +8,8 @@ import json
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import cast
 from urllib.parse import urljoin, urlsplit
@@ -24,10 +24,17 @@ from stackctl.adapters.registry.auth import (
     check_realm,
     parse_challenges,
 )
-from stackctl.adapters.registry.endpoints import Endpoint, endpoints, proxy_for, tls_context
+from stackctl.adapters.registry.endpoints import (
+    Endpoint,
+    certs_homes,
+    endpoints,
+    proxy_for,
+    tls_context,
+)
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.registry import Credentials
 from stackctl.errors import StackctlError, UnauthorizedError, UnavailableError
+from stackctl.frozen import frozen
 
 _CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 60.0
@@ -41,7 +48,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 USER_AGENT = "stackctl/0.1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Call:
     """One request. ``path`` is below /v2/, or an absolute URL a registry gave; ``body`` makes the body anew a try."""
 
@@ -57,13 +64,13 @@ class Call:
 class Transport:
     """Sends calls. ``insecure`` lists registries that may be reached without verified TLS."""
 
-    def __init__(self, clock: Clock, insecure: Collection[str], certs_directory: Path) -> None:
+    def __init__(self, clock: Clock, insecure: Collection[str], certs: Collection[Path]) -> None:
         self._clock = clock
         self._insecure = insecure
-        self._certs = certs_directory
+        self._certs = certs
         self._session: aiohttp.ClientSession | None = None
         self._found: dict[str, Endpoint] = {}
-        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
         self._tokens: dict[tuple[str, str, str], tuple[str, float]] = {}
 
     async def close(self) -> None:
@@ -99,14 +106,12 @@ class Transport:
                     registry, candidate, "GET", f"{candidate.base}/v2/", {}, None
                 )
             except UnavailableError as error:
-                failures.append(error.message)
+                failures.append(f"{error.message} ({urlsplit(candidate.base).scheme})")
                 continue
             response.release()
             self._found[registry] = candidate
             return candidate
-        raise UnavailableError(
-            "; ".join(failures), hint="check the name of the registry and the network connection"
-        )
+        raise UnavailableError("; ".join(failures), hint=_cure(registry, failures))
 
     async def _authorised(self, call: Call) -> aiohttp.ClientResponse:
         way = await self.endpoint(call.registry)
@@ -269,11 +274,13 @@ class Transport:
             return True
         # The registry's own certificates and laxness count for its own host only.
         own = _same_host(f"https://{netloc}", way.base.replace("http:", "https:"))
-        key = (netloc, way.verify or not own)
+        name = registry if own else netloc
+        verify = way.verify or not own
+        homes = await asyncio.to_thread(certs_homes, name, self._certs)
+        key = (name, verify, homes)
         if key not in self._contexts:
-            name = registry if own else netloc
             self._contexts[key] = await asyncio.to_thread(
-                tls_context, name, self._certs, verify=key[1]
+                tls_context, name, [home for home, _ in homes], verify=verify
             )
         return self._contexts[key]
 
@@ -313,6 +320,19 @@ def _retry_after(response: aiohttp.ClientResponse, attempt: int) -> float:
     if asked.isdigit():
         return min(float(asked), _MAX_WAIT)
     return min(0.5 * 2.0 ** (attempt - 1), _MAX_WAIT) * random.uniform(0.8, 1.2)
+
+
+def _cure(registry: str, failures: Sequence[str]) -> str:
+    """Return what can be done about a registry that cannot be reached."""
+    text = " ".join(failures).lower()
+    if "certificate" in text:
+        return f"put its authority's certificate into /etc/stackctl/certs.d/{registry}/ca.crt"
+    if "wrong_version_number" in text or "record layer failure" in text or "wrong version" in text:
+        return (
+            f'{registry} speaks plain HTTP: name it in "insecure-registries" of '
+            "/etc/stackctl/engine.json if that is meant"
+        )
+    return "check the name of the registry and the network connection"
 
 
 def _reason(error: BaseException) -> str:

@@ -8,10 +8,11 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stackctl.contracts.runtime import Usage
+from stackctl.frozen import frozen
 
 _ROUNDS = 8
 _MONITORS = "monitors"
@@ -19,7 +20,7 @@ _UNLIMITED = 1 << 62
 _OPERATIONS = {"rbytes": "read", "wbytes": "write", "dbytes": "discard"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CgroupFacts:
     """Where the hierarchies are mounted: controller (or "name=systemd") to directory; ``unified`` is cgroup2's."""
 
@@ -147,6 +148,16 @@ class Cgroups:
                 if not directory.is_dir():
                     _make(root, directory, cpuset="cpuset" in names)
                 (directory / "cgroup.procs").write_text(str(pid))
+
+    def give_back(self, pid: int) -> bool:
+        """Undo ``leave`` and remove the parent; False while another process is among the monitors."""
+        for root in self._roots:
+            monitors = root / self._parent / _MONITORS
+            if str(pid) in _read(monitors / "cgroup.procs").split():
+                with contextlib.suppress(OSError):
+                    (root / "cgroup.procs").write_text(str(pid))
+        self.remove_parent()
+        return not any((root / self._parent / _MONITORS).is_dir() for root in self._roots)
 
     def inherited(self) -> bool:
         """Tell whether this process is in a cgroup that what it starts must ``leave``: not cheap, some 10 ms each."""

@@ -7,8 +7,9 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,14 +30,16 @@ from stackctl.contracts.runtime import (
     Usage,
 )
 from stackctl.errors import ConflictError, HostError, InvalidInputError, StackctlError
+from stackctl.frozen import frozen
 from stackctl.host import pidfd, process
 from stackctl.values import Json, JsonObject
 
 _ENVIRONMENT = {"GOMAXPROCS": "2"}
+_LAST_MONITOR = 0.5  # seconds
 _LOGLESS = frozenset({"none"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RuntimeSettings:
     """Where things are. ``runtimes`` are further OCI runtimes by the name ``HostConfig.Runtime`` gives them."""
 
@@ -84,12 +87,20 @@ class ConmonRuntime:
         self._prepared = True
 
     def leave_cgroups(self) -> None:
-        """Take the daemon itself out of its starter's cgroups (its first step: every monitor then starts outside)."""
-        self._cgroups.leave(os.getpid(), group="/")
+        """Take the daemon itself out of its starter's cgroups, among the monitors.
+
+        The end of a login, a CI job or a unit kills its cgroup; containers must not go with it. What the daemon starts
+        starts outside then, and need not be moved.
+        """
+        self._cgroups.leave(os.getpid())
 
     def close(self) -> None:
-        """Engine stop: leave containers running, remove the cgroup parent when nothing is in it."""
-        self._cgroups.remove_parent()
+        """Engine stop: leave containers running, remove the cgroup parent when nothing but the daemon is in it."""
+        deadline = time.monotonic() + _LAST_MONITOR
+        while not self._cgroups.give_back(os.getpid()) and not self._bundles.all():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.005)  # a keeper that was told to end is just ending
 
     async def create(self, launch: Launch) -> Running:
         self.prepare()
@@ -264,6 +275,16 @@ class ConmonRuntime:
         """As ``follow_log``, a list of entries for every chunk."""
         return logfile.follow_batches(log_path, since=since, tail=tail, ended=ended)
 
+    def read_log_runs(self, log_path: Path, *, tail: int = -1) -> Iterator[list[logfile.Run]]:
+        """As ``read_log`` without times, the lines of one stream together: the fastest way."""
+        return logfile.read_runs(log_path, tail=tail)
+
+    def follow_log_runs(
+        self, log_path: Path, *, tail: int = -1, ended: Ended
+    ) -> AsyncIterator[list[logfile.Run]]:
+        """As ``follow_log`` without times, the lines of one stream together."""
+        return logfile.follow_runs(log_path, tail=tail, ended=ended)
+
     def follow_log(
         self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
     ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
@@ -406,7 +427,8 @@ def _abandon(starting: asyncio.Task[RunningExec]) -> None:
 
 
 def _log_files(launch: Launch) -> int:
-    text = launch.log_config.config.get("max-file", "1")
+    default = "5" if launch.log_config.type == "local" else "1"
+    text = launch.log_config.config.get("max-file", "") or default
     if not text.isdigit() or int(text) < 1:
         raise InvalidInputError(
             f"invalid value for max-file: {text!r}", hint="HostConfig.LogConfig: a number from 1."

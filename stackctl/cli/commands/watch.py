@@ -44,6 +44,10 @@ def command(
     session = Session.of(ctx, quiet=quiet or layout == "json")
     request = UpRequest(services=tuple(services or ()), build=build)
     stack = session.stack(request.services)
+    if session.options.dry_run:
+        raise InvalidInputError(
+            "watch has no dry run", hint="stackctl plan shows what it would bring up"
+        )
     watching = Watching(session, stack, request.services, yes=yes, say=_line, layout=layout)
     if not no_up:
         with session.lock(stack.name):

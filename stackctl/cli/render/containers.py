@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from stackctl.cli.render import tables
+from stackctl.frozen import frozen
 from stackctl.values import Json, JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Listed:
     """One entry of GET /containers/json, as far as the command line needs it."""
 
@@ -23,6 +23,8 @@ class Listed:
     labels: dict[str, str]
     ports: tuple[JsonObject, ...]
     networks: tuple[str, ...]
+    image_id: str = ""
+    volumes: tuple[str, ...] = ()
 
     @property
     def project(self) -> str:
@@ -67,7 +69,33 @@ def listed(entry: JsonObject) -> Listed:
         labels=cast(dict[str, str], entry.get("Labels") or {}),
         ports=tuple(cast(list[JsonObject], entry.get("Ports") or [])),
         networks=tuple(cast(JsonObject, settings.get("Networks") or {})),
+        image_id=str(entry.get("ImageID", "")),
+        volumes=tuple(
+            str(mount.get("Name"))
+            for mount in cast(list[JsonObject], entry.get("Mounts") or [])
+            if mount.get("Type") == "volume"
+        ),
     )
+
+
+def from_event(event: Json) -> Listed | None:
+    """Return the container that an event of the engine is about, as far as the event tells."""
+    match event:
+        case {"Actor": {"ID": str(identity), "Attributes": dict(attributes)}}:
+            labels = {key: str(value) for key, value in attributes.items()}
+            return Listed(
+                id=identity,
+                name=labels.get("name", ""),
+                image="",
+                command="",
+                created=0.0,
+                state="running",
+                status="",
+                labels=labels,
+                ports=(),
+                networks=(),
+            )
+    return None
 
 
 def as_table(found: Sequence[Listed], *, whole: bool = False) -> str:

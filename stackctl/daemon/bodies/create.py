@@ -17,10 +17,10 @@ from stackctl.contracts.container import (
     Ulimit,
 )
 from stackctl.daemon.bodies import limits, mounts, ports
+from stackctl.engine.logoptions import check_log_config
 from stackctl.errors import InvalidInputError, UnsupportedError
 
 NANO = 10**9
-_LOG_DRIVERS = ("json-file", "local", "none", "journald", "syslog")
 _CONTAINER_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]*")
 _MAC = re.compile(r"(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")
@@ -110,6 +110,7 @@ def _spec(body: Reader, host: Reader) -> ContainerSpec:
         console_size=_console_size(host),
         container_id_file=host.text("ContainerIDFile"),
         volume_driver=host.text("VolumeDriver"),
+        isolation=_isolation(host),
         ulimits=read_ulimits(host),
         **limits.read(host),
     )
@@ -164,11 +165,9 @@ def _devices(host: Reader) -> tuple[Device, ...]:
 
 
 def _log_config(reader: Reader) -> LogConfig:
-    kind = reader.text("Type") or "json-file"
-    if kind not in _LOG_DRIVERS:
-        # Docker's text as it is: clients compare the whole of it.
-        raise InvalidInputError(f"logger: no log driver named '{kind[:80]}' is registered")
-    return LogConfig(type=kind, config=reader.text_map("Config"))
+    config = LogConfig(type=reader.text("Type") or "json-file", config=reader.text_map("Config"))
+    check_log_config(config)
+    return config
 
 
 def _storage_opt(host: Reader) -> dict[str, str]:
@@ -179,6 +178,13 @@ def _storage_opt(host: Reader) -> dict[str, str]:
             hint="leave the option out",
         )
     return options
+
+
+def _isolation(host: Reader) -> str:
+    text = host.text("Isolation")
+    if text.lower() not in ("", "default"):
+        raise InvalidInputError(f"invalid isolation '{text[:80]}' on linux")
+    return text
 
 
 def _console_size(host: Reader) -> tuple[int, int]:
@@ -277,7 +283,18 @@ def read_endpoint(network: str, reader: Reader) -> EndpointRequest:
         mac_address=_mac(reader, "MacAddress"),
         driver_opts=reader.text_map("DriverOpts"),
         gw_priority=reader.integer("GwPriority"),
+        link_local_ips=_link_local(ipam),
     )
+
+
+def _link_local(ipam: Reader) -> tuple[str, ...]:
+    texts = ipam.texts("LinkLocalIPs")
+    for text in texts:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError as error:
+            raise ipam.fail("LinkLocalIPs", f'"{text[:80]}" is not an IP address') from error
+    return texts
 
 
 def _ip(reader: Reader, name: str) -> str:

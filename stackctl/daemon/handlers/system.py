@@ -18,14 +18,17 @@ from stackctl.daemon.bodies import events as event_bodies
 from stackctl.daemon.bodies import images as image_bodies
 from stackctl.daemon.bodies import listing
 from stackctl.daemon.bodies import volumes as volume_bodies
+from stackctl.daemon.bodies.build import FEATURE
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER
 from stackctl.daemon.call import JSON_TYPE, Call, credentials, ping_headers
 from stackctl.daemon.streams import until_gone
+from stackctl.engine.logoptions import DRIVERS as LOG_DRIVERS
 from stackctl.engine.requests import EventQuery
 from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
 
 EXTENSION = "/_stackctl/v1"
+SYNC_FEATURE = "files.sync"
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -92,7 +95,7 @@ async def info(call: Call) -> web.StreamResponse:
             "Volume": ["local"],
             "Network": ["bridge", "host", "macvlan", "null"],
             "Authorization": None,
-            "Log": ["json-file", "local", "none", "journald", "syslog"],
+            "Log": [*LOG_DRIVERS],
         },
         "MemoryLimit": True,
         "SwapLimit": True,
@@ -273,6 +276,7 @@ async def extension_info(call: Call) -> web.StreamResponse:
             "Log": str(settings.paths.daemon_log),
             "StartedAt": times.rfc3339(call.serving.started_at),
             "Python": platform.python_version(),
+            "Features": [FEATURE, SYNC_FEATURE],
         }
     )
 

@@ -82,7 +82,17 @@ class Engine(Protocol):
     def top(self, container: str, arguments: str = "") -> JsonObject: ...
     def stats(self, container: str) -> JsonObject: ...
     def resize_container(self, container: str, *, rows: int, columns: int) -> None: ...
-    def put_archive(self, container: str, path: str, archive: bytes | BinaryIO) -> None: ...
+    def put_archive(
+        self,
+        container: str,
+        path: str,
+        archive: bytes | BinaryIO,
+        *,
+        keep_owner: bool = False,
+    ) -> None: ...
+    def stat_path(self, container: str, path: str) -> str:
+        """Return the header that tells what a path in a container is: base64 of JSON."""
+
     def get_archive(self, container: str, path: str) -> ByteStream: ...
     def export_container(self, container: str) -> ByteStream: ...
     def commit_container(self, container: str, query: Mapping[str, str]) -> str: ...
@@ -140,6 +150,19 @@ class Engine(Protocol):
 
         ``on_open`` gets what ends the build from another thread, once the context was sent.
         """
+
+    def offers(self, feature: str) -> bool:
+        """Tell whether the engine has a feature that Docker's API lacks."""
+
+    def build_local(
+        self,
+        body: JsonObject,
+        query: Mapping[str, str],
+        *,
+        on_progress: OnProgress | None = None,
+        on_open: OnOpen | None = None,
+    ) -> str:
+        """Build from a directory the engine reads itself, where it offers "build.local"; return the image's ID."""
 
     def tag_image(self, reference: str, repository: str, tag: str) -> None: ...
     def remove_image(self, reference: str, *, force: bool = False) -> None: ...

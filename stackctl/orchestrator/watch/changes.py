@@ -247,7 +247,7 @@ class Changes:
                 self._paths[number] = directory
                 folder.number = number
             try:
-                names = set(os.listdir(directory))  # noqa: PTH208 - names alone
+                names = set(os.listdir(directory))
             except OSError:
                 names = set()
             for name in names | set(folder.entries):

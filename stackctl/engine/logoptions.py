@@ -1,0 +1,111 @@
+"""Log drivers and their options: what Docker accepts, and when a log is rotated.
+
+json-file and local are both served from the monitor's file. ``compress`` is accepted; rotated parts stay as they are,
+since a reader may be in the middle of one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from stackctl.contracts.clock import Clock
+from stackctl.contracts.container import ContainerRecord, LogConfig
+from stackctl.contracts.runtime import Runtime
+from stackctl.errors import ConflictError, InvalidInputError, StackctlError
+from stackctl.units import parse_bytes
+
+log = logging.getLogger(__name__)
+DRIVERS = ("json-file", "local", "none")
+_COMMON = frozenset({"mode", "max-buffer-size"})
+_OPTIONS = {
+    "json-file": frozenset(
+        {"compress", "env", "env-regex", "labels", "labels-regex", "max-file", "max-size", "tag"}
+    ),
+    "local": frozenset({"compress", "max-file", "max-size"}),
+}
+_TRUE = frozenset({"1", "t", "true"})
+_FALSE = frozenset({"0", "f", "false", ""})
+_LOCAL_SIZE = 20 << 20
+_INTERVAL = 0.5
+
+
+def check_log_config(config: LogConfig) -> None:
+    """Raise InvalidInputError for a driver or an option that Docker would refuse too."""
+    kind = config.type or "json-file"
+    if kind not in DRIVERS:
+        # Docker's text as it is: clients compare the whole of it.
+        raise InvalidInputError(f"logger: no log driver named '{kind[:80]}' is registered")
+    if kind == "none":
+        return
+    for name in config.config:
+        if name not in _OPTIONS[kind] | _COMMON:
+            raise InvalidInputError(f"unknown log opt '{name[:80]}' for {kind} log driver")
+    mode = config.config.get("mode", "")
+    if mode not in ("", "blocking", "non-blocking"):
+        raise InvalidInputError(f"logger: logging mode not supported: {mode[:80]}")
+    if "max-buffer-size" in config.config:
+        if mode != "non-blocking":
+            raise InvalidInputError(
+                "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
+            )
+        _size(config, "max-buffer-size")
+    compress = config.config.get("compress", "").lower()
+    if compress not in _TRUE | _FALSE:
+        raise InvalidInputError(f"invalid value for compress: {compress[:80]}")
+    size, files = rotation(config)
+    if kind == "json-file" and compress in _TRUE and (files < 2 or not size):
+        raise InvalidInputError(
+            "compress cannot be true when max-file is less than 2 or max-size is not set"
+        )
+
+
+def rotation(config: LogConfig) -> tuple[int, int]:
+    """Return (bytes after which a log is rotated, 0 for never; how many files there are at most)."""
+    local = config.type == "local"
+    size = _size(config, "max-size") or (_LOCAL_SIZE if local else 0)
+    text = config.config.get("max-file", "")
+    if not text:
+        return size, 5 if local else 1
+    if not text.isdigit() or len(text) > 6:
+        raise InvalidInputError(f"invalid value for max-file: {text[:80]}")
+    if int(text) < 1:
+        raise InvalidInputError("max-file cannot be less than 1")
+    return size, int(text)
+
+
+def _size(config: LogConfig, name: str) -> int:
+    text = config.config.get(name, "")
+    try:
+        size = parse_bytes(text) if text else 0
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"invalid value for {name}: {text[:80]}", hint=error.hint
+        ) from error
+    if text and size != -1 and size <= 0:
+        raise InvalidInputError(f"{name} must be a positive number")
+    return max(size, 0)
+
+
+async def rotate_until(
+    record: ContainerRecord,
+    runtime: Runtime,
+    clock: Clock,
+    *,
+    over: Callable[[], bool],
+) -> None:
+    """Rotate a container's log whenever it has grown beyond its size, until ``over`` says that the container ended."""
+    size, _ = rotation(record.spec.log_config)
+    path = Path(record.log_path)
+    while size and not over():
+        await clock.sleep(_INTERVAL)
+        with suppress(FileNotFoundError):
+            if (await asyncio.to_thread(path.stat)).st_size < size:
+                continue
+            try:
+                await runtime.reopen_log(record.id, path)
+            except ConflictError:
+                return  # nobody writes it any more
+            except StackctlError as error:
+                log.warning("cannot rotate the log of %s: %s", record.name, error.message)
