@@ -31,7 +31,7 @@ def watching(engine, tmp_path):
     """Give what watches a directory of so many files; the place it is synced to."""
     engine.import_busybox()
     (tmp_path / "stack.yaml").write_text(STACK)
-    processes = []
+    processes, readers = [], []
 
     def start(count: int) -> tuple[Path, Path]:
         src = tmp_path / "src"
@@ -50,7 +50,9 @@ def watching(engine, tmp_path):
         processes.append(process)
         while json.loads(process.stdout.readline())["event"] != "synced":
             pass
-        threading.Thread(target=process.stdout.read, daemon=True).start()
+        reader = threading.Thread(target=process.stdout.read)
+        reader.start()
+        readers.append(reader)
         pid = engine.docker("inspect", "-f", "{{.State.Pid}}", "bw-app-1").stdout.strip()
         return src, Path(f"/proc/{pid}/root/app")
 
@@ -58,6 +60,9 @@ def watching(engine, tmp_path):
     for process in processes:
         process.send_signal(signal.SIGINT)
         process.wait(30)
+    for reader, process in zip(readers, processes, strict=True):
+        reader.join()
+        process.stdout.close()
     engine.stackctl("down", "-t", "0", cwd=tmp_path)
 
 

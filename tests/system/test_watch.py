@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -474,3 +475,26 @@ def test_a_target_below_a_file_and_a_read_only_root_are_named(stack):
     text = {item["service"]: item["text"] for item in found}
     assert "/etc/passwd/a: Not a directory" in text["app"]
     assert "read-only" in text["ro"]
+
+
+def test_the_example_serves_what_is_saved(stack):
+    shutil.copytree(ROOT / "examples" / "watch", stack.folder, dirs_exist_ok=True)
+    text = (stack.folder / "stack.yaml").read_text()
+    text = text.replace("name: watch", "name: w").replace(
+        "127.0.0.1:8001:8001", "127.0.0.1:18001:8001"
+    )
+    (stack.folder / "stack.yaml").write_text(text)
+    watch = stack.watch()
+
+    def page() -> bytes:
+        with urllib.request.urlopen("http://127.0.0.1:18001/", timeout=5) as answer:
+            return answer.read()
+
+    until(lambda: b"Saved" in page())
+    (stack.folder / "site" / "index.html").write_text("changed")
+    watch.wait("synced")
+    assert page() == b"changed"
+    (stack.folder / "httpd.conf").write_text("I:other.html\n")
+    (stack.folder / "site" / "other.html").write_text("other")
+    watch.wait("restarted")
+    until(lambda: page() == b"other")

@@ -58,6 +58,12 @@ class Rebuild(Protocol):
     def __call__(self, service: str, cancel: Cancel) -> None: ...
 
 
+class Containers(Protocol):
+    """Returns (ID, name, running) of a service's containers; ``fresh``: ask the engine now."""
+
+    def __call__(self, service: str, *, fresh: bool = False) -> list[tuple[str, str, bool]]: ...
+
+
 class WatchedService:
     """Does the work of one service in the background; ``put`` never waits."""
 
@@ -66,12 +72,11 @@ class WatchedService:
         name: str,
         *,
         engine: Engine,
-        containers: Callable[[str], list[tuple[str, str, bool]]],
+        containers: Containers,
         deliver: Delivery,
         rebuild: Rebuild,
         report: Report,
     ) -> None:
-        """``containers`` returns (ID, name, running) of those of a service."""
         self.name = name
         self._engine = engine
         self._containers = containers
@@ -130,7 +135,7 @@ class WatchedService:
 
     def remember(self) -> None:
         """Note which containers there are now: those got, or will get, every change."""
-        known = {identity for identity, _, _ in self._containers(self.name)}
+        known = {identity for identity, _, _ in self._containers(self.name, fresh=True)}
         with self._changed:
             self._known = known
 
@@ -213,7 +218,7 @@ class WatchedService:
         delay = _FIRST_RETRY
         while not self._stopping:
             try:
-                self._do(work)
+                self._do(work, fresh=delay != _FIRST_RETRY)
                 return
             except _PASSING as error:
                 if delay >= 1.0:
@@ -225,9 +230,9 @@ class WatchedService:
                     self._pending = Work()
                 delay = min(delay * 2, _LAST_RETRY)
 
-    def _do(self, work: Work) -> None:
+    def _do(self, work: Work, *, fresh: bool) -> None:
         """Do the work in every container of the service; what is done is taken out of it."""
-        found = self._containers(self.name)
+        found = self._containers(self.name, fresh=fresh)
         running = [(identity, name) for identity, name, runs in found if runs]
         if work.files:
             running = self._mark_missing(found, running)
@@ -254,7 +259,8 @@ class WatchedService:
         with self._changed:
             self._missed |= idle
         # One that was started before the note was made is not told of again.
-        now = [(identity, name) for identity, name, runs in self._containers(self.name) if runs]
+        found = self._containers(self.name, fresh=True)
+        now = [(identity, name) for identity, name, runs in found if runs]
         with self._changed:
             self._missed -= {identity for identity, _ in now}
         return now

@@ -137,6 +137,9 @@ class WatchSession:
         self._services: dict[str, WatchedService] = {}
         self._stopping = False
         self._listening: EventStream | None = None
+        self._hearing = False
+        self._turn = 0
+        self._seen: dict[str, list[tuple[str, str, bool]]] = {}
         self._changes = self._watch()
 
     # Life
@@ -270,8 +273,20 @@ class WatchSession:
             self._services[name] = service
             service.start()
 
-    def _containers(self, service: str) -> list[tuple[str, str, bool]]:
-        """Return (ID, name, running) of a service's containers, one-off ones left out."""
+    def _containers(self, service: str, *, fresh: bool = False) -> list[tuple[str, str, bool]]:
+        """Return (ID, name, running) of a service's containers, one-off ones left out.
+
+        Remembered until an event says that one changed, so that a save need not ask each time.
+        """
+        known = None if fresh else self._seen.get(service)
+        if known is None:
+            turn = self._turn
+            known = self._ask_containers(service)
+            if self._hearing and turn == self._turn:
+                self._seen[service] = known
+        return known
+
+    def _ask_containers(self, service: str) -> list[tuple[str, str, bool]]:
         labels = [f"{_PROJECT}={self._stack.name}", f"{_SERVICE}={service}"]
         found = []
         for item in self._doors.engine.list_containers(filters={"label": labels}):
@@ -287,23 +302,31 @@ class WatchSession:
         """Follow the containers' starts; the engine may go away and come back."""
         filters = {
             "type": ["container"],
-            "event": ["start"],
+            "event": ["start", "die", "destroy", "rename", "pause", "unpause"],
             "label": [f"{_PROJECT}={self._stack.name}"],
         }
         delay = 0.1
         while not self._stopping:
             with contextlib.suppress(StackctlError, OSError):
                 self._listening = self._doors.engine.events(filters=filters)
+                self._hearing = True
                 for event in self._listening:
                     delay = 0.1
                     self._heard(event)
+            self._hearing = False
+            self._forget_containers()
             if not self._stopping:
                 time.sleep(delay)
                 delay = min(delay * 2, 5.0)
 
+    def _forget_containers(self) -> None:
+        self._turn += 1
+        self._seen.clear()
+
     def _heard(self, event: object) -> None:
+        self._forget_containers()
         match event:
-            case {"Actor": {"ID": str(identity), "Attributes": dict(labels)}}:
+            case {"Action": "start", "Actor": {"ID": str(identity), "Attributes": dict(labels)}}:
                 service = self._services.get(str(labels.get(_SERVICE)))
                 if service is not None and labels.get(_ONEOFF) != "True":
                     service.started(identity)
