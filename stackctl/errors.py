@@ -5,7 +5,7 @@ Only ``cli.main`` and ``daemon.errors`` turn a kind into an exit code or an HTTP
 mapped at the door it comes through, with ``raise ... from``.
 """
 
-from dataclasses import dataclass
+from stackctl.frozen import frozen
 
 
 class StackctlError(Exception):
@@ -82,7 +82,7 @@ class InterruptedByUserError(StackctlError):
     """The user asked to stop (Ctrl-C or SIGTERM)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Problem:
     """One mistake in a stack file.
 

@@ -7,14 +7,15 @@ it, so that several engines live side by side on one machine.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from stackctl.frozen import frozen
 
 DEFAULT_RUN_ROOT = Path("/run/stackctl")
 DEFAULT_DATA_ROOT = Path("/var/lib/stackctl")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EnginePaths:
     """The places of one engine.
 

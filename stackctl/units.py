@@ -11,9 +11,10 @@ from stackctl.errors import InvalidInputError
 
 # go-units: the letters are powers of 1024, with or without the i and the B, in any case.
 _SIZE = re.compile(
-    r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?(?:([kmgtpe])(?:i?b)?|b)?", re.IGNORECASE | re.ASCII
+    r"\+?((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]{1,3})?) ?(?:([kmgtp])(?:i?b)?|b)?",
+    re.IGNORECASE | re.ASCII,
 )
-_FACTORS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50, "e": 1 << 60}
+_FACTORS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _MAX_SIZE = (1 << 63) - 1
 
 # str2duration: Go's units, and days and weeks; "µ" exists as two characters.
@@ -58,7 +59,7 @@ def parse_bytes(text: str | int) -> int:
 def format_bytes(size: int) -> str:
     """Return the size in words that ``parse_bytes`` reads back exactly: ``512m``, ``1536k``, ``1000``."""
     if size > 0:
-        for letter in "etpgmk":
+        for letter in "ptgmk":
             factor = _FACTORS[letter]
             if size % factor == 0:
                 return f"{size // factor}{letter}"

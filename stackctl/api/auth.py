@@ -4,17 +4,18 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stackctl.api.codec import Reader
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.values import JsonObject
 
 AUTH_HEADER = "X-Registry-Auth"
 CONFIG_HEADER = "X-Registry-Config"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AuthConfig:
     """AuthConfig of the Docker Engine API."""
 

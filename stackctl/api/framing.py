@@ -5,7 +5,7 @@ big-endian 32-bit number (Docker Engine API, ContainerAttach, "Stream format").
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from stackctl.errors import InvalidInputError
 
@@ -14,10 +14,28 @@ HEADER_SIZE = 8
 _HEADER = struct.Struct(">BxxxI")
 # No engine writes frames that long; a length beyond it means that the stream is no multiplexed one.
 _LONGEST = 1 << 30
+# The headers of short frames, made once: a log is millions of them.
+_HEADERS = {
+    stream: [_HEADER.pack(stream, length) for length in range(1024)] for stream in (STDOUT, STDERR)
+}
 
 
 def encode_frame(stream: int, payload: bytes) -> bytes:
     return _HEADER.pack(stream, len(payload)) + payload
+
+
+def encode_frames(stream: int, payloads: Iterable[bytes]) -> bytes:
+    """Return one frame for each payload, joined; made for many short ones."""
+    headers = _HEADERS[stream]
+    limit = len(headers)
+    pack = _HEADER.pack
+    parts: list[bytes] = []
+    append = parts.append
+    for data in payloads:
+        length = len(data)
+        append(headers[length] if length < limit else pack(stream, length))
+        append(data)
+    return b"".join(parts)
 
 
 class Decoder:

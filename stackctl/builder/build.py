@@ -7,7 +7,7 @@ temporary files are gone; layers that were made stay, since the cache names them
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -153,6 +153,7 @@ class Builder:
             hold=run.hold,
             used=run.keys.append,
             epoch=_epoch(run.request),
+            sources=run.sources if run.request.cache_from else None,
         )  # fmt: skip
 
     @property
@@ -258,6 +259,7 @@ class _Run:
         self._pulls: dict[str, asyncio.Lock] = {}
         self._fresh: set[str] = set()
         self.keys: list[str] = []
+        self._sources: Sequence[State] | None = None
         self._held = ExitStack()
         self._tools = builder.tools(self)
         self._steps = plan.steps + (1 if request.labels else 0)
@@ -284,6 +286,17 @@ class _Run:
             raise self.file.error(
                 line, f"invalid from flag value {reference}: {error.message}", hint=error.hint
             ) from error
+
+    async def sources(self) -> Sequence[State]:
+        """Return the images that --cache-from names, those that are here."""
+        if self._sources is None:
+            found = []
+            for name in self.request.cache_from:
+                record = self._builder.images.find(name)
+                if record is not None:
+                    found.append(await self._builder.state_of(record))
+            self._sources = found
+        return self._sources
 
     # The run
 

@@ -15,12 +15,12 @@ import shutil
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl.builder.parser import MAX_SIZE
 from stackctl.contracts.storage import RootTree
 from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.frozen import frozen
 from stackctl.ignore import Ignore, path_matcher
 
 _MAX_LINKS = 40
@@ -47,7 +47,7 @@ class Digests:
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Node:
     """One thing in a tree: ``path`` relative to the tree, ``info`` of the thing itself (a symlink is not followed)."""
 

@@ -17,20 +17,20 @@ import re
 import stat
 import tarfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import zstandard
 
 from stackctl.builder.context import Node, Tree
 from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.frozen import frozen
 from stackctl.ignore import Ignore
 
 CHUNK = 1 << 20
 _SYMBOLIC = re.compile(r"([ugoa]*)([+=-])([rwxXst]*)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Source:
     """One thing to copy: a node of a tree, or bytes made here (heredoc, download) under ``name``.
 
@@ -51,7 +51,7 @@ class Source:
         return self.node is not None and self.node.is_dir
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Ownership:
     """Owner and mode asked for; None keeps the source's (which is 0:0 for the context's files)."""
 
@@ -160,7 +160,7 @@ def _below(source: Source, exclude: Sequence[str]) -> Iterator[tuple[str, Node]]
             yield relative, node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Destination:
     """Where to: ``path`` absolute inside the root; ``directory`` when files go into it, ``exists`` when it is there.
 

@@ -6,7 +6,8 @@ the backslash; they are matched by stepping a set of states, so that no pattern 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from stackctl.frozen import frozen
 
 MAX_LENGTH = 1 << 20
 MAX_DEPTH = 100
@@ -16,7 +17,7 @@ class ExpandError(ValueError):
     """The text is not well formed, or a ``${v:?…}`` was not met; the caller adds the place."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Expanded:
     """What came out, which names were asked for, and the words (split at blanks that were not quoted)."""
 

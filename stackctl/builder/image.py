@@ -1,7 +1,7 @@
 """The state of a stage between two steps: an image configuration and the layers below it; pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from stackctl.contracts.state import HistoryEntry, ImageConfig, ImageRecord
 from stackctl.contracts.storage import PackedLayer
@@ -12,6 +12,7 @@ from stackctl.engine.image_config import (
     document_tree,
     parse_document,
 )
+from stackctl.frozen import frozen
 from stackctl.oci.descriptor import OCI_LAYER, Descriptor
 from stackctl.oci.digest import chain_ids
 from stackctl.oci.platform import Platform
@@ -20,7 +21,7 @@ from stackctl.values import Json
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class State:
     """An image being made. ``layers`` are chain IDs and ``blobs`` what they were unpacked from, lowest first.
 

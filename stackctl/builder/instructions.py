@@ -6,7 +6,7 @@ Variables are not replaced yet: that needs the state of the stage, see ``expand`
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stackctl.builder.parser import (
     Dockerfile,
@@ -20,6 +20,7 @@ from stackctl.builder.parser import (
 )
 from stackctl.contracts.container import Healthcheck
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 KEYWORDS = (
     "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL",
@@ -28,7 +29,7 @@ KEYWORDS = (
 STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Instruction:
     """What every instruction has: where it is and how it was written."""
 
@@ -36,7 +37,7 @@ class Instruction:
     original: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class From(Instruction):
     """FROM image [AS name]."""
 
@@ -45,7 +46,7 @@ class From(Instruction):
     platform: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunMount:
     """One ``--mount``: type bind, cache, tmpfs, secret or ssh; texts are not expanded yet."""
 
@@ -64,7 +65,7 @@ class RunMount:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Command(Instruction):
     """RUN, CMD, ENTRYPOINT: ``args`` in exec form, or one text for the shell."""
 
@@ -72,7 +73,7 @@ class Command(Instruction):
     shell: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Run(Command):
     """RUN with its flags; heredocs are those of the shell form."""
 
@@ -82,17 +83,17 @@ class Run(Command):
     heredocs: tuple[Heredoc, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Cmd(Command):
     """CMD."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Entrypoint(Command):
     """ENTRYPOINT."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Copy(Instruction):
     """COPY and ADD. ``unpack`` None follows the instruction: archives of the context are unpacked by ADD."""
 
@@ -111,94 +112,94 @@ class Copy(Instruction):
     heredocs: tuple[Heredoc, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pairs(Instruction):
     """ENV and LABEL."""
 
     pairs: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Env(Pairs):
     """ENV."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Label(Pairs):
     """LABEL."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Arg(Instruction):
     """Names and defaults; None where there is no default."""
 
     args: tuple[tuple[str, str | None], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Workdir(Instruction):
     """WORKDIR."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class User(Instruction):
     """USER."""
 
     user: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Expose(Instruction):
     """EXPOSE."""
 
     ports: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Volume(Instruction):
     """VOLUME."""
 
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HealthcheckInstruction(Instruction):
     """``check`` with test ("NONE",), ("CMD", …) or ("CMD-SHELL", text)."""
 
     check: Healthcheck
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Stopsignal(Instruction):
     """STOPSIGNAL."""
 
     signal: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Shell(Instruction):
     """SHELL."""
 
     shell: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Onbuild(Instruction):
     """``trigger`` is the instruction as text, run by builds on top of the image."""
 
     trigger: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Maintainer(Instruction):
     """MAINTAINER."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Reading:
     """A statement being read, with the means to say what is wrong with it."""
 

@@ -3,7 +3,7 @@
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stackctl.builder import instructions as ins
 from stackctl.builder.expand import ExpandError, expand
@@ -11,6 +11,7 @@ from stackctl.builder.image import State
 from stackctl.builder.parser import Dockerfile
 from stackctl.contracts.state import ImageConfig
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 PROXY_ARGS = frozenset(
@@ -21,7 +22,7 @@ PROXY_ARGS = frozenset(
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/([A-Za-z]+))?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Scope:
     """Where an instruction stands: its file (for messages) and the variables it sees."""
 
@@ -44,7 +45,7 @@ class Scope:
         return self.file.error(self.line, message, hint=hint)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Changed:
     """What an instruction makes of a configuration, and how the history words it."""
 

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -22,12 +22,13 @@ from stackctl.builder.request import BuildRequest
 from stackctl.contracts.container import MountPoint
 from stackctl.contracts.storage import LayerStore
 from stackctl.errors import NotFoundError
+from stackctl.frozen import frozen
 from stackctl.values import Json
 
 Other = Callable[[str, int, int], Awaitable[State]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StepMount:
     """One mount of a step: ``identity`` is what the cache knows of it, ``env`` what a secret sets.
 

@@ -9,9 +9,9 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 MAX_SIZE = 4 << 20
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
@@ -20,7 +20,7 @@ _HEREDOC = re.compile(r"([0-9]*)<<(-?)([^<]+)")
 _WITH_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Heredoc:
     """One heredoc. ``expand`` is false when its name was quoted; ``chomp`` when it was written ``<<-``."""
 
@@ -38,7 +38,7 @@ class Heredoc:
         return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Statement:
     """One instruction as written: ``keyword`` in upper case, ``rest`` its arguments on one line, flags taken off.
 
@@ -54,7 +54,7 @@ class Statement:
     original: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Dockerfile:
     """A parsed file. ``lines`` are kept for excerpts."""
 

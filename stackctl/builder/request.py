@@ -1,14 +1,15 @@
 """What a build is asked for and what it says while it runs."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stackctl.contracts.container import Ulimit
 from stackctl.contracts.registry import Credentials
+from stackctl.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BuildResult:
     """Where the files of the last stage go: ``kind`` "tar", a new file at ``path``, or "local", a directory."""
 
@@ -16,7 +17,7 @@ class BuildResult:
     path: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BuildRequest:
     """One build (Docker Engine API, POST /build). Sizes in bytes, CPU as in HostConfig.
 
@@ -66,7 +67,7 @@ class BuildRequest:
     result: BuildResult | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BuildOutput:
     """One message of a build; exactly one of the four kinds is set.
 

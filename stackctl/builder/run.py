@@ -26,13 +26,14 @@ from stackctl.engine.runtime_spec import SpecInputs, runtime_spec
 from stackctl.engine.users import User, resolve_user
 from stackctl.engine.world import HostFacts
 from stackctl.errors import StackctlError
+from stackctl.frozen import frozen
 
 _FILE_LIMIT = 4 << 20
 _STUBS = ("/proc", "/sys", "/dev", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname")
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Joined:
     """A step's container, connected: ``netns`` None is the host's network; the files are host paths to mount."""
 
@@ -50,7 +51,7 @@ class StepNetwork(Protocol):
         """Connect for the duration, as ``record.spec.network_mode`` says."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Command:
     """What to run: ``args`` resolved, ``env`` NAME=value; ``mounts`` from --mount, sources on the host."""
 
@@ -162,7 +163,7 @@ async def _pass_on(chunks: AsyncIterator[tuple[int, bytes]], output: Callable[[s
     async for stream, data in chunks:
         text = decoders[stream if stream in decoders else 1].decode(data)
         if text:
-            output(text)
+            output(f"\x1b[91m{text}\x1b[0m" if stream == 2 else text)  # red, as Docker shows errors
 
 
 def _in_dev(path: str) -> bool:

@@ -10,9 +10,9 @@ import posixpath
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from stackctl.contracts.storage import LayerStore, PackedLayer, RootTree
 from stackctl.engine.images import Images
 from stackctl.engine.users import resolve_user
 from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
+from stackctl.frozen import frozen
 from stackctl.oci.digest import digest_of
 from stackctl.values import Json
 
@@ -56,7 +57,7 @@ class RunFailedError(InvalidInputError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tools:
     """What every stage of a build works with.
 
@@ -81,6 +82,7 @@ class Tools:
     hold: Callable[[State], None]
     used: Callable[[str], None]
     epoch: int | None = None
+    sources: Callable[[], Awaitable[Sequence[State] | None]] | None = None
 
 
 class StageBuilder:
@@ -154,6 +156,8 @@ class StageBuilder:
         tools.used(key)
         async with tools.cache.lock(key):
             found = None if tools.request.no_cache else await tools.cache.find(key, before)
+            if found is not None and not await self._allowed(found):
+                found = None
             if found is not None:
                 tools.hold(found)
                 tools.say(" ---> Using cache\n")
@@ -164,6 +168,17 @@ class StageBuilder:
                 await tools.cache.remember(key, after)
                 self.state = after
         tools.say(f" ---> {digest_of(encode(self.state))[7:19]}\n")
+
+    async def _allowed(self, found: State) -> bool:
+        """Tell whether a cached step may be used: with --cache-from only those that led to the images it names."""
+        sources = await self._tools.sources() if self._tools.sources is not None else None
+        if sources is None:
+            return True
+        return any(
+            _leads_to(found.document.history, source.document.history)
+            and _leads_to(found.document.diff_ids, source.document.diff_ids)
+            for source in sources
+        )
 
     def _now(self) -> str:
         seconds = time.time() if self._tools.epoch is None else float(self._tools.epoch)
@@ -575,7 +590,7 @@ class StageBuilder:
             await self._tools.files.unpack(root, place.path, copying.in_thread(chunks))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Wanted:
     """A COPY or ADD with its variables replaced."""
 
@@ -588,3 +603,7 @@ class _Wanted:
 
 def _is_directory(destination: str) -> bool:
     return destination.endswith("/") or posixpath.basename(destination) in (".", "..")
+
+
+def _leads_to(first: Sequence[object], whole: Sequence[object]) -> bool:
+    return tuple(whole[: len(first)]) == tuple(first)

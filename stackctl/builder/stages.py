@@ -5,16 +5,17 @@ stages that the target does not need are not built.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stackctl.builder.expand import ExpandError, expand
 from stackctl.builder.instructions import Arg, Copy, From, Instruction, Run
 from stackctl.builder.parser import Dockerfile, suggestion
+from stackctl.frozen import frozen
 
 SCRATCH = "scratch"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Stage:
     """One stage. ``base`` is the expanded FROM; ``parent`` the index of the stage it names, or None for an image.
 
@@ -32,7 +33,7 @@ class Stage:
     first_step: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StagePlan:
     """The stages to build, in the file's order, the last one the target; ``global_args`` are ARGs before FROM."""
 

@@ -9,14 +9,22 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from stackctl.cli.naming import checked, guess, is_true, with_twins
 from stackctl.cli.render.containers import Listed, listed
-from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackFileError
+from stackctl.errors import (
+    ConflictError,
+    InterruptedByUserError,
+    InvalidInputError,
+    NotFoundError,
+    StackctlError,
+    StackFileError,
+)
+from stackctl.frozen import frozen
 from stackctl.paths import EnginePaths, engine_paths
 
 if TYPE_CHECKING:
@@ -31,7 +39,7 @@ PROJECT_LABEL = "com.docker.compose.project"
 ONEOFF_LABEL = "com.docker.compose.oneoff"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GlobalOptions:
     """The options before the command."""
 
@@ -44,6 +52,7 @@ class GlobalOptions:
     ansi: str = "auto"
     progress: str = "auto"
     parallel: int = 0
+    dry_run: bool = False
 
 
 class Session:
@@ -52,7 +61,9 @@ class Session:
     def __init__(self, options: GlobalOptions, *, quiet: bool = False) -> None:
         self.options = options
         self.quiet = quiet or options.progress == "quiet"
-        self.environ: Mapping[str, str] = os.environ
+        self.environ: Mapping[str, str] = with_twins(os.environ)
+        self.quiet_pull = False
+        self.trace = ""
 
     @classmethod
     def of(cls, ctx: Any, *, quiet: bool = False) -> "Session":  # noqa: ANN401
@@ -80,6 +91,11 @@ class Session:
         if not self.quiet:
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
+
+    def did(self, text: str) -> None:
+        """Say what was done; nothing was in a dry run."""
+        if not self.options.dry_run:
+            self.note(text)
 
     def warn(self, text: str) -> None:
         yellow, end = ("\033[33m", "\033[0m") if self._colour(sys.stderr) else ("", "")
@@ -149,11 +165,33 @@ class Session:
         return loaded.stack
 
     def project(self) -> str:
-        """Return the stack's name; with -p the stack file need not be there."""
-        given = self.options.project_name or self.environ.get("COMPOSE_PROJECT_NAME", "")
+        """Return the stack's name; with -p the stack file need not be there, and is never read."""
+        return self._project
+
+    @cached_property
+    def _project(self) -> str:
+        given = self.given_name
         if given:
             return given
-        return self.load(warn=False).name
+        options = self.options
+        found = guess(
+            self.environ,
+            Path.cwd(),
+            files=options.files,
+            directory=options.project_directory,
+            env_files=options.env_files,
+        )
+        return found or self.load(warn=False).name
+
+    @property
+    def given_name(self) -> str:
+        """The stack's name where the command line or a variable gives it; raises InvalidInputError."""
+        given = self.options.project_name or self.environ.get("COMPOSE_PROJECT_NAME", "")
+        return checked(given) if given else ""
+
+    def flag(self, variable: str) -> bool:
+        """Tell whether a variable of the environment switches something on."""
+        return is_true(self.environ.get(variable, ""))
 
     def dump(self, loaded: "Loaded", layout: str, *, escape: bool = True) -> str:
         """Return the resolved stack as YAML or JSON."""
@@ -203,6 +241,10 @@ class Session:
     def _started(self) -> "EngineClient":
         if self._endpoint.builtin:
             self.daemon().ensure()
+        if self.options.dry_run:
+            from stackctl.cli.rehearsal import rehearsal
+
+            return rehearsal(self._client, self.note)
         return self._client
 
     @cached_property
@@ -219,24 +261,28 @@ class Session:
 
     # Containers
 
-    def all_containers(self, *, every: bool, filters: Sequence[str] = ()) -> list[Listed]:
+    def all_containers(
+        self, *, every: bool, filters: Sequence[str] = (), start: bool = True
+    ) -> list[Listed]:
         """Return the engine's containers, those with all the labels given."""
-        found = self.engine().list_containers(
+        found = self.engine(start=start).list_containers(
             everything=every, filters={"label": list(filters)} if filters else None
         )
         return [listed(entry) for entry in found]
 
-    def containers(self, services: Iterable[str], *, every: bool) -> list[Listed]:
-        """Return the stack's containers, one-off ones left out, in the order of services and numbers.
+    def containers(
+        self, services: Iterable[str], *, every: bool, one_off: bool = False, start: bool = True
+    ) -> list[Listed]:
+        """Return the stack's containers, those of ``run`` on request, in the order of services and numbers.
 
         Raises NotFoundError for a service that neither has containers nor stands in the stack file.
         """
         found = [
             one
             for one in self.all_containers(
-                every=True, filters=[f"{PROJECT_LABEL}={self.project()}"]
+                every=True, filters=[f"{PROJECT_LABEL}={self.project()}"], start=start
             )
-            if one.labels.get(ONEOFF_LABEL, "False") != "True"
+            if one_off or one.labels.get(ONEOFF_LABEL, "False") != "True"
         ]
         wanted = list(services)
         for name in wanted:
@@ -254,7 +300,7 @@ class Session:
 
     def _check_service(self, name: str, found: Sequence[Listed]) -> None:
         known = {one.service for one in found}
-        stack = self.stack_or_none(self.project())
+        stack = None if self.given_name else self.stack_or_none(self.project())
         if stack is not None:
             known |= {*stack.services, *stack.disabled_services}
         if name not in known:
@@ -264,13 +310,15 @@ class Session:
             hint = f'did you mean "{near[0]}"?' if near else f"it has: {', '.join(sorted(known))}"
             raise NotFoundError(f"stack {self.project()} has no service {name}", hint=hint)
 
-    def container(self, service: str, *, index: int = 0) -> Listed:
-        """Return one running container of a service; raises NotFoundError, ConflictError."""
+    def container(self, service: str, *, index: int = 0, running: bool = True) -> Listed:
+        """Return one container of a service, running or (on request) not; raises NotFoundError, ConflictError."""
         found = self.containers([service], every=True)
         chosen = [one for one in found if not index or one.number == index]
-        running = [one for one in chosen if one.state in ("running", "paused", "restarting")]
-        if running:
-            return running[0]
+        if chosen and not running:
+            return chosen[0]
+        alive = [one for one in chosen if one.state in ("running", "paused", "restarting")]
+        if alive:
+            return alive[0]
         if chosen:
             raise ConflictError(
                 f"service {service} is not running ({chosen[0].name}: {chosen[0].status})",
@@ -319,7 +367,7 @@ class Session:
         from stackctl.cli import joining
 
         plan = joining.plan_up(self.engine(), stack, request, self.key())
-        if plan.orphans and not request.remove_orphans:
+        if plan.orphans and not request.remove_orphans and not self.flag("COMPOSE_IGNORE_ORPHANS"):
             self.warn(
                 f"not in the stack file any more: {', '.join(plan.orphans)}"
                 " (--remove-orphans removes them)"
@@ -331,17 +379,73 @@ class Session:
         from stackctl.cli import joining
 
         stack = None
-        if not self.options.project_name:
+        if not self.given_name:
             stack = self.load(all_resources=True, warn=False).stack
         else:
             stack = self.stack_or_none(self.project(), all_resources=True)
         return joining.plan_down(self.engine(), self.project(), stack, request)
 
     def apply(self, plan: "Plan", stack: "Stack | None") -> None:
-        """Carry a plan out, showing its progress."""
+        """Carry a plan out, showing its progress; a dry run prints it instead."""
         from stackctl.cli import joining
 
+        if self.options.dry_run:
+            from stackctl.cli.render import plan as render
+
+            self.out(render.text(plan, colour=self.colour))
+            return
         joining.apply(self, plan, stack)
+
+    def agreed(self, plan: "Plan", *, yes: bool = False) -> "Plan":
+        """Return the plan once the user agrees to lose the data that it destroys.
+
+        Raises InvalidInputError without a terminal to ask on, InterruptedByUserError at a no.
+        """
+        if not plan.destroys_data or yes or self.options.dry_run:
+            return plan
+        doomed = [item for item in plan if item.destroys_data]
+        names = ", ".join(item.action.name for item in doomed)
+        reasons = "\n".join(str(item) for item in doomed)
+        if not sys.stdin.isatty():
+            raise InvalidInputError(
+                f"this would remove data: {names}\n{reasons}",
+                hint="-y agrees to it; stackctl plan shows everything",
+            )
+        sys.stderr.write(f"{reasons}\nRemove {names} and the data in it? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise InterruptedByUserError("nothing was changed")
+        return plan
+
+    def with_dependencies(
+        self, stack: "Stack", services: tuple[str, ...], also: bool
+    ) -> tuple[str, ...]:
+        """Return the services named (all where none is), with what they depend on where asked for."""
+        from stackctl.orchestrator.planning.selection import select
+
+        return tuple(select(stack, services, with_dependencies=also))
+
+    def push(self, stack: "Stack", services: Sequence[str], *, ignore_failures: bool) -> None:
+        """Push the images that services build."""
+        from stackctl.cli.render.progress import PullLines
+
+        for name in services:
+            service = stack.services[name]
+            if service.build is None:
+                continue
+            if not service.image:
+                self.note(f"{name}: passed over, since its image has no name of its own")
+                continue
+            for reference in dict.fromkeys((service.image, *service.build.tags)):
+                lines = PullLines(reference, quiet=self.quiet, live=self.live, verb="push")
+                try:
+                    self.engine().push_image(reference, on_progress=lines.tell)
+                except StackctlError as error:
+                    if not ignore_failures:
+                        raise
+                    self.warn(f"{name}: cannot push {reference}: {error}")
+                    continue
+                lines.done()
 
     def start_containers(self, project: str, services: tuple[str, ...]) -> None:
         """Start what is stopped, dependencies first."""
@@ -366,7 +470,7 @@ class Session:
         for one in self.containers(services, every=False):
             with contextlib.suppress(ConflictError, NotFoundError):
                 engine.kill_container(one.id, signal=signal)
-                self.note(f"killed {one.name}")
+                self.did(f"killed {one.name}")
 
     def prepare_one_off(self, stack: "Stack", request: "UpRequest") -> None:
         """Bring up what a one-off container of a service needs: image, networks, volumes, dependencies."""

@@ -11,6 +11,7 @@ from stackctl.errors import InvalidInputError, StackctlError
 from stackctl.orchestrator.apply.contract import Conversation
 
 STDERR = 2
+HandOn = Callable[[int], None]
 
 
 def variables(pairs: Sequence[str]) -> Iterator[str]:
@@ -32,6 +33,7 @@ def join(
     stdin: bool,
     resize: Callable[[int, int], None],
     started: Callable[[], None] | None = None,
+    detach_keys: bytes = terminal.DETACH_KEYS,
 ) -> bool:
     """Copy both ways until the program closes its output; True when the user left by ctrl-p ctrl-q.
 
@@ -40,7 +42,12 @@ def join(
     """
     with contextlib.ExitStack() as undo:
         undo.callback(connection.close)
-        keys = terminal.Input(connection.write, connection.close_write, detach_keys=tty)
+        keys = terminal.Input(
+            connection.write,
+            connection.close_write,
+            connection.close,
+            detach_keys=detach_keys if tty else b"",
+        )
         if tty:
             undo.enter_context(terminal.raw())
         if started:

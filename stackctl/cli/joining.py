@@ -27,6 +27,7 @@ def plan_up(engine: "Engine", stack: Stack, request: UpRequest, key: bytes) -> P
         services=request.services,
         force_recreate=request.force_recreate,
         no_recreate=request.no_recreate,
+        always_recreate_deps=request.always_recreate_deps,
         renew_anon_volumes=request.renew_anon_volumes,
         remove_orphans=request.remove_orphans,
         no_deps=request.no_deps,
@@ -34,7 +35,7 @@ def plan_up(engine: "Engine", stack: Stack, request: UpRequest, key: bytes) -> P
         scale=request.scale,
         build=request.build,
         no_build=request.no_build,
-        pull=request.pull,
+        pull="" if request.pull == "policy" else request.pull,
         timeout=request.timeout,
         wait=request.wait,
         wait_timeout=request.wait_timeout,
@@ -82,14 +83,14 @@ def start(session: "Session", project: str, services: tuple[str, ...]) -> None:
     """Start what is stopped, dependencies first."""
     stack = session.stack_or_none(project)
     observed = observe(session.engine(), project)
-    apply(session, lifecycle.start(project, stack, observed, services), stack)
+    session.apply(lifecycle.start(project, stack, observed, services), stack)
 
 
 def stop(session: "Session", project: str, services: tuple[str, ...], timeout: int | None) -> None:
     """Stop what runs, dependents first."""
     stack = session.stack_or_none(project)
     observed = observe(session.engine(), project)
-    apply(session, lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
+    session.apply(lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
 
 
 def build(
@@ -128,7 +129,7 @@ def build(
         )
         for name in services
     )
-    apply(session, Plan(stack=stack.name, operations=operations), changed)
+    session.apply(Plan(stack=stack.name, operations=operations), changed)
 
 
 def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> None:
@@ -143,7 +144,7 @@ def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> Non
     if needed and not request.no_deps:
         plan = plan_up(engine, stack, UpRequest(services=needed, wait=True), session.key())
         if plan.operations:
-            apply(session, plan, stack)
+            session.apply(plan, stack)
     itself = UpRequest(
         services=request.services,
         no_deps=True,
@@ -154,7 +155,7 @@ def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> Non
     )
     plan = plan_up(engine, stack, itself, session.key())
     if plan.operations:
-        apply(session, plan, stack)
+        session.apply(plan, stack)
 
 
 def _has_containers(session: "Session", stack: Stack, service: str) -> bool:

@@ -3,17 +3,17 @@
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from stackctl.cli.render.containers import Listed
 from stackctl.errors import StackctlError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.apply.contract import Engine
 from stackctl.values import Json
 
 COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Look:
     """How lines look. ``tail`` "all" or a number; ``since`` and ``until`` as the Docker API takes them."""
 

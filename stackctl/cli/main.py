@@ -10,14 +10,16 @@ import importlib
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 from typer.main import get_command
 
 from stackctl import __version__
 from stackctl.cli.context import GlobalOptions
+from stackctl.cli.naming import with_twins
 from stackctl.errors import InterruptedByUserError, StackctlError
 
 # Name -> module under cli.commands; in the order in which help lists them.
@@ -29,15 +31,31 @@ COMMANDS = {
     "exec": "exec",
     "run": "run",
     "plan": "plan",
+    "graph": "graph",
     "config": "config",
     "build": "build",
     "pull": "pull",
+    "push": "push",
+    "images": "images",
+    "create": "create",
     "start": "start",
     "stop": "stop",
     "restart": "restart",
+    "pause": "pause",
+    "unpause": "unpause",
     "kill": "kill",
     "rm": "rm",
+    "scale": "scale",
     "port": "port",
+    "cp": "cp",
+    "attach": "attach",
+    "wait": "wait",
+    "top": "top",
+    "stats": "stats",
+    "events": "events",
+    "commit": "commit",
+    "export": "export",
+    "volumes": "volumes",
     "ls": "ls",
     "image": "image",
     "login": "login",
@@ -50,6 +68,31 @@ EPILOG = (
     "Start with: stackctl up -d    Look: stackctl ps, stackctl logs -f    Stop: stackctl down."
     " What would change: stackctl plan. Each command has --help."
 )
+
+
+DRY_RUN = frozenset(
+    {
+        "up", "down", "run", "exec", "build", "pull", "push", "create", "start", "stop", "restart", "pause", "unpause",
+        "kill", "rm", "scale", "cp", "attach", "commit",
+    }
+)  # fmt: skip
+
+
+def _dry_run_option() -> TyperOption:
+    """--dry-run after the command, as docker compose takes it."""
+
+    def note(ctx: Any, _param: Any, value: bool) -> None:
+        if value:
+            ctx.obj = replace(ctx.find_object(GlobalOptions) or GlobalOptions(), dry_run=True)
+
+    return TyperOption(
+        param_decls=["--dry-run"],
+        is_flag=True,
+        default=False,
+        expose_value=False,
+        callback=note,
+        help="Say what would be done; change nothing.",
+    )
 
 
 class LazyGroup(TyperGroup):
@@ -65,6 +108,7 @@ class LazyGroup(TyperGroup):
         loaded = importlib.import_module(f"stackctl.cli.commands.{module}")
         if hasattr(loaded, "app"):
             return get_command(loaded.app)
+        rehearsable = cmd_name in DRY_RUN
         single = typer.Typer(
             rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
         )
@@ -74,7 +118,10 @@ class LazyGroup(TyperGroup):
             epilog=getattr(loaded, "EPILOG", None),
             no_args_is_help=False,
         )(loaded.command)
-        return get_command(single)
+        made = get_command(single)
+        if rehearsable:
+            made.params.append(_dry_run_option())
+        return made
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0] if args else ""
@@ -134,19 +181,25 @@ def options(
     ] = "",
     ansi: Annotated[
         str, typer.Option(help="Colours and cursor movement: auto, always or never.")
-    ] = "auto",
+    ] = "",
     progress: Annotated[
         str, typer.Option(help="Progress as: auto, tty, plain, json or quiet.")
-    ] = "auto",
+    ] = "",
     parallel: Annotated[
         int, typer.Option(help="Operations at once; 0 for what the machine can.")
     ] = 0,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be done; change nothing.")] = False,
     version: Annotated[  # noqa: ARG001
         bool,
         typer.Option("--version", "-v", help="Show the version.", callback=_version, is_eager=True),
     ] = False,
 ) -> None:
     """Bring stacks of containers up from a YAML file, on an engine of its own or on Docker's."""
+    environ = with_twins(os.environ)
+    ansi = ansi or environ.get("COMPOSE_ANSI", "auto")
+    progress = progress or environ.get("COMPOSE_PROGRESS", "auto")
+    limit = environ.get("COMPOSE_PARALLEL_LIMIT", "")
+    parallel = parallel or (int(limit) if limit.isdigit() else 0)
     for name, value, allowed in (
         ("--ansi", ansi, ("auto", "always", "never")),
         ("--progress", progress, ("auto", "tty", "plain", "json", "quiet")),
@@ -163,6 +216,7 @@ def options(
         ansi=ansi,
         progress=progress,
         parallel=parallel,
+        dry_run=dry_run,
     )
 
 
@@ -183,6 +237,8 @@ def run(argv: list[str]) -> int:
     except typer.Abort:
         return 130
     except StackctlError as error:
+        if type(error).__name__ == "Rehearsed":
+            return 0
         _say(error)
         if isinstance(error, InterruptedByUserError):
             return 143 if _terminated else 130

@@ -1,12 +1,13 @@
 """What the user asked a plan for: the flags of up and down as values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UpRequest:
     """The flags of ``up``; times in seconds, None and "" for "as the stack file says"."""
 
@@ -18,6 +19,7 @@ class UpRequest:
     pull: str = ""
     force_recreate: bool = False
     no_recreate: bool = False
+    always_recreate_deps: bool = False
     remove_orphans: bool = False
     renew_anon_volumes: bool = False
     no_deps: bool = False
@@ -26,7 +28,7 @@ class UpRequest:
     timeout: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DownRequest:
     """The flags of ``down``."""
 
@@ -50,7 +52,7 @@ def parse_scale(pairs: Sequence[str]) -> dict[str, int]:
     return scale
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OneOff:
     """The flags of ``run``: what its container has other than the service says."""
 
@@ -67,3 +69,17 @@ class OneOff:
     volumes: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     service_ports: bool = False
+    use_aliases: bool = False
+    labels: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+
+
+def check_recreate(force: bool, keep: bool, build: bool, no_build: bool, pull: str) -> None:
+    """Raise InvalidInputError for flags that exclude each other."""
+    if force and keep:
+        raise InvalidInputError("--force-recreate and --no-recreate exclude each other")
+    if build and no_build:
+        raise InvalidInputError("--build and --no-build exclude each other")
+    if pull not in ("", "policy", "always", "missing", "never", "build"):
+        raise InvalidInputError(f'--pull: "{pull}" is not one of always, missing, never, build')

@@ -12,8 +12,25 @@ import threading
 import tty
 from collections.abc import Callable, Iterator
 
-CTRL_P = 0x10
-CTRL_Q = 0x11
+from stackctl.errors import InvalidInputError
+
+DETACH_KEYS = b"\x10\x11"  # ctrl-p ctrl-q
+
+
+def parse_keys(text: str) -> bytes:
+    """Read "ctrl-p,ctrl-q" or "a,ctrl-]": a key is one character or ctrl- and one of a-z @ [ ] ^ _ and backslash."""
+    keys = b""
+    for part in text.split(",") if text else ():
+        name = part.removeprefix("ctrl-")
+        if name != part and len(name) == 1 and "@" <= name.upper() <= "_":
+            keys += bytes((ord(name.upper()) - 64,))
+        elif len(part) == 1 and part.isascii():
+            keys += part.encode()
+        else:
+            raise InvalidInputError(
+                f'--detach-keys: "{part}" is no key', hint="such as ctrl-p,ctrl-q"
+            )
+    return keys
 
 
 def size() -> tuple[int, int]:
@@ -56,11 +73,17 @@ class Input:
     """Copies standard input to the container in a thread; sees the keys that detach."""
 
     def __init__(
-        self, write: Callable[[bytes], None], close: Callable[[], None], *, detach_keys: bool
+        self,
+        write: Callable[[bytes], None],
+        close: Callable[[], None],
+        leave: Callable[[], None],
+        *,
+        detach_keys: bytes,
     ) -> None:
         self.detached = threading.Event()
         self._write = write
         self._close = close
+        self._leave = leave
         self._detach_keys = detach_keys
         self._stop_read, self._stop_write = os.pipe()
         self._thread = threading.Thread(target=self._copy, daemon=True)
@@ -91,12 +114,22 @@ class Input:
                 if not data:
                     self._close()
                     return
-                if self._detach_keys:
-                    data, held = held + data, b""
-                    if bytes((CTRL_P, CTRL_Q)) in data:
-                        self.detached.set()
-                        self._close()
-                        return
-                    if data[-1] == CTRL_P:
-                        data, held = data[:-1], data[-1:]
-                self._write(data)
+                data, held = held + data, b""
+                if self._detach_keys and self._detach_keys in data:
+                    self._write(data[: data.index(self._detach_keys)])
+                    self.detached.set()
+                    self._leave()
+                    return
+                # What may be the beginning of the keys is held back until the next one tells.
+                length = _overlap(data, self._detach_keys)
+                data, held = data[: len(data) - length], data[len(data) - length :]
+                if data:
+                    self._write(data)
+
+
+def _overlap(data: bytes, keys: bytes) -> int:
+    """Return how many bytes at the end of the data begin the keys."""
+    for length in range(min(len(keys) - 1, len(data)), 0, -1):
+        if data.endswith(keys[:length]):
+            return length
+    return 0

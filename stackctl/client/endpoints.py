@@ -13,7 +13,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl import __version__
@@ -25,6 +24,7 @@ from stackctl.errors import (
     StackctlError,
     UnavailableError,
 )
+from stackctl.frozen import frozen
 from stackctl.paths import EnginePaths, engine_paths
 from stackctl.values import JsonObject
 
@@ -49,7 +49,7 @@ _KEPT = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Endpoint:
     """One engine's address: a UNIX socket's path, or host and port with TLS files; ``source`` says who chose it."""
 
@@ -62,7 +62,7 @@ class Endpoint:
     tls: "Tls | None" = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tls:
     """Files for mutual TLS; "" where not given. Without ``verify`` the server's name is not checked."""
 

@@ -162,11 +162,27 @@ class EngineClient:
     def resize_container(self, container: str, *, rows: int, columns: int) -> None:
         self._call("POST", f"/containers/{_part(container)}/resize", h=rows, w=columns)
 
-    def put_archive(self, container: str, path: str, archive: bytes | BinaryIO) -> None:
-        target = self._target(f"/containers/{_part(container)}/archive", {"path": path})
+    def put_archive(
+        self,
+        container: str,
+        path: str,
+        archive: bytes | BinaryIO,
+        *,
+        keep_owner: bool = False,
+    ) -> None:
+        query: dict[str, QueryValue] = {"path": path}
+        if keep_owner:
+            query["copyUIDGID"] = True
+        target = self._target(f"/containers/{_part(container)}/archive", query)
         headers = {"Content-Type": "application/x-tar"}
         for _ in self._transport.stream("PUT", target, archive, headers):
             pass
+
+    def stat_path(self, container: str, path: str) -> str:
+        """Return the header that tells what a path in a container is: base64 of JSON."""
+        target = self._target(f"/containers/{_part(container)}/archive", {"path": path})
+        _, headers, _ = self._transport.request("HEAD", target)
+        return headers.get("x-docker-container-path-stat", "")
 
     def get_archive(self, container: str, path: str) -> Stream:
         target = self._target(f"/containers/{_part(container)}/archive", {"path": path})

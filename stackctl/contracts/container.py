@@ -7,7 +7,9 @@ times are float seconds (wall clock since the epoch for instants, 0.0 for "never
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from stackctl.frozen import frozen
 
 
 class Status(enum.Enum):
@@ -22,7 +24,7 @@ class Status(enum.Enum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Healthcheck:
     """Config.Healthcheck. ``test`` is ("NONE",), ("CMD", …) or ("CMD-SHELL", text); 0 takes the default."""
 
@@ -34,7 +36,7 @@ class Healthcheck:
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RestartPolicy:
     """HostConfig.RestartPolicy: name is "", "no", "always", "unless-stopped" or "on-failure"."""
 
@@ -42,7 +44,7 @@ class RestartPolicy:
     maximum_retry_count: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Ulimit:
     """One resource limit; -1 is unlimited."""
 
@@ -51,7 +53,7 @@ class Ulimit:
     hard: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Device:
     """One HostConfig.Devices entry; ``permissions`` is a subset of "rwm"."""
 
@@ -60,7 +62,7 @@ class Device:
     permissions: str = "rwm"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MountRequest:
     """One mount asked for, from Binds, Mounts, Tmpfs or Config.Volumes alike.
 
@@ -88,7 +90,7 @@ class MountRequest:
     origin: str = "mounts"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PortBinding:
     """One published port. ``container_port`` 1-65535; ``host_port`` 0 asks for a free one, ``host_port_end`` > it a range."""
 
@@ -99,7 +101,7 @@ class PortBinding:
     host_port_end: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EndpointRequest:
     """One entry of NetworkingConfig.EndpointsConfig, or the body of a connect."""
 
@@ -111,9 +113,10 @@ class EndpointRequest:
     mac_address: str = ""
     driver_opts: Mapping[str, str] = field(default_factory=dict)
     gw_priority: int = 0
+    link_local_ips: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogConfig:
     """HostConfig.LogConfig."""
 
@@ -121,7 +124,7 @@ class LogConfig:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerSpec:
     """Everything the create call asked for. ``cmd``/``entrypoint`` None means "the image's"; () means empty."""
 
@@ -206,9 +209,10 @@ class ContainerSpec:
     console_size: tuple[int, int] = (0, 0)
     container_id_file: str = ""
     volume_driver: str = ""
+    isolation: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PublishedPort:
     """A port as it is published now: what inspect shows and the firewall forwards."""
 
@@ -218,7 +222,7 @@ class PublishedPort:
     host_port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Endpoint:
     """A container's place in one network. Addresses are set from create on and kept over restarts."""
 
@@ -242,7 +246,7 @@ class Endpoint:
     requested_ipv6: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MountPoint:
     """A mount as resolved at create: ``source`` is the host path that is mounted (never "" but for tmpfs)."""
 
@@ -262,7 +266,7 @@ class MountPoint:
     image_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProbeResult:
     """One health probe: exit code 0 healthy, -1 timed out; output cut at 4096 bytes."""
 
@@ -272,7 +276,7 @@ class ProbeResult:
     output: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Health:
     """State.Health: status is "starting", "healthy", "unhealthy"; the last five probes, oldest first."""
 
@@ -281,7 +285,7 @@ class Health:
     log: tuple[ProbeResult, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerRecord:
     """One container as the state store keeps it.
 

@@ -1,15 +1,16 @@
 """NetworkDriver and Keeper: connecting containers, publishing ports, answering names."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
 from stackctl.contracts.container import Endpoint, PortBinding, PublishedPort
 from stackctl.contracts.state import NetworkRecord
+from stackctl.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkState:
     """What should exist in the kernel for one running container; the unit of restore after a daemon's death."""
 
@@ -18,7 +19,7 @@ class NetworkState:
     ports: tuple[PublishedPort, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Zone:
     """What one container may resolve: its networks, in order, and names only it knows (links).
 

@@ -1,16 +1,17 @@
 """Registry: fetching and publishing images by the OCI distribution protocol."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
+from stackctl.frozen import frozen
 from stackctl.oci.descriptor import Descriptor
 from stackctl.oci.platform import Platform
 from stackctl.oci.reference import Reference
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Credentials:
     """What X-Registry-Auth carried."""
 
@@ -21,13 +22,17 @@ class Credentials:
     server_address: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ResolvedManifest:
-    """A manifest chosen for a platform: its bytes, its descriptor and, where an index led to it, the index's."""
+    """A manifest chosen for a platform: its bytes, its descriptor and, where an index led to it, the index's.
+
+    ``platforms`` are all those that the index offers.
+    """
 
     descriptor: Descriptor
     data: bytes
     top: Descriptor
+    platforms: tuple[Platform, ...] = ()
 
 
 class Registry(Protocol):

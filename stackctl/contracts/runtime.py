@@ -4,16 +4,17 @@
 the daemon; ``start`` lets it go. Every call that undoes may be repeated.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
 from stackctl.contracts.container import LogConfig
+from stackctl.frozen import frozen
 from stackctl.oci.runtime import RuntimeSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Launch:
     """What the runtime needs to create a container: its runtime specification and how its streams are held."""
 
@@ -27,7 +28,7 @@ class Launch:
     runtime: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Running:
     """The processes of a created container; start times are field 22 of /proc/PID/stat."""
 
@@ -37,7 +38,7 @@ class Running:
     monitor_start: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Exit:
     """How a container ended: code 0-255 (128+signal for a signal), ``at`` in wall-clock seconds."""
 
@@ -46,7 +47,7 @@ class Exit:
     oom_killed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExecProcess:
     """A further process: resolved as the container's own process is (OCI runtime specification, process).
 
@@ -68,7 +69,7 @@ class ExecProcess:
     rlimits: tuple[tuple[str, int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Usage:
     """Resource use of a running container; bytes, nanoseconds, counts. ``raw`` is free for cgroup details."""
 
@@ -188,6 +189,30 @@ class Runtime(Protocol):
         self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: "Ended"
     ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
         """As ``read_log``, then go on as lines come until ``ended`` says so and the rest is read; loses no line."""
+
+    def read_log_batches(
+        self, log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
+    ) -> Iterator[list[tuple[int, float, bytes, bool]]]:
+        """As ``read_log``, many entries at a time."""
+        ...
+
+    def follow_log_batches(
+        self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: "Ended"
+    ) -> AsyncIterator[list[tuple[int, float, bytes, bool]]]:
+        """As ``follow_log``, many entries at a time."""
+        ...
+
+    def read_log_runs(
+        self, log_path: Path, *, tail: int = -1
+    ) -> Iterator[list[tuple[int, list[bytes]]]]:
+        """As ``read_log`` without times: lists of (1|2, lines of that stream that follow one another)."""
+        ...
+
+    def follow_log_runs(
+        self, log_path: Path, *, tail: int = -1, ended: "Ended"
+    ) -> AsyncIterator[list[tuple[int, list[bytes]]]]:
+        """As ``follow_log`` without times, in the form of ``read_log_runs``."""
+        ...
 
     async def reopen_log(self, container_id: str, log_path: Path) -> None:
         """Rotate: move the file aside as LOG.1 and let the monitor write a new one."""

@@ -5,13 +5,14 @@ calls are plain functions: a commit costs 0.03 ms with WAL and synchronous NORMA
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, TypeVar
 
 from stackctl.contracts.container import ContainerRecord, Healthcheck
+from stackctl.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Subnet:
     """One IPAM.Config entry; all CIDR or address text, "" where not set."""
 
@@ -21,7 +22,7 @@ class Subnet:
     auxiliary_addresses: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkRecord:
     """One network. ``driver`` is "bridge", "host", "null" or "macvlan"; ``bridge`` its interface name."""
 
@@ -42,7 +43,7 @@ class NetworkRecord:
     bridge: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VolumeRecord:
     """One named or anonymous volume; ``mountpoint`` is the directory on the host."""
 
@@ -55,7 +56,7 @@ class VolumeRecord:
     anonymous: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HistoryEntry:
     """One line of an image's history (OCI image specification, image configuration)."""
 
@@ -66,7 +67,7 @@ class HistoryEntry:
     empty_layer: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageConfig:
     """The ``config`` object of an image: what containers inherit."""
 
@@ -84,7 +85,7 @@ class ImageConfig:
     on_build: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageRecord:
     """One image. ``id`` is the digest of its config blob ("sha256:…"), the identity Docker's classic store shows.
 
@@ -114,7 +115,7 @@ class ImageRecord:
     tagged_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BuildCacheRecord:
     """One step of a build that can be reused: cache key to the image configuration it led to.
 

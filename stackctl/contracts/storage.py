@@ -6,14 +6,14 @@ A *blob* is bytes named by their digest. A *layer* is a blob unpacked once into 
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from stackctl.frozen import frozen
 from stackctl.oci.descriptor import Descriptor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PackedLayer:
     """A layer made from a snapshot: the tar's digest is both diff ID and blob digest (kept uncompressed)."""
 
@@ -23,7 +23,7 @@ class PackedLayer:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Change:
     """One difference between a snapshot and its layers: kind 0 modified, 1 added, 2 deleted (Docker's numbers)."""
 
@@ -31,7 +31,7 @@ class Change:
     kind: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PathStat:
     """What is at a path inside a root: ``mode`` is st_mode, ``mtime`` seconds, ``link_target`` "" unless a symlink."""
 
@@ -42,13 +42,23 @@ class PathStat:
     link_target: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Furnishing:
     """A bind mount in a snapshot's root: ``source`` on the host, ``target`` an absolute path in the root."""
 
     source: str
     target: str
     read_only: bool = False
+
+
+@frozen
+class SyncResult:
+    """What a batch of file changes did; ``failures`` are (path, why) of what could not be done, the rest was."""
+
+    written: int = 0
+    deleted: int = 0
+    size: int = 0
+    failures: tuple[tuple[str, str], ...] = ()
 
 
 class ContentStore(Protocol):
@@ -217,3 +227,9 @@ class RootTree(Protocol):
 
     async def read(self, root: Path, path: str, *, limit: int) -> bytes:
         """Return a regular file's first ``limit`` bytes; raises NotFoundError."""
+
+    async def sync(self, root: Path, chunks: AsyncIterator[bytes]) -> SyncResult:
+        """Apply a batch of file changes to a root that is in use; see ``adapters.storage.treesync`` for its form.
+
+        Raises InvalidInputError for a batch that is not well formed, HostError when the root is gone.
+        """

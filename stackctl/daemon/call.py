@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -17,6 +16,7 @@ from stackctl.contracts.registry import Credentials
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.settings import Settings
 from stackctl.errors import InvalidInputError, StackctlError
+from stackctl.frozen import frozen
 
 if TYPE_CHECKING:
     from stackctl.engine.core import Engine
@@ -28,7 +28,7 @@ JSON_TYPE = "application/json"
 TAR_TYPE = "application/x-tar"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Serving:
     """What every call is answered with. ``stopping`` is set when the daemon should end."""
 

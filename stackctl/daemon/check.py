@@ -6,11 +6,11 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl.daemon import hostfacts
 from stackctl.daemon.settings import Settings
+from stackctl.frozen import frozen
 from stackctl.host.process import run_sync
 
 _GIB = 1 << 30
@@ -28,7 +28,7 @@ _OTHER_ENGINES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Finding:
     """One line: ``state`` is "ok", "missing" (something required lacks) or "note"; ``mend`` a command, "" for none."""
 

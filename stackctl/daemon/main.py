@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_root=options.run_root,
             config_file=options.config_file,
             debug=options.debug,
+            mirrors=options.registry_mirror,
+            insecure_registries=options.insecure_registry,
         )
         if options.command == "check":
             from stackctl.daemon.check import run_check
@@ -58,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run-root", default="", metavar="DIR", help="what does not")
     parser.add_argument("--config-file", default="", metavar="FILE", help="settings file (JSON)")
     parser.add_argument("--debug", action="store_true", help="log every refused request")
+    for flag in ("--registry-mirror", "--insecure-registry"):
+        parser.add_argument(flag, action="append", default=[], help="as dockerd's; repeatable")
     parser.set_defaults(command="", format="text")
     commands = parser.add_subparsers(dest="command", metavar="[check]")
     check = commands.add_parser("check", help="say what this machine has and lacks")

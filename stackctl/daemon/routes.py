@@ -11,6 +11,7 @@ from stackctl.daemon.handlers import (
     networks,
     streaming,
     swarm,
+    sync,
     system,
     volumes,
 )
@@ -21,6 +22,7 @@ def router() -> Router:
     return Router(
         (
             *system.ROUTES,
+            *sync.ROUTES,
             *streaming.ROUTES,
             *lifecycle.ROUTES,
             *archive.ROUTES,

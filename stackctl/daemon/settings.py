@@ -2,19 +2,21 @@
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from stackctl.api.codec import Reader
 from stackctl.errors import HostError, InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.paths import EnginePaths, engine_paths
 
 SETTINGS_FILE = Path("/etc/stackctl/engine.json")
 CERTS_DIRECTORIES = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Settings:
     """What a daemon was started with. ``address_pools`` are CIDRs that networks are cut from."""
 
@@ -44,6 +46,8 @@ def load_settings(
     run_root: str = "",
     config_file: str = "",
     debug: bool = False,
+    mirrors: Sequence[str] = (),
+    insecure_registries: Sequence[str] = (),
 ) -> Settings:
     """Return the settings; flags win over the environment, which wins over the settings file.
 
@@ -62,7 +66,13 @@ def load_settings(
     )
     text = config_file or environ.get("STACKCTL_ENGINE_CONFIG", "")
     file = Path(text) if text else SETTINGS_FILE
-    return _read_file(Settings(paths=paths, debug=debug), file, required=bool(text))
+    settings = Settings(
+        paths=paths,
+        debug=debug,
+        mirrors=tuple(_mirror(item) for item in mirrors),
+        insecure_registries=tuple(insecure_registries),
+    )
+    return _read_file(settings, file, required=bool(text))
 
 
 def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
@@ -91,8 +101,9 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         settings,
         debug=settings.debug or reader.boolean("debug"),
         group=reader.text("group") or settings.group,
-        insecure_registries=reader.texts("insecure-registries"),
-        mirrors=reader.texts("registry-mirrors"),
+        insecure_registries=settings.insecure_registries + reader.texts("insecure-registries"),
+        mirrors=settings.mirrors
+        + tuple(_mirror(text) for text in reader.texts("registry-mirrors")),
         certs_directories=(
             *(Path(name) for name in reader.texts("certs-directories")),
             *CERTS_DIRECTORIES,
@@ -102,6 +113,18 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         runtimes=runtimes,
         labels=reader.texts("labels"),
     )
+
+
+def _mirror(text: str) -> str:
+    """Return a mirror's URL as Docker takes it (scheme, host, path; nothing else)."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise InvalidInputError(
+            f'invalid mirror "{text}": it must be a URL', hint="for example https://mirror.example"
+        )
+    if parts.query or parts.fragment or parts.username:
+        raise InvalidInputError(f'invalid mirror "{text}": only scheme, host and path may be given')
+    return text.rstrip("/")
 
 
 def current_uid() -> int:

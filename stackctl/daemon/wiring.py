@@ -1,7 +1,6 @@
 """The composition root of the engine half: the only place that names the adapters."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
@@ -16,10 +15,11 @@ from stackctl.daemon.hostfacts import read_host
 from stackctl.daemon.settings import Settings
 from stackctl.engine.core import Engine
 from stackctl.engine.world import World
+from stackctl.frozen import frozen
 from stackctl.host.clock import SystemClock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Built:
     """An engine that was not started yet, and how to let go of the machine once it was stopped."""
 
@@ -70,6 +70,8 @@ async def build(settings: Settings) -> Built:
     )
 
     async def close() -> None:
+        # The keeper goes on; only the connection to it ends.
+        await keeper.close()
         await registry.close()
         await layers.close()
         runtime.close()

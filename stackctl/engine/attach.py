@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from stackctl.contracts.runtime import Streams
 
+_AFTER_HEAD = 0.02
 History = Callable[[], AsyncIterator[tuple[int, bytes]]]
 
 
@@ -48,6 +49,8 @@ class Attached:
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """Yield (1|2, bytes): what it wrote before, when that was asked for, then what it writes."""
         if self._history is not None:
+            # docker-py reads the head of the answer through a buffer that it then drops: what comes with it is lost.
+            await asyncio.sleep(_AFTER_HEAD)
             async for number, data in self._history():
                 if number in self._wanted:
                     yield number, data

@@ -1,6 +1,7 @@
 """Containers: create, find, rename, remove, update, and their files."""
 
 import logging
+import posixpath
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -27,6 +28,11 @@ from stackctl.engine.world import World
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
 
 log = logging.getLogger(__name__)
+# What a container finds mounted without asking; Docker keeps these out of its changes as well.
+_ENGINE_PLACES = frozenset(
+    {"/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys"}
+    | {"/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf"}
+)
 
 
 @dataclass(slots=True)
@@ -287,7 +293,10 @@ class Containers:
 
     async def changes(self, ref: str) -> Sequence[Change]:
         """Return what the container changed in its image's files."""
-        return await self.world.layers.changes(self.book.container(ref).id)
+        record = self.book.container(ref)
+        found = await self.world.layers.changes(record.id)
+        hidden = _mounted(record, found)
+        return [change for change in found if change.path not in hidden]
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
         """Yield a tar of the container's whole root, without what is mounted in it."""
@@ -332,7 +341,13 @@ class Containers:
             raise ConflictError(f"You cannot commit container {record.id} which is being removed")
         paused = pause and record.status is Status.RUNNING
         if paused:
-            await self.running.pause(record.id)
+            try:
+                await self.running.pause(record.id)
+            except StackctlError:
+                # It ended meanwhile: then there is nothing to pause.
+                if self.book.container(record.id).status in lifecycle.LIVE:
+                    raise
+                paused = False
         try:
             image_id = await self.images.commit(
                 record,
@@ -444,3 +459,22 @@ def _resources(spec: ContainerSpec, change: Update) -> Mapping[str, object]:
     if change.blkio_weight is not None:
         found["blockIO"] = {"weight": spec.blkio_weight}
     return cast(Mapping[str, object], found)
+
+
+def _mounted(record: ContainerRecord, found: Sequence[Change]) -> frozenset[str]:
+    """Return the paths of changes that only came of mounting: the places themselves, and directories made for them."""
+    paths = {change.path for change in found}
+    waiting = [
+        *(_ENGINE_PLACES & paths),
+        *(path for mount in record.mounts if (path := mount.target.rstrip("/")) in paths),
+    ]
+    hidden = set(waiting)
+    while waiting:
+        # A directory counts as changed when something was made in it: not when that was a place to mount alone.
+        parent = posixpath.dirname(waiting.pop())
+        if parent in paths and parent not in hidden:
+            below = [path for path in paths if posixpath.dirname(path) == parent]
+            if all(path in hidden for path in below):
+                hidden.add(parent)
+                waiting.append(parent)
+    return frozenset(hidden)

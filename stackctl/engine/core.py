@@ -73,7 +73,7 @@ class Engine:
             world, self.book, self.events, self.launcher, self.health, self.remover, self.tasks
         )
         self.execs = Execs(world, self.book, self.events, processes, self.tasks)
-        self.logs = Logs(world.runtime, self.book)
+        self.logs = Logs(world.runtime, self.book, world.clock)
         self.containers = Containers(
             world=world,
             book=self.book,

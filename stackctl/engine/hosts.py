@@ -1,16 +1,16 @@
 """The texts of a container's /etc/hosts, /etc/resolv.conf and /etc/hostname; pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 EMBEDDED_SERVER = "127.0.0.11"
 FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Resolv:
     """A resolv.conf taken apart."""
 

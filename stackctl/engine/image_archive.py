@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from stackctl.contracts.state import ImageRecord
@@ -10,6 +10,7 @@ from stackctl.engine.image_config import instant, parse_document
 from stackctl.engine.image_making import layers_of
 from stackctl.engine.image_values import Progress
 from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.frozen import frozen
 from stackctl.oci.descriptor import INDEX_TYPES, Descriptor
 from stackctl.oci.image import Index, Manifest, choose, descriptor_tree, parse_manifest
 from stackctl.oci.reference import parse_reference
@@ -23,7 +24,7 @@ _REF = "org.opencontainers.image.ref.name"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Found:
     """One image of an archive."""
 

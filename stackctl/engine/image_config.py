@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from stackctl.contracts.container import Healthcheck
 from stackctl.contracts.state import HistoryEntry, ImageConfig
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.oci.digest import check_digest
 from stackctl.oci.image import parse_object
 from stackctl.values import Json, JsonObject
@@ -15,7 +15,7 @@ from stackctl.values import Json, JsonObject
 _NANOSECONDS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageDocument:
     """A whole image configuration; ``created`` as it stands (RFC 3339), "" where it is not set."""
 

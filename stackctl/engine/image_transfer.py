@@ -8,7 +8,7 @@ import asyncio
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackctl.contracts.registry import Credentials, ResolvedManifest
@@ -17,6 +17,7 @@ from stackctl.engine.image_config import ImageDocument, parse_document
 from stackctl.engine.image_making import layers_of
 from stackctl.engine.image_values import Progress, first_failure
 from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.frozen import frozen
 from stackctl.oci.descriptor import OCI_LAYER, OCI_MANIFEST, Descriptor
 from stackctl.oci.digest import chain_ids
 from stackctl.oci.image import MAX_MANIFEST, Manifest, manifest_bytes, parse_manifest
@@ -33,7 +34,7 @@ _ATTEMPTS = 3
 Report = Callable[[Progress], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Wanted:
     """One layer to have: its blob and what it unpacks to."""
 

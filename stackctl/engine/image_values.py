@@ -11,13 +11,14 @@ from stackctl.contracts.registry import Registry
 from stackctl.contracts.state import ImageConfig, StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore
 from stackctl.errors import StackctlError
+from stackctl.frozen import frozen
 from stackctl.oci.platform import Platform
 from stackctl.values import JsonObject
 
 Publish = Callable[[str, str, str, Mapping[str, str]], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Progress:
     """One message of a pull, push or load, to be rendered as Docker's JSON lines. ``stream`` is load's text."""
 
@@ -30,7 +31,7 @@ class Progress:
     stream: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Removal:
     """One thing a remove did: exactly one of a reference untagged, an ID or chain ID deleted."""
 
@@ -38,7 +39,7 @@ class Removal:
     deleted: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HistoryLine:
     """One line of ``docker history``, newest first; ``id`` is "<missing>" where no image is known for it."""
 
@@ -50,7 +51,7 @@ class HistoryLine:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImagePruneFilter:
     """What prune takes: dangling images only or all unused; ``until`` an instant, 0.0 for any; labels as (key, value).
 
@@ -63,7 +64,7 @@ class ImagePruneFilter:
     not_labels: tuple[tuple[str, str | None], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageParts:
     """What the service asks of the outside.
 
@@ -81,7 +82,7 @@ class ImageParts:
     publish: Publish
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CommitRequest:
     """What a commit adds; ``config`` None keeps the container's."""
 

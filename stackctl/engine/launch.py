@@ -21,6 +21,7 @@ from stackctl.engine.users import User, resolve_user
 from stackctl.engine.volumes import Volumes
 from stackctl.engine.world import World
 from stackctl.errors import ConflictError, NotFoundError, StackctlError, StartError
+from stackctl.frozen import frozen
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ _LIMITS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Launched:
     """A created container, its first process waiting."""
 

@@ -1,17 +1,18 @@
 """What a container runs: its own request over its image's configuration, as Docker merges them; pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stackctl.contracts.container import ContainerSpec, Healthcheck
 from stackctl.contracts.state import ImageConfig
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 # Docker's drivers that conmon's log can stand in for.
 LOG_DRIVERS = ("", "json-file", "local", "none", "journald", "k8s-file")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Merged:
     """The merged configuration; the fields are those of the record."""
 
@@ -64,12 +65,14 @@ def _program(
 
 
 def merge_env(lower: Iterable[str], upper: Iterable[str]) -> tuple[str, ...]:
-    """Return both, the upper's values in the lower's places; an entry without "=" unsets."""
-    values: dict[str, str | None] = {}
-    for item in (*lower, *upper):
-        name, equals, value = item.partition("=")
-        values[name] = value if equals else None
-    return tuple(f"{name}={value}" for name, value in values.items() if value is not None)
+    """Return the upper's entries, then the lower's that it does not name (Docker's order).
+
+    An entry without "=" is kept: it takes the variable away from the process.
+    """
+    values = {item.partition("=")[0]: item for item in upper}
+    for item in lower:
+        values.setdefault(item.partition("=")[0], item)
+    return tuple(values.values())
 
 
 def merge_healthcheck(own: Healthcheck | None, image: Healthcheck | None) -> Healthcheck | None:

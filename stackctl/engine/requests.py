@@ -4,16 +4,17 @@ Times are float seconds since the epoch (0.0 for "not set"), sizes int bytes, CP
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stackctl.contracts.container import RestartPolicy
 from stackctl.contracts.state import Subnet
+from stackctl.frozen import frozen
 
 Filters = Mapping[str, Sequence[str]]
 """Docker's filters: a key to the values any of which may match."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Created:
     """What a create gave: the container's ID and what the user should know."""
 
@@ -21,7 +22,7 @@ class Created:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Update:
     """Limits and policy to change on a container. None (0 where that means "no limit" in the API) leaves it alone."""
 
@@ -39,7 +40,7 @@ class Update:
     restart_policy: RestartPolicy | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExecRequest:
     """A further process to run in a container. ``console_size`` is (height, width), zeros for unknown."""
 
@@ -56,7 +57,7 @@ class ExecRequest:
     console_size: tuple[int, int] = (0, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExecRecord:
     """One exec as inspect shows it. ``exit_code`` is None until it ended; ``started`` stays true afterwards."""
 
@@ -69,7 +70,7 @@ class ExecRecord:
     pid: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogQuery:
     """Which log lines: ``tail`` -1 for all, ``until`` and ``since`` 0.0 for no limit."""
 
@@ -81,7 +82,7 @@ class LogQuery:
     follow: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Event:
     """One thing that happened. ``type`` is container, image, network, volume or daemon; ``time_ns`` wall clock."""
 
@@ -92,7 +93,7 @@ class Event:
     time_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EventQuery:
     """Which events. ``since`` > 0 replays what the ring still holds; ``until`` > 0 ends the stream then."""
 
@@ -101,7 +102,7 @@ class EventQuery:
     filters: Filters = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkRequest:
     """A network to make. ``subnets`` empty takes them from the pool; ``enable_ipv6`` without one makes a ULA."""
 
@@ -120,7 +121,7 @@ class NetworkRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VolumeRequest:
     """A volume to make. ``name`` "" makes an anonymous one."""
 
@@ -130,7 +131,7 @@ class VolumeRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkCounters:
     """What went through one interface of a container, as /proc/PID/net/dev counts it."""
 

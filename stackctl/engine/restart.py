@@ -4,10 +4,9 @@ Docker's numbers: the first wait is 100 ms, each further one twice as long, at m
 for ten seconds begins anew.
 """
 
-from dataclasses import dataclass
-
 from stackctl.contracts.container import RestartPolicy
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 60.0
@@ -15,7 +14,7 @@ RESET_AFTER = 10.0
 NAMES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Decision:
     """Whether to start again, and after how many seconds."""
 

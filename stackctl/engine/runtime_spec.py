@@ -7,7 +7,7 @@ before anything is made.
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import cast
 
 from stackctl.contracts.container import ContainerRecord, ContainerSpec, MountPoint
@@ -23,6 +23,7 @@ from stackctl.engine.security import (
 )
 from stackctl.engine.users import User
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.oci.runtime import RuntimeSpec
 from stackctl.values import Json, JsonObject
 
@@ -37,7 +38,7 @@ _OPPOSITES = {"noexec": "exec", "nosuid": "suid", "nodev": "dev", "rw": "ro"}
 _OPPOSITES |= {value: key for key, value in _OPPOSITES.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostDevice:
     """A device node of the host: ``kind`` is "c" or "b", ``path`` where the container sees it."""
 
@@ -51,7 +52,7 @@ class HostDevice:
     permissions: str = "rwm"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SpecInputs:
     """All that the specification is made from; nothing else is asked of the world.
 

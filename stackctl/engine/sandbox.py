@@ -6,7 +6,7 @@ Everything here can be repeated, and ``close`` undoes whatever of it was done.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +20,14 @@ from stackctl.engine.events import Events
 from stackctl.engine.merge import port_numbers
 from stackctl.engine.world import World
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
+from stackctl.frozen import frozen
 
 log = logging.getLogger(__name__)
 
 _NO_KERNEL = frozenset({"host", "null"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Sandbox:
     """What a start needs of it: the record with interfaces and ports filled in, and the files to mount."""
 
@@ -173,6 +174,10 @@ class Sandboxes:
         self._opening[record.id] = {network.id for network, _ in networks}
         for network, _ in networks:
             await self.ready(network)
+        if not self._shared:
+            # "none" makes nothing in the kernel, but its namespace is kept where all are.
+            async with self._setup:
+                await self._start_shared()
         netns = await self.world.network.create_sandbox(record.id, sysctls or None)
         record = await self._connect_all(record, networks)
         networks = self.endpoints(record)

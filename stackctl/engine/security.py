@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from stackctl.contracts.container import Ulimit
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.values import Json
 
 DEFAULT_CAPABILITIES = (
@@ -44,7 +44,7 @@ _UNLIMITED = (1 << 64) - 1
 _IGNORED = ("apparmor", "label")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SecurityOptions:
     """HostConfig.SecurityOpt. ``seccomp`` is "", "default", "unconfined" or a profile's JSON text."""
 

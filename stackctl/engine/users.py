@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 MAX_ID = (1 << 31) - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class User:
     """A resolved user. ``groups`` are the additional group IDs, the primary one included as Docker does."""
 

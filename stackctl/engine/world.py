@@ -1,6 +1,6 @@
 """World: everything the core asks of the outside, put together by the daemon's composition root."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stackctl.contracts.clock import Clock
@@ -9,9 +9,10 @@ from stackctl.contracts.registry import Registry
 from stackctl.contracts.runtime import Runtime
 from stackctl.contracts.state import StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore, RootTree, VolumeStore
+from stackctl.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostFacts:
     """What does not change while the daemon runs.
 
@@ -43,7 +44,7 @@ class HostFacts:
     rootless: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class World:
     """The doors of the core, one per contract."""
 

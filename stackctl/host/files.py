@@ -17,6 +17,7 @@ from pathlib import Path
 from stackctl.errors import ConflictError, HostError
 
 _SYS_OPENAT2 = 437
+_RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_IN_ROOT = 0x10
 _O_LARGEFILE_MASK = 0o7777
@@ -32,14 +33,19 @@ class _OpenHow(ctypes.Structure):
     )
 
 
-def open_in_root(root_fd: int, path: str | bytes, flags: int, mode: int = 0) -> int:
+def open_in_root(
+    root_fd: int, path: str | bytes, flags: int, mode: int = 0, *, same_mount: bool = False
+) -> int:
     """Open a path as if ``root_fd`` were "/": "..", absolute names and symlinks stay inside.
 
-    Raises OSError as open(2) does.
+    With ``same_mount`` no mount point is crossed. Raises OSError as open(2) does, EXDEV where one would be.
     """
     raw = os.fsencode(path)
+    resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS
     how = _OpenHow(
-        flags | os.O_CLOEXEC, mode & _O_LARGEFILE_MASK, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS
+        flags | os.O_CLOEXEC,
+        mode & _O_LARGEFILE_MASK,
+        resolve | _RESOLVE_NO_XDEV if same_mount else resolve,
     )
     code = errno.EAGAIN
     for _ in range(32):

@@ -2,14 +2,25 @@
 
 import ctypes
 import os
+import select
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from stackctl.errors import HostError
 
 MODIFY = 0x2
-CREATE = 0x100
+ATTRIB = 0x4
+CLOSE_WRITE = 0x8
+MOVED_FROM = 0x40
 MOVED_TO = 0x80
+CREATE = 0x100
+DELETE = 0x200
 MOVE_SELF = 0x800
+Q_OVERFLOW = 0x4000
+IGNORED = 0x8000
+ONLYDIR = 0x1000000
+EXCL_UNLINK = 0x4000000
 _CLOEXEC_NONBLOCK = os.O_CLOEXEC | os.O_NONBLOCK
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,6 +50,76 @@ class Watch:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+_HEADER = struct.Struct("iIII")
+_DIRECTORY_MASK = (
+    ATTRIB | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE | ONLYDIR | EXCL_UNLINK
+)
+
+
+class DirectoryEvents:
+    """What happens to the entries of directories, told by the number that ``add`` gave for each.
+
+    Nothing else is watched: not the directories below, and no directory that was not added. Events of a file that is
+    being written come when its writer closes it.
+    """
+
+    def __init__(self) -> None:
+        self._fd: int = _libc.inotify_init1(_CLOEXEC_NONBLOCK)
+        if self._fd < 0:
+            raise _failed("cannot watch files")
+        self._wake_read, self._wake_write = os.pipe2(_CLOEXEC_NONBLOCK)
+
+    def add(self, path: str) -> int:
+        """Watch a directory; the number is the directory's (not the path's), and never given again to another one.
+
+        Raises FileNotFoundError or NotADirectoryError, and HostError for the kernel's limits.
+        """
+        number: int = _libc.inotify_add_watch(self._fd, os.fsencode(path), _DIRECTORY_MASK)
+        if number < 0:
+            code = ctypes.get_errno()
+            if code in (2, 20, 40):
+                raise OSError(code, os.strerror(code), path)
+            raise _failed(f"cannot watch {path}")
+        return number
+
+    def remove(self, number: int) -> None:
+        """Stop watching a directory; nothing happens when it is gone."""
+        _libc.inotify_rm_watch(self._fd, number)
+
+    def read(self, timeout: float | None) -> list[tuple[int, int, str]]:
+        """Return (number, mask, name) of what happened, nothing after ``timeout`` seconds or ``wake``."""
+        ready, _, _ = select.select([self._fd, self._wake_read], [], [], timeout)
+        if self._wake_read in ready:
+            os.read(self._wake_read, 4096)
+        try:
+            data = os.read(self._fd, 1 << 18)
+        except BlockingIOError:
+            return []
+        return list(_events(data))
+
+    def wake(self) -> None:
+        """Let ``read`` return in another thread."""
+        try:
+            os.write(self._wake_write, b"x")
+        except BlockingIOError:
+            pass  # it was woken already
+
+    def close(self) -> None:
+        for fd in (self._fd, self._wake_read, self._wake_write):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._wake_read = self._wake_write = -1
+
+
+def _events(data: bytes) -> Iterator[tuple[int, int, str]]:
+    at = 0
+    while at < len(data):
+        number, mask, _, length = _HEADER.unpack_from(data, at)
+        at += _HEADER.size
+        yield number, mask, os.fsdecode(data[at : at + length].rstrip(b"\0"))
+        at += length
 
 
 def _failed(text: str) -> HostError:

@@ -10,10 +10,10 @@ import errno
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl.errors import HostError
+from stackctl.frozen import frozen
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -44,7 +44,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _no_new_api = threading.Event()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MountEntry:
     """One line of /proc/PID/mountinfo (proc_pid_mountinfo(5))."""
 
@@ -58,7 +58,7 @@ class MountEntry:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Overlay:
     """An overlay to mount: ``lowers`` topmost first; ``upper`` and ``work`` None for a read-only one.
 

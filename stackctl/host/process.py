@@ -12,10 +12,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl.errors import DeadlineError, HostError
+from stackctl.frozen import frozen
 
 PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
@@ -24,7 +24,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STREAM_LIMIT = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Result:
     """What a finished program left; ``code`` is its exit code, or minus the signal that ended it."""
 

@@ -1,8 +1,9 @@
 """Descriptor and media types (OCI image specification, descriptor.md; Docker image manifest version 2 schema 2)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from stackctl.frozen import frozen
 from stackctl.oci.platform import Platform
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -21,7 +22,7 @@ INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Descriptor:
     """What a blob is: media type, digest ("sha256:…") and size in bytes; -1 where the size is not known."""
 

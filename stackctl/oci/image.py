@@ -6,10 +6,11 @@ since another reader could take it for the other thing (CVE-2021-41190).
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import cast
 
 from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.frozen import frozen
 from stackctl.oci.descriptor import (
     DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
@@ -27,7 +28,7 @@ MAX_MANIFEST = 4 << 20
 _MAX_SIZE = 1 << 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Manifest:
     """An image: its config and its layers, lowest first."""
 
@@ -37,7 +38,7 @@ class Manifest:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Index:
     """Several manifests, one a platform."""
 

@@ -1,8 +1,7 @@
 """Platform matching (OCI image specification, image index, platform)."""
 
-from dataclasses import dataclass
-
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 
 # What uname calls a machine, and what Go and therefore OCI call it.
 _ARCHITECTURES = {
@@ -20,7 +19,7 @@ _ARCHITECTURES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Platform:
     """An operating system, architecture and variant."""
 

@@ -1,9 +1,10 @@
 """Reference: registry, repository, tag and digest (distribution/reference grammar, Docker's familiar names)."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.oci.digest import is_digest
 
 DEFAULT_REGISTRY = "docker.io"
@@ -16,7 +17,7 @@ _REGISTRY = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Reference:
     """A name of an image. ``tag`` and ``digest`` are "" where not given."""
 

@@ -3,12 +3,11 @@
 The tree is kept as JSON since it is written once and read by runc alone; its shape is the specification's.
 """
 
-from dataclasses import dataclass
-
+from stackctl.frozen import frozen
 from stackctl.values import JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RuntimeSpec:
     """A whole config.json (OCI runtime specification 1.0.2). ``seccomp`` asks the runtime adapter to add a profile.
 

@@ -201,7 +201,10 @@ class FakeEngine:
         self.end(container, 137)
 
     def pause_container(self, container: str) -> None:
-        self._find(container)["State"] = "paused"
+        item = self._find(container)
+        if item["State"] != "running":
+            raise ConflictError(f"Container {item['Name']} is not running")
+        item["State"] = "paused"
 
     def unpause_container(self, container: str) -> None:
         self._find(container)["State"] = "running"

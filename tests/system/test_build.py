@@ -172,7 +172,7 @@ async def test_an_image_from_scratch_holds_what_was_copied_and_says_so_in_docker
     ]  # fmt: skip
     assert f" ---> {record.id[7:19]}" in lines
     assert [item.image_id for item in outputs if item.image_id] == [record.id]
-    assert record.config.env == ("A=b c",)
+    assert record.config.env == (f"PATH={DEFAULT_PATH}", "A=b c")
     assert record.config.cmd == ("/hello",)
     assert len(record.layers) == 1
     assert [entry.empty_layer for entry in record.history] == [False, True, True]

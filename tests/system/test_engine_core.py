@@ -233,8 +233,10 @@ async def test_on_failure_restarts_until_its_limit(engine: Engine) -> None:
     waiter = engine.running.watch(made.id, "next-exit")
     await engine.running.start(made.id)
     assert (await asyncio.wait_for(waiter, 20)).code == 6
-    record = engine.containers.resolve(made.id)
-    assert (record.restart_count, record.status) == (2, Status.EXITED)
+    async with asyncio.timeout(20):
+        while engine.containers.resolve(made.id).status is not Status.EXITED:
+            await asyncio.sleep(0.05)
+    assert engine.containers.resolve(made.id).restart_count == 2
 
 
 async def test_a_healthcheck_turns_healthy_and_unhealthy(engine: Engine) -> None:

@@ -30,6 +30,8 @@ NANOSECONDS = st.integers(min_value=-(2**63) + 1, max_value=2**63 - 1)
         ("0.5k", 512),
         ("2tb", 2**41),
         ("1p", 2**50),
+        ("1e3", 1000),
+        ("+5k", 5120),
         ("-1", -1),
     ],
 )
@@ -38,7 +40,8 @@ def test_a_size_counts_in_powers_of_1024(text, size):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "1x", "1 k b", "-2", "--1", "1,5g", "9e99", "99999999999g", "١k"]
+    "text",
+    ["", "x", "1x", "1 k b", "-2", "--1", "1,5g", "9e99", "99999999999g", "1e", "1 kk", "١k"],
 )
 def test_what_is_not_a_size_is_refused(text):
     with pytest.raises(InvalidInputError):

@@ -7,11 +7,11 @@ Verdicts touch packets of our own bridges only, never what else the host forward
 import ipaddress
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from stackctl.contracts.container import PublishedPort
 from stackctl.contracts.state import NetworkRecord
 from stackctl.errors import HostError
+from stackctl.frozen import frozen
 from stackctl.host.nftables import Nftables
 
 _ICC = "com.docker.network.bridge.enable_icc"
@@ -85,7 +85,7 @@ table inet {table} {{
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Publication:
     """One published port and where it leads; either address may be "" (then the keeper's proxy serves it)."""
 

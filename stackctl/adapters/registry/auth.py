@@ -3,18 +3,19 @@
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import urlsplit
 
 from stackctl.contracts.registry import Credentials
 from stackctl.errors import UnauthorizedError
+from stackctl.frozen import frozen
 
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9!#$%&'*+.^_`|~-]*)(?:\s+|$)")
 _PARAMETER = re.compile(r'\s*([A-Za-z_][\w-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)?')
 _MAX_HEADER = 16_384
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Challenge:
     """One challenge of a WWW-Authenticate header: scheme in lower case, its parameters."""
 

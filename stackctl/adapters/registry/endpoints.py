@@ -5,16 +5,16 @@ import ipaddress
 import ssl
 import urllib.request
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.oci.reference import DEFAULT_REGISTRY
 
 _HUB = "registry-1.docker.io"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Endpoint:
     """One way to a registry. ``verify`` is False for an insecure one's TLS; ``base`` ends without "/"."""
 

@@ -9,7 +9,7 @@ import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import cast
 from urllib.parse import urljoin, urlsplit
@@ -34,6 +34,7 @@ from stackctl.adapters.registry.endpoints import (
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.registry import Credentials
 from stackctl.errors import StackctlError, UnauthorizedError, UnavailableError
+from stackctl.frozen import frozen
 
 _CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 60.0
@@ -47,7 +48,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 USER_AGENT = "stackctl/0.1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Call:
     """One request. ``path`` is below /v2/, or an absolute URL a registry gave; ``body`` makes the body anew a try."""
 

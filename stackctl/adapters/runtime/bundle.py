@@ -2,15 +2,15 @@
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl.contracts.runtime import Running
 from stackctl.errors import HostError
+from stackctl.frozen import frozen
 from stackctl.values import JsonObject, from_json, to_json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Note:
     """What must be known of a container whose creator is gone."""
 

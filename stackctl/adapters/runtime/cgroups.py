@@ -8,10 +8,11 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stackctl.contracts.runtime import Usage
+from stackctl.frozen import frozen
 
 _ROUNDS = 8
 _MONITORS = "monitors"
@@ -19,7 +20,7 @@ _UNLIMITED = 1 << 62
 _OPERATIONS = {"rbytes": "read", "wbytes": "write", "dbytes": "discard"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CgroupFacts:
     """Where the hierarchies are mounted: controller (or "name=systemd") to directory; ``unified`` is cgroup2's."""
 

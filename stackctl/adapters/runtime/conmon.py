@@ -5,11 +5,11 @@ import errno
 import json
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl.adapters.runtime.bundle import Note
 from stackctl.errors import ConflictError, HostError
+from stackctl.frozen import frozen
 from stackctl.host import pidfd, process
 
 _CONTROL_BUFFER = 199
@@ -20,7 +20,7 @@ _ADDRESS = 107
 _ENVIRONMENT = {"TZ": "UTC", "GOMAXPROCS": "2", "XDG_RUNTIME_DIR": ""}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Started:
     """What conmon reported: the container's first process, and itself."""
 
@@ -32,7 +32,7 @@ class RuntimeFailedError(HostError):
     """The OCI runtime under conmon failed; the message is what it said."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Conmon:
     """The monitor program and the places it is told."""
 

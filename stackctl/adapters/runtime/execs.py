@@ -14,7 +14,6 @@ import socket
 import struct
 import termios
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl.adapters.runtime.attach import PipeStreams
@@ -22,6 +21,7 @@ from stackctl.adapters.runtime.conmon import runtime_words
 from stackctl.adapters.runtime.failures import start_error
 from stackctl.contracts.runtime import ExecProcess
 from stackctl.errors import DeadlineError
+from stackctl.frozen import frozen
 from stackctl.host import pidfd, process
 from stackctl.values import Json, JsonObject
 
@@ -29,7 +29,7 @@ _LINGER = 2.0
 _TERMINAL_WAIT = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExecPlace:
     """Which container, by which runtime, and where the exec's own files go ."""
 

@@ -8,19 +8,32 @@ one. conmon splits a line every 8 KiB; pieces are joined up to 16 KiB here, as D
 import asyncio
 import contextlib
 import datetime
+import itertools
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from stackctl.contracts.runtime import Ended
 from stackctl.errors import ConflictError, HostError
 from stackctl.host import inotify, pidfd
 
 Entry = tuple[int, float, bytes, bool]
+# Lines of one stream that came one after the other.
+Run = tuple[int, list[bytes]]
+_T = TypeVar("_T")
+_Feed = Callable[[bytes], list[_T]]
 JOIN = 16384
 _CHUNK = 1 << 20
 _HISTORY = 100
 _ROTATE_TIMEOUT = 5.0
+# A chunk that holds whole lines only is taken apart by one expression: three times as fast as line by line.
+_WHOLE = {
+    stream: re.compile(rb"^[^ \n]+ " + name + rb" F ([^\n]*\n)", re.MULTILINE)
+    for stream, name in ((1, b"stdout"), (2, b"stderr"))
+}
+_MIXED = re.compile(rb"^[^ \n]+ std(out|err) F ([^\n]*\n)", re.MULTILINE)
 
 
 class Parser:
@@ -61,6 +74,30 @@ class Parser:
                 self._piece(stream, at, tail[9:], append)
         return entries
 
+    def feed_runs(self, data: bytes) -> list[Run]:
+        """As ``feed``, without the times: the lines of one stream that follow one another as one item."""
+        if self._parts or self._since or self._until:
+            return runs_of(self.feed(data))
+        data = self._rest + data
+        cut = data.rfind(b"\n") + 1
+        body, self._rest = data[:cut], data[cut:]
+        count = body.count(b"\n")
+        streams = [stream for stream, name in ((1, b" stdout "), (2, b" stderr ")) if name in body]
+        if len(streams) == 1:
+            lines = _WHOLE[streams[0]].findall(body)
+            if len(lines) == count:
+                return [(streams[0], lines)]
+        else:
+            pairs = _MIXED.findall(body)
+            if len(pairs) == count:
+                return [
+                    (1 if name == b"out" else 2, [line for _, line in group])
+                    for name, group in itertools.groupby(pairs, key=lambda pair: pair[0])
+                ]
+        # Pieces of lines among them.
+        body, self._rest = body + self._rest, b""
+        return runs_of(self.feed(body))
+
     def finish(self) -> list[Entry]:
         """Return the pieces that no newline ended."""
         entries = [(stream, at, data, False) for stream, (at, data) in self._parts.items()]
@@ -100,6 +137,14 @@ class Parser:
             return
 
 
+def runs_of(entries: list[Entry]) -> list[Run]:
+    """Return entries as runs of one stream each."""
+    return [
+        (stream, [entry[2] for entry in group])
+        for stream, group in itertools.groupby(entries, key=lambda entry: entry[0])
+    ]
+
+
 def files_of(log_path: Path) -> list[Path]:
     """Return the parts of a log that exist, oldest first."""
     older = []
@@ -129,9 +174,23 @@ def read_batches(
     try:
         parser = Parser(since=since, until=until)
         start = _tail_start(files, tail, since=since, until=until)
-        yield from _batches(files, parser, start)
+        yield from _batches(files, parser.feed, start)
         if rest := parser.finish():
             yield rest
+    finally:
+        for descriptor in files:
+            os.close(descriptor)
+
+
+def read_runs(log_path: Path, *, tail: int = -1) -> Iterator[list[Run]]:
+    """Yield the lines that are there now without their times, a chunk's worth at a time."""
+    files = _open_all(files_of(log_path))
+    try:
+        parser = Parser()
+        start = _tail_start(files, tail, since=0.0, until=0.0)
+        yield from _batches(files, parser.feed_runs, start)
+        if rest := parser.finish():
+            yield runs_of(rest)
     finally:
         for descriptor in files:
             os.close(descriptor)
@@ -152,6 +211,29 @@ async def follow_batches(
     log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
 ) -> AsyncGenerator[list[Entry], None]:
     """As ``follow``, a chunk's worth of entries at a time."""
+    parser = Parser(since=since)
+    source = _followed(log_path, parser.feed, since=since, tail=tail, ended=ended)
+    async with contextlib.aclosing(source):
+        async for batch in source:
+            yield batch
+    yield parser.finish()
+
+
+async def follow_runs(
+    log_path: Path, *, tail: int = -1, ended: Ended
+) -> AsyncGenerator[list[Run], None]:
+    """As ``follow_batches``, without the times."""
+    parser = Parser()
+    source = _followed(log_path, parser.feed_runs, since=0.0, tail=tail, ended=ended)
+    async with contextlib.aclosing(source):
+        async for batch in source:
+            yield batch
+    yield runs_of(parser.finish())
+
+
+async def _followed(
+    log_path: Path, feed: _Feed[_T], *, since: float, tail: int, ended: Ended
+) -> AsyncGenerator[list[_T], None]:
     watch = inotify.Watch()
     files: list[int] = []
     try:
@@ -162,15 +244,14 @@ async def follow_batches(
             log_path.touch(mode=0o600, exist_ok=True)
         watch.add(log_path, inotify.MODIFY)
         files = _open_all(files_of(log_path))
-        parser = Parser(since=since)
-        for batch in _batches(files, parser, _tail_start(files, tail, since=since, until=0.0)):
+        for batch in _batches(files, feed, _tail_start(files, tail, since=since, until=0.0)):
             yield batch
             await asyncio.sleep(0)
         while True:
             done = ended.is_set()
             watch.drain()
             grown = False
-            for batch in _grown(files, log_path, watch, parser):
+            for batch in _grown(files, log_path, watch, feed):
                 grown = True
                 yield batch
                 await asyncio.sleep(0)
@@ -178,7 +259,6 @@ async def follow_batches(
                 break
             if not grown:
                 await _change(watch, ended)
-        yield parser.finish()
     finally:
         watch.close()
         for descriptor in files:
@@ -230,8 +310,8 @@ async def _change(watch: inotify.Watch, ended: Ended) -> None:
 
 
 def _grown(
-    files: list[int], log_path: Path, watch: inotify.Watch, parser: Parser
-) -> Iterator[list[Entry]]:
+    files: list[int], log_path: Path, watch: inotify.Watch, feed: _Feed[_T]
+) -> Iterator[list[_T]]:
     """Yield what was written since; goes over to the new file when the log was rotated."""
     if not files:
         files.extend(_open_all([log_path]))
@@ -241,7 +321,7 @@ def _grown(
         # Asked before reading: conmon closes the old file before the new one appears, so what is read now is all.
         rotated = _rotated(files[-1], log_path)
         while data := os.read(files[-1], _CHUNK):
-            yield parser.feed(data)
+            yield feed(data)
         if not rotated:
             return
         new = _open_all(_younger(files[-1], log_path))
@@ -249,7 +329,7 @@ def _grown(
             return
         for descriptor in new[:-1]:
             while data := os.read(descriptor, _CHUNK):
-                yield parser.feed(data)
+                yield feed(data)
         for descriptor in (*files, *new[:-1]):
             os.close(descriptor)
         files[:] = new[-1:]
@@ -285,14 +365,14 @@ def _open_all(paths: Iterable[Path]) -> list[int]:
     return descriptors
 
 
-def _batches(files: list[int], parser: Parser, start: tuple[int, int]) -> Iterator[list[Entry]]:
+def _batches(files: list[int], feed: _Feed[_T], start: tuple[int, int]) -> Iterator[list[_T]]:
     first, offset = start
     for place, descriptor in enumerate(files):
         if place < first:
             continue
         os.lseek(descriptor, offset if place == first else 0, os.SEEK_SET)
         while data := os.read(descriptor, _CHUNK):
-            yield parser.feed(data)
+            yield feed(data)
 
 
 def _tail_start(files: list[int], tail: int, *, since: float, until: float) -> tuple[int, int]:

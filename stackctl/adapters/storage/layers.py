@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +19,7 @@ from stackctl.adapters.storage.tarreader import TarStream, decompressed
 from stackctl.adapters.storage.tarwriter import TreePacker, end
 from stackctl.adapters.storage.treewriter import TreeWriter
 from stackctl.errors import HostError, InvalidInputError, StackctlError
+from stackctl.frozen import frozen
 from stackctl.host.files import write_all
 from stackctl.host.worker import run_module
 from stackctl.values import JsonObject, from_json, to_json
@@ -33,7 +33,7 @@ _OWN_FAULT = frozenset(
 _MAX_BYTES = 1 << 44
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UnpackJob:
     """Unpack the blob below ``target``, an empty directory; ``diff_id`` is checked unless it is ""."""
 
@@ -42,7 +42,7 @@ class UnpackJob:
     diff_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PackJob:
     """Pack the directory ``source``, an overlay's upper, into the new file ``target``."""
 
@@ -50,7 +50,7 @@ class PackJob:
     target: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class JobResult:
     """``digest`` and ``length`` of the plain tar, ``size`` of the files in it, how many ``entries`` there were."""
 

@@ -18,7 +18,7 @@ import os
 import re
 import stat
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -29,6 +29,7 @@ from stackctl.adapters.storage.furnish import furnish
 from stackctl.adapters.storage.layers import JobResult, PackJob, UnpackJob, pack, unpack
 from stackctl.contracts.storage import Change, Furnishing, PackedLayer
 from stackctl.errors import HostError, InvalidInputError, NotFoundError
+from stackctl.frozen import frozen
 from stackctl.host.files import atomic_write, directory_fd, remove_tree, sync_filesystem, tree_usage
 from stackctl.host.mounts import Overlay, bind, is_mount_point, overlay, unmount
 from stackctl.oci.descriptor import OCI_LAYER
@@ -39,7 +40,7 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FLUSH_AFTER = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Layer:
     """layer.json. ``boot_id`` is "" once the files are known to be on the disk."""
 
@@ -50,7 +51,7 @@ class _Layer:
     boot_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Snapshot:
     """snapshot.json. A ``volatile`` one is never flushed: it is worthless after a crash anyway."""
 

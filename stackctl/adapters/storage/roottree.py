@@ -18,8 +18,9 @@ from stackctl.adapters.storage.bridge import into_thread, out_of_thread
 from stackctl.adapters.storage.layers import batched
 from stackctl.adapters.storage.tarreader import Readable, TarStream, decompressed
 from stackctl.adapters.storage.tarwriter import TreePacker, end
+from stackctl.adapters.storage.treesync import TreeSync
 from stackctl.adapters.storage.treewriter import TreeWriter
-from stackctl.contracts.storage import PathStat
+from stackctl.contracts.storage import PathStat, SyncResult
 from stackctl.errors import HostError, InvalidInputError, NotFoundError, StackctlError
 from stackctl.host.files import open_in_root
 
@@ -68,6 +69,13 @@ class OpenAtRootTree:
 
         await into_thread(chunks, work)
 
+    async def sync(self, root: Path, chunks: AsyncIterator[bytes]) -> SyncResult:
+        def work(raw: Readable) -> SyncResult:
+            with _root(root) as root_fd:
+                return TreeSync(root_fd).apply(raw)
+
+        return await into_thread(chunks, work)
+
     async def read(self, root: Path, path: str, *, limit: int) -> bytes:
         return await asyncio.to_thread(_read, root, path, limit)
 
@@ -92,7 +100,9 @@ def _root(root: Path) -> Iterator[int]:
     try:
         fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise HostError(f"cannot open the root {root}: {error.strerror}") from error
+        raise HostError(
+            f"cannot open the root {root}: {error.strerror}", errno=error.errno or 0
+        ) from error
     try:
         yield fd
     finally:

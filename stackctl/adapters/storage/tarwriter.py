@@ -6,9 +6,9 @@ The same tree always gives the same bytes. As a layer (``whiteouts``), overlayfs
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from stackctl.adapters.storage.treewriter import OPAQUE_XATTR
+from stackctl.frozen import frozen
 
 _BLOCK = 512
 _CHUNK = 1 << 20
@@ -19,7 +19,7 @@ _PREFIX_XATTR = b"SCHILY.xattr."
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Owner:
     """What every entry has: permission bits, owner and modification time in seconds."""
 
@@ -29,10 +29,13 @@ class Owner:
     mtime: int = 0
 
 
+_ROOT = Owner()
+
+
 def header(
     name: bytes,
     kind: bytes,
-    owner: Owner = Owner(),
+    owner: Owner = _ROOT,
     *,
     size: int = 0,
     link: bytes = b"",

@@ -45,14 +45,13 @@ def command(
     )
     if quiet:
         return
-    stack = loaded.stack
     lists = (
-        (list_services, lambda: stack.services),
-        (list_volumes, lambda: stack.volumes),
-        (list_networks, lambda: stack.networks),
-        (list_images, lambda: session.image_names(stack)),
-        (list_profiles, lambda: session.profile_names(stack)),
-        (environment, lambda: [f"{k}={v}" for k, v in sorted(stack.environment.items())]),
+        (list_services, lambda: loaded.stack.services),
+        (list_volumes, lambda: loaded.stack.volumes),
+        (list_networks, lambda: loaded.stack.networks),
+        (list_images, lambda: session.image_names(loaded.stack)),
+        (list_profiles, lambda: session.profile_names(loaded.stack)),
+        (environment, lambda: [f"{k}={v}" for k, v in sorted(loaded.environment.items())]),
     )
     for wanted, names in lists:
         if wanted:

@@ -40,4 +40,4 @@ def command(
             typer.confirm(f"Remove {', '.join(one.name for one in found)}?", abort=True)
         for one in found:
             engine.remove_container(one.id, volumes=volumes)
-            session.note(f"removed {one.name}")
+            session.did(f"removed {one.name}")

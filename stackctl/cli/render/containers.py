@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from stackctl.cli.render import tables
+from stackctl.frozen import frozen
 from stackctl.values import Json, JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Listed:
     """One entry of GET /containers/json, as far as the command line needs it."""
 
@@ -23,6 +23,8 @@ class Listed:
     labels: dict[str, str]
     ports: tuple[JsonObject, ...]
     networks: tuple[str, ...]
+    image_id: str = ""
+    volumes: tuple[str, ...] = ()
 
     @property
     def project(self) -> str:
@@ -67,6 +69,12 @@ def listed(entry: JsonObject) -> Listed:
         labels=cast(dict[str, str], entry.get("Labels") or {}),
         ports=tuple(cast(list[JsonObject], entry.get("Ports") or [])),
         networks=tuple(cast(JsonObject, settings.get("Networks") or {})),
+        image_id=str(entry.get("ImageID", "")),
+        volumes=tuple(
+            str(mount.get("Name"))
+            for mount in cast(list[JsonObject], entry.get("Mounts") or [])
+            if mount.get("Type") == "volume"
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from stackctl.cli.render import tables
 from stackctl.orchestrator.apply.progress import ProgressEvent, Step
-from stackctl.orchestrator.planning.plan import Operation
+from stackctl.orchestrator.planning.plan import Operation, WaitContainers
 from stackctl.values import JsonObject
 
 DONE = {
@@ -93,7 +93,10 @@ class Progress:
 
     def _line(self, operation: Operation, spent: float) -> str:
         action = operation.action
-        what = f"{action.kind} {action.name} {DONE.get(action.verb, 'done')}"
+        done = DONE.get(action.verb, "done")
+        if isinstance(action, WaitContainers):
+            done = action.condition.removeprefix("service_").replace("_", " ")
+        what = f"{action.kind} {action.name} {done}"
         return f"{self._paint('32', '✔')} {what}  {self._paint('2', f'{spent:.1f}s')}"
 
     def _say(self, line: str) -> None:
@@ -148,8 +151,9 @@ def _detail(event: ProgressEvent) -> str:
 class PullLines:
     """The engine's own pull messages, condensed to one line."""
 
-    def __init__(self, reference: str, *, quiet: bool, live: bool) -> None:
+    def __init__(self, reference: str, *, quiet: bool, live: bool, verb: str = "pull") -> None:
         self._reference = reference
+        self._verb = verb
         self._quiet = quiet
         self._live = live
         self._parts: dict[str, tuple[int, int]] = {}
@@ -171,7 +175,7 @@ class PullLines:
             done = sum(current for current, _ in self._parts.values())
             total = sum(total for _, total in self._parts.values())
             sys.stderr.write(
-                f"\r\033[Kpulling {self._reference} {tables.size(done)}/{tables.size(total)}"
+                f"\r\033[K{self._verb}ing {self._reference} {tables.size(done)}/{tables.size(total)}"
             )
             sys.stderr.flush()
 
@@ -180,5 +184,5 @@ class PullLines:
         if self._quiet:
             return
         start = "\r\033[K" if self._live else ""
-        sys.stderr.write(f"{start}pulled {self._reference}\n")
+        sys.stderr.write(f"{start}{self._verb}ed {self._reference}\n")
         sys.stderr.flush()

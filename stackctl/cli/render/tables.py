@@ -32,6 +32,15 @@ def size(count: float) -> str:
     return f"{count}B"
 
 
+def binary_size(count: float) -> str:
+    """Return bytes in powers of 1024, as Docker prints memory."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            return f"{count:.4g}{unit}"
+        count /= 1024
+    return f"{count}B"
+
+
 def ago(seconds: float) -> str:
     """Return a span as people read it: "2 minutes"."""
     for limit, length, word in (

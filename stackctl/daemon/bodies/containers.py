@@ -1,7 +1,7 @@
 """Containers as inspect shows them; pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stackctl.api import times
 from stackctl.contracts.container import (
@@ -16,13 +16,14 @@ from stackctl.contracts.container import (
 from stackctl.daemon.bodies import limits, mounts, ports
 from stackctl.engine.addresses import mac_address
 from stackctl.engine.security import MASKED_PATHS, READONLY_PATHS
+from stackctl.frozen import frozen
 from stackctl.values import Json, JsonObject
 
 LIVE = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 STORAGE_DRIVER = "overlay2"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Surroundings:
     """What inspect shows of a container beside its record. ``directory`` holds its hosts, hostname, resolv.conf."""
 
@@ -200,7 +201,7 @@ def host_config(spec: ContainerSpec) -> JsonObject:
         "UsernsMode": spec.userns_mode,
         "ShmSize": spec.shm_size or 64 * 1024 * 1024,
         "Runtime": spec.runtime or "runc",
-        "Isolation": "",
+        "Isolation": spec.isolation,
         "Devices": [
             {
                 "PathOnHost": device.path_on_host,
@@ -282,6 +283,8 @@ def endpoint_body(
         ipam["IPv4Address"] = ipv4
     if ipv6 := endpoint.requested_ipv6 or (request.ipv6_address if request else ""):
         ipam["IPv6Address"] = ipv6
+    if request is not None and request.link_local_ips:
+        ipam["LinkLocalIPs"] = [*request.link_local_ips]
     return {
         "IPAMConfig": ipam or None,
         "Links": [*endpoint.links] or None,

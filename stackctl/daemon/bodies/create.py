@@ -110,6 +110,7 @@ def _spec(body: Reader, host: Reader) -> ContainerSpec:
         console_size=_console_size(host),
         container_id_file=host.text("ContainerIDFile"),
         volume_driver=host.text("VolumeDriver"),
+        isolation=_isolation(host),
         ulimits=read_ulimits(host),
         **limits.read(host),
     )
@@ -179,6 +180,13 @@ def _storage_opt(host: Reader) -> dict[str, str]:
             hint="leave the option out",
         )
     return options
+
+
+def _isolation(host: Reader) -> str:
+    text = host.text("Isolation")
+    if text.lower() not in ("", "default"):
+        raise InvalidInputError(f"invalid isolation '{text[:80]}' on linux")
+    return text
 
 
 def _console_size(host: Reader) -> tuple[int, int]:
@@ -277,7 +285,18 @@ def read_endpoint(network: str, reader: Reader) -> EndpointRequest:
         mac_address=_mac(reader, "MacAddress"),
         driver_opts=reader.text_map("DriverOpts"),
         gw_priority=reader.integer("GwPriority"),
+        link_local_ips=_link_local(ipam),
     )
+
+
+def _link_local(ipam: Reader) -> tuple[str, ...]:
+    texts = ipam.texts("LinkLocalIPs")
+    for text in texts:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError as error:
+            raise ipam.fail("LinkLocalIPs", f'"{text[:80]}" is not an IP address') from error
+    return texts
 
 
 def _ip(reader: Reader, name: str) -> str:

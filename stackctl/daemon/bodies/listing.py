@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from stackctl.api import times
 from stackctl.api.filters import Filters, labels_match
@@ -10,6 +9,7 @@ from stackctl.contracts.container import ContainerRecord, Status
 from stackctl.daemon.bodies import mounts, ports
 from stackctl.daemon.bodies.containers import LIVE, endpoint_body
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.values import JsonObject
 
 KEYS = frozenset(
@@ -36,7 +36,7 @@ _HEALTHS = frozenset({"none", "starting", "healthy", "unhealthy"})
 Resolve = Callable[[str], ContainerRecord]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ListQuery:
     """The query of GET /containers/json; ``ancestors`` are the image IDs that the ancestor filter means."""
 

@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stackctl.api import times
 from stackctl.contracts.runtime import Usage
 from stackctl.engine.requests import NetworkCounters
+from stackctl.frozen import frozen
 from stackctl.values import Json, JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Sample:
     """One reading. ``system_cpu`` is the whole machine's CPU time in nanoseconds, ``networks`` counters by interface."""
 

@@ -1,15 +1,19 @@
 """/containers/{id}/archive: files in and out of a container."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from aiohttp import web
 
 from stackctl.api import times
 from stackctl.api.pathstat import STAT_HEADER, encode_stat
-from stackctl.contracts.container import Status
+from stackctl.contracts.container import ContainerRecord, Status
 from stackctl.contracts.storage import PathStat
 from stackctl.daemon.call import TAR_TYPE, Call
-from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.engine.users import resolve_user
+from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
+
+_FILE_LIMIT = 4 << 20
 
 
 def _path(call: Call) -> str:
@@ -67,17 +71,34 @@ async def put(call: Call) -> web.StreamResponse:
     if record.spec.read_only_rootfs and not untouched and not _on_writable_mount(call, path):
         raise InvalidInputError("container rootfs is marked read-only")
     async with containers.root(record.id) as root:
+        owner = await _owner(call, record, root) if call.flag("copyUIDGID") else None
         try:
             await call.engine.world.files.unpack(
                 root,
                 path,
                 _body(call),
                 no_overwrite_dir_non_dir=call.flag("noOverwriteDirNonDir"),
-                copy_uid_gid=call.flag("copyUIDGID"),
+                copy_uid_gid=owner is not None,
+                owner=owner,
             )
         except NotFoundError as error:
             raise _missing(path, call.args["id"]) from error
     return call.empty(200)
+
+
+async def _owner(call: Call, record: ContainerRecord, root: Path) -> tuple[int, int] | None:
+    """Return whose the files are to be: the container's user, where it has one (Docker's copyUIDGID)."""
+    if not record.user:
+        return None
+    texts = []
+    for path in ("/etc/passwd", "/etc/group"):
+        try:
+            data = await call.engine.world.files.read(root, path, limit=_FILE_LIMIT)
+        except StackctlError:
+            data = b""
+        texts.append(data.decode(errors="replace"))
+    user = resolve_user(record.user, *texts)
+    return user.uid, user.gid
 
 
 def _on_writable_mount(call: Call, path: str) -> bool:

@@ -8,15 +8,18 @@ from aiohttp import web
 from stackctl.api import times
 from stackctl.api.codec import encode_object
 from stackctl.api.filters import Filters, flag
+from stackctl.contracts.registry import ResolvedManifest
 from stackctl.daemon.bodies import images as bodies
 from stackctl.daemon.bodies import progress
 from stackctl.daemon.call import JSON_TYPE, TAR_TYPE, Call
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import until_gone
+from stackctl.engine.image_config import parse_document
 from stackctl.engine.image_values import ImagePruneFilter, Progress
 from stackctl.errors import InvalidInputError, StackctlError
+from stackctl.oci.image import MAX_MANIFEST, Index, parse_manifest
 from stackctl.oci.platform import Platform, parse_platform
-from stackctl.oci.reference import parse_reference
+from stackctl.oci.reference import Reference, parse_reference
 from stackctl.values import Json
 
 _PRUNE_KEYS = frozenset({"dangling", "label", "label!", "until"})
@@ -217,23 +220,40 @@ async def distribution(call: Call) -> web.StreamResponse:
     reference = parse_reference(_name(call)).with_default_tag()
     registry = call.engine.world.registry
     found = await registry.resolve(reference, None, call.auth())
-    platforms: list[Json] = []
     top = found.top
-    if found.descriptor.platform is not None:
-        chosen = found.descriptor.platform
-        platforms.append(
-            {
-                "architecture": chosen.architecture,
-                "os": chosen.os,
-                **({"variant": chosen.variant} if chosen.variant else {}),
-            }
-        )
+    platforms: list[Json] = [
+        {
+            "architecture": one.architecture,
+            "os": one.os,
+            **({"variant": one.variant} if one.variant else {}),
+        }
+        for one in await _platforms(call, reference, found)
+    ]
     return call.json(
         {
             "Descriptor": {"mediaType": top.media_type, "digest": top.digest, "size": top.size},
             "Platforms": platforms,
         }
     )
+
+
+async def _platforms(
+    call: Call, reference: Reference, found: ResolvedManifest
+) -> tuple[Platform, ...]:
+    """Return what an image is for: its index tells, or else its configuration."""
+    if found.platforms:
+        return found.platforms
+    manifest = parse_manifest(found.data, found.descriptor.media_type)
+    if isinstance(manifest, Index):
+        return ()
+    data = bytearray()
+    fetched = call.engine.world.registry.fetch(reference, manifest.config, call.auth())
+    async for chunk in fetched:
+        data += chunk
+        if len(data) > MAX_MANIFEST:
+            raise InvalidInputError(f"{reference}: its configuration is too long")
+    document = parse_document(bytes(data))
+    return (Platform(architecture=document.architecture, os=document.os, variant=document.variant),)
 
 
 async def tell(

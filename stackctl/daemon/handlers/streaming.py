@@ -6,7 +6,7 @@ from aiohttp import web
 
 from stackctl.api import times
 from stackctl.api.detach import parse_keys
-from stackctl.api.framing import SYSTEM_ERROR, encode_frame
+from stackctl.api.framing import SYSTEM_ERROR, encode_frame, encode_frames
 from stackctl.daemon.call import Call
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import (
@@ -64,23 +64,44 @@ async def logs(call: Call) -> web.StreamResponse:
         tail=_tail(call),
         follow=call.flag("follow"),
     )
-    source = call.engine.logs.read(record.id, query)
     stamped = call.flag("timestamps")
+    source: AsyncIterator[bytes]
+    if stamped or query.since or query.until:
+        source = _entries(call.engine.logs.read(record.id, query), tty=tty, stamped=stamped)
+    else:
+        source = _runs(call.engine.logs.read_runs(record.id, query), tty=tty)
     response = await call.stream(stream_type(call.version, tty=tty))
 
-    async def frames() -> AsyncIterator[bytes]:
-        try:
-            async for stream, seconds, line in source:
-                if stamped:
-                    line = times.rfc3339_nano(seconds).encode() + b" " + line
-                yield line if tty else encode_frame(stream, line)
-        except StackctlError as error:
-            text = f"Error grabbing logs: {text_of(error)}\n".encode()
-            yield text if tty else encode_frame(SYSTEM_ERROR, text)
-
-    await until_gone(call, frames(), response.write)
+    await until_gone(call, _told(source, tty=tty), response.write)
     await response.write_eof()
     return response
+
+
+async def _entries(
+    source: AsyncIterator[tuple[int, float, bytes]], *, tty: bool, stamped: bool
+) -> AsyncIterator[bytes]:
+    async for stream, seconds, line in source:
+        if stamped:
+            line = times.rfc3339_nano(seconds).encode() + b" " + line
+        yield line if tty else encode_frame(stream, line)
+
+
+async def _runs(
+    source: AsyncIterator[list[tuple[int, list[bytes]]]], *, tty: bool
+) -> AsyncIterator[bytes]:
+    async for batch in source:
+        for stream, lines in batch:
+            yield b"".join(lines) if tty else encode_frames(stream, lines)
+
+
+async def _told(source: AsyncIterator[bytes], *, tty: bool) -> AsyncIterator[bytes]:
+    """Yield the source; an error after the head of the answer was sent is told in the stream."""
+    try:
+        async for data in source:
+            yield data
+    except StackctlError as error:
+        text = f"Error grabbing logs: {text_of(error)}\n".encode()
+        yield text if tty else encode_frame(SYSTEM_ERROR, text)
 
 
 def _tail(call: Call) -> int:

@@ -10,9 +10,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from stackctl.errors import InterruptedByUserError, StackctlError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.apply.contract import Engine, EventStream
 from stackctl.orchestrator.apply.inputs import read_inputs
 from stackctl.orchestrator.apply.operations import Run, perform, type_of
@@ -37,7 +37,7 @@ _LOOK_AGAIN = 0.25  # seconds between looks at a wait while the engine sends no 
 _RELEVANT = ("start", "die", "stop", "destroy", "oom", "restart", "unpause", "health_status")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Result:
     """What a run did: seconds and failure by operation ID."""
 

@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.apply.bodies import (
     container_body,
     container_labels,
@@ -29,7 +30,7 @@ from stackctl.values import JsonObject
 SLUG = "com.docker.compose.slug"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Changes:
     """What the container has other than the service says; empty or None: as the service says.
 

@@ -2,8 +2,8 @@
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.planning.plan import Operation
 
 
@@ -19,7 +19,7 @@ class Step(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProgressEvent:
     """``at`` is in seconds of the monotonic clock.
 

@@ -1,14 +1,14 @@
 """How the image of a service is built."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 from stackctl.orchestrator.model.files import FileReference
 from stackctl.orchestrator.model.limits import Ulimit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SshKey:
     """An SSH agent socket or key offered to the build; ``path`` is empty for the agent of the environment."""
 
@@ -16,7 +16,7 @@ class SshKey:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Build:
     """The ``build`` element of a service.
 

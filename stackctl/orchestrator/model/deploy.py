@@ -1,12 +1,11 @@
 """The ``deploy`` element: replicas, resources, placement, update and restart policies."""
 
-from dataclasses import dataclass
-
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 from stackctl.orchestrator.model.limits import DeviceRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GenericResource:
     """A countable resource that the user defines."""
 
@@ -14,7 +13,7 @@ class GenericResource:
     value: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Resource:
     """One side of ``resources``; ``cpus`` in processors, ``memory`` in bytes, 0 where not given."""
 
@@ -25,7 +24,7 @@ class Resource:
     generic_resources: tuple[GenericResource, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RestartPolicy:
     """When a replica is started again; times in seconds."""
 
@@ -35,7 +34,7 @@ class RestartPolicy:
     window: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UpdateConfig:
     """How replicas are exchanged; times in seconds."""
 
@@ -47,7 +46,7 @@ class UpdateConfig:
     order: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Placement:
     """Where replicas may run."""
 
@@ -56,7 +55,7 @@ class Placement:
     max_replicas_per_node: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Deploy:
     """The ``deploy`` element of a service."""
 

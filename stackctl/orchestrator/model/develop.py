@@ -1,12 +1,12 @@
 """Hooks and the ``develop`` element."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Hook:
     """A command run at a point of a container's life (``pre_start``, ``post_start``, ``pre_stop``, ``exec``).
 
@@ -23,7 +23,7 @@ class Hook:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WatchRule:
     """One entry of ``develop.watch``.
 

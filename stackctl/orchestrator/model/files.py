@@ -1,11 +1,10 @@
 """Configs and secrets: what they are, and where a service gets them."""
 
-from dataclasses import dataclass
-
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FileReference:
     """A config or secret as a service (or a build) uses it.
 
@@ -22,7 +21,7 @@ class FileReference:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FileObject:
     """A top-level config or secret.
 

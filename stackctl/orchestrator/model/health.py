@@ -1,11 +1,10 @@
 """Healthchecks."""
 
-from dataclasses import dataclass
-
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Healthcheck:
     """The ``healthcheck`` element; times in seconds, None where the image or engine decides.
 

@@ -1,11 +1,10 @@
 """Limits of a service: ulimits, block I/O, devices asked for."""
 
-from dataclasses import dataclass
-
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Ulimit:
     """One resource limit; -1 is unlimited."""
 
@@ -13,7 +12,7 @@ class Ulimit:
     hard: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WeightDevice:
     """The block I/O weight of one device."""
 
@@ -21,7 +20,7 @@ class WeightDevice:
     weight: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ThrottleDevice:
     """The block I/O rate of one device, in bytes or operations a second."""
 
@@ -29,7 +28,7 @@ class ThrottleDevice:
     rate: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BlkioConfig:
     """The ``blkio_config`` element."""
 
@@ -41,7 +40,7 @@ class BlkioConfig:
     device_write_iops: tuple[ThrottleDevice, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Device:
     """A host device given to the container; a CDI name has ``source`` only (equal to ``target``)."""
 
@@ -50,7 +49,7 @@ class Device:
     permissions: str = "rwm"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeviceRequest:
     """Devices asked for by capability (``gpus``, ``deploy.resources.reservations.devices``).
 
@@ -64,7 +63,7 @@ class DeviceRequest:
     options: Strings = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CredentialSpec:
     """The ``credential_spec`` element (Windows only)."""
 

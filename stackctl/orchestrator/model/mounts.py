@@ -1,11 +1,10 @@
 """What is mounted into a container: bind mounts, named volumes, tmpfs, images."""
 
-from dataclasses import dataclass
-
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BindMount:
     """A path of the host; ``source`` is absolute."""
 
@@ -20,7 +19,7 @@ class BindMount:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VolumeMount:
     """A named volume; ``source`` is the key under ``volumes``, empty for an anonymous volume."""
 
@@ -34,7 +33,7 @@ class VolumeMount:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TmpfsMount:
     """Memory; ``size`` in bytes (0: no limit), ``mode`` the permission bits (0: the default)."""
 
@@ -46,7 +45,7 @@ class TmpfsMount:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageMount:
     """The file system of an image, read-only."""
 
@@ -58,7 +57,7 @@ class ImageMount:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OtherMount:
     """A mount type that only other platforms have: ``npipe``, ``cluster``."""
 

@@ -1,11 +1,10 @@
 """Networks, and the endpoint of a service in one."""
 
-from dataclasses import dataclass
-
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class IpamPool:
     """One address range of a network."""
 
@@ -16,7 +15,7 @@ class IpamPool:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Ipam:
     """Address management of a network."""
 
@@ -26,7 +25,7 @@ class Ipam:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Network:
     """A top-level network; ``key`` is its name in the file, ``name`` its name on the engine."""
 
@@ -44,7 +43,7 @@ class Network:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Endpoint:
     """How a service stands in a network.
 

@@ -1,8 +1,8 @@
 """One service of a stack, every key of the Compose Specification."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.build import Build
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 from stackctl.orchestrator.model.deploy import Deploy
@@ -21,7 +21,7 @@ from stackctl.orchestrator.model.network import Endpoint
 from stackctl.orchestrator.model.ports import Port
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Dependency:
     """One entry of ``depends_on``.
 
@@ -34,7 +34,7 @@ class Dependency:
     required: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EnvFile:
     """One entry of ``env_file``; its variables are already in ``environment``."""
 
@@ -43,7 +43,7 @@ class EnvFile:
     format: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Logging:
     """The ``logging`` element."""
 
@@ -51,7 +51,7 @@ class Logging:
     options: Strings = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Provider:
     """A service that another program provides; its options may repeat."""
 
@@ -59,7 +59,7 @@ class Provider:
     options: Mapping[str, tuple[str, ...]] = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModelUse:
     """How a service gets at a top-level model: the variables that name it."""
 
@@ -67,7 +67,7 @@ class ModelUse:
     model_var: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Service:
     """One service.
 

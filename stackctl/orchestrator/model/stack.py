@@ -1,8 +1,9 @@
 """The whole application of one set of stack files, under one name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import field
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 from stackctl.orchestrator.model.files import FileObject
 from stackctl.orchestrator.model.network import Network
@@ -11,7 +12,7 @@ from stackctl.orchestrator.model.volume import Volume
 from stackctl.values import JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Model:
     """A top-level AI model."""
 
@@ -23,7 +24,7 @@ class Model:
     extensions: Extensions = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Stack:
     """A stack, resolved.
 
@@ -33,7 +34,8 @@ class Stack:
 
     ``tree`` is the normalised form as Compose prints it (``config --format json``), of the active services; see
     ``service_tree`` for the part of one service, from which its Compose config hash is made. Treat both as
-    read-only: they are plain dicts for the sake of the JSON encoder.
+    read-only: they are plain dicts for the sake of the JSON encoder. Neither it nor ``environment`` is shown by ``repr``,
+    since both hold what may be secret.
     """
 
     name: str
@@ -48,9 +50,9 @@ class Stack:
     configs: Mapping[str, FileObject] = EMPTY
     secrets: Mapping[str, FileObject] = EMPTY
     models: Mapping[str, Model] = EMPTY
-    environment: Strings = EMPTY
+    environment: Strings = field(default=EMPTY, repr=False)
     extensions: Extensions = EMPTY
-    tree: JsonObject
+    tree: JsonObject = field(repr=False)
 
     def service_tree(self, name: str) -> JsonObject:
         """Return the normalised form of one active service; raises KeyError for another name."""

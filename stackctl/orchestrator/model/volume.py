@@ -1,11 +1,10 @@
 """Named volumes."""
 
-from dataclasses import dataclass
-
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Extensions, Strings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Volume:
     """A top-level volume; ``key`` is its name in the file, ``name`` its name on the engine."""
 

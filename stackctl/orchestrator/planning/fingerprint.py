@@ -11,9 +11,10 @@ import functools
 import hashlib
 import json
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import cast
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Strings
 from stackctl.orchestrator.model.mounts import VolumeMount
 from stackctl.orchestrator.model.network import Network
@@ -36,7 +37,7 @@ _NOT_IN_CONTAINER = frozenset(
 _SECRET_WORDS = ("PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "PRIVATE", "AUTH")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Inputs:
     """What planning needs of the world besides the stack file.
 
@@ -48,7 +49,7 @@ class Inputs:
     files: Strings = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Fingerprint:
     """``digest`` goes into the fingerprint label, ``definition`` into the definition label."""
 

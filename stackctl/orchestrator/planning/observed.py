@@ -1,15 +1,15 @@
 """A snapshot of what exists on the engine, as far as planning needs it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY, Strings
 from stackctl.orchestrator.planning import labels
 
 RUNNING = frozenset({"running", "restarting", "paused"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObservedMount:
     """``source`` is the volume's name for ``type`` volume, else the host path."""
 
@@ -19,7 +19,7 @@ class ObservedMount:
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObservedContainer:
     """One container of the stack.
 
@@ -52,7 +52,7 @@ class ObservedContainer:
         return labels.read_depends_on(self.labels.get(labels.DEPENDS_ON, ""))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObservedNetwork:
     """One network."""
 
@@ -62,7 +62,7 @@ class ObservedNetwork:
     labels: Strings = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObservedVolume:
     """One volume."""
 
@@ -71,7 +71,7 @@ class ObservedVolume:
     labels: Strings = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObservedImage:
     """``references`` are its tags and digests in familiar form."""
 
@@ -80,7 +80,7 @@ class ObservedImage:
     labels: Strings = EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Observed:
     """What exists: containers of the stack only; networks, volumes and images all, by name, name and reference."""
 

@@ -1,12 +1,12 @@
 """What the user may ask of a plan beyond the stack file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Options:
     """The flags of ``up`` and its kin; each has the meaning of docker compose's flag of that name.
 
@@ -35,7 +35,7 @@ class Options:
     wait_timeout: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DestroyOptions:
     """The flags of ``down``: ``images`` is ``""``, ``local`` (without a tag of their own) or ``all``."""
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY
 from stackctl.orchestrator.model.develop import Hook
 from stackctl.values import Json, JsonObject
@@ -25,7 +26,7 @@ from stackctl.values import Json, JsonObject
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Change:
     """One field that differs; None where it is absent. Secret values are digests already."""
 
@@ -39,7 +40,7 @@ class Change:
         return f"{self.field}: {before} -> {after}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Cause:
     """Why an operation is needed."""
 
@@ -47,7 +48,7 @@ class Cause:
     changes: tuple[Change, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Action:
     """What an operation does; ``name`` is what it does it to, ``service`` the service concerned, if one.
 
@@ -62,7 +63,7 @@ class Action:
     service: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class PullImage(Action):
     """Fetch ``name`` from its registry; a missing image may be built instead when ``build_fallback``."""
 
@@ -74,7 +75,7 @@ class PullImage(Action):
     present: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class BuildImage(Action):
     """Build the image of ``service`` and tag it ``name``; ``present`` is the ID it has now, if any.
 
@@ -90,7 +91,7 @@ class BuildImage(Action):
     output: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class RemoveImage(Action):
     """Remove the image ``name`` refers to."""
 
@@ -99,7 +100,7 @@ class RemoveImage(Action):
     sign: ClassVar[str] = "-"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class CreateNetwork(Action):
     """Create the network ``key`` of the stack file under ``name``."""
 
@@ -109,7 +110,7 @@ class CreateNetwork(Action):
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class RemoveNetwork(Action):
     """Remove a network that nothing is in any more; ``keep_if_used``: others being in it is a warning only."""
 
@@ -120,7 +121,7 @@ class RemoveNetwork(Action):
     keep_if_used: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class ConnectNetwork(Action):
     """Connect container ``name`` to the network ``key`` of the stack file, called ``network``."""
 
@@ -131,7 +132,7 @@ class ConnectNetwork(Action):
     network: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class DisconnectNetwork(Action):
     """Take container ``name`` out of ``network``."""
 
@@ -142,7 +143,7 @@ class DisconnectNetwork(Action):
     network: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class CreateVolume(Action):
     """Create the volume ``key`` of the stack file under ``name``."""
 
@@ -152,7 +153,7 @@ class CreateVolume(Action):
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class RemoveVolume(Action):
     """Remove a volume and the data in it; ``keep_if_used``: others using it is a warning only."""
 
@@ -162,7 +163,7 @@ class RemoveVolume(Action):
     keep_if_used: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class CreateContainer(Action):
     """Create replica ``number`` of ``service``, which will be called ``name``.
 
@@ -180,7 +181,7 @@ class CreateContainer(Action):
     inherited: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class RenameContainer(Action):
     """Give the container called ``current`` its final ``name``."""
 
@@ -190,7 +191,7 @@ class RenameContainer(Action):
     current: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class ContainerAction(Action):
     """An action on one container: by ``id`` when it exists already, else by its ``name`` when its turn comes."""
 
@@ -199,14 +200,14 @@ class ContainerAction(Action):
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class StartContainer(ContainerAction):
     """Start a container."""
 
     verb: ClassVar[str] = "start"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class StopContainer(ContainerAction):
     """Stop with ``signal`` and kill after ``timeout`` seconds; the container's own settings where not given."""
 
@@ -215,7 +216,7 @@ class StopContainer(ContainerAction):
     signal: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class RestartContainer(ContainerAction):
     """Stop and start a container."""
 
@@ -223,7 +224,7 @@ class RestartContainer(ContainerAction):
     timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class KillContainer(ContainerAction):
     """Send a signal to a container."""
 
@@ -231,21 +232,21 @@ class KillContainer(ContainerAction):
     signal: str = "SIGKILL"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class PauseContainer(ContainerAction):
     """Freeze a container."""
 
     verb: ClassVar[str] = "pause"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class UnpauseContainer(ContainerAction):
     """Thaw a container."""
 
     verb: ClassVar[str] = "unpause"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class RemoveContainer(ContainerAction):
     """Remove a container, with its anonymous volumes when ``volumes``, killing it when ``force``."""
 
@@ -255,7 +256,7 @@ class RemoveContainer(ContainerAction):
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class RunHook(ContainerAction):
     """Run a hook inside the container; ``point`` is ``post_start`` or ``pre_stop``."""
 
@@ -264,7 +265,7 @@ class RunHook(ContainerAction):
     hook: Hook
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen
 class WaitContainers(Action):
     """Wait until ``containers`` (names) of ``service`` are as ``condition`` says.
 
@@ -282,7 +283,7 @@ class WaitContainers(Action):
     timeout: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Operation:
     """One step of a plan.
 
@@ -324,7 +325,7 @@ class Operation:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Plan:
     """What is to be done to a stack; empty when it is as asked for.
 

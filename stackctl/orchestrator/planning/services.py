@@ -1,9 +1,9 @@
 """What to do about each container of a service."""
 
 import re
-from dataclasses import dataclass
 
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.mounts import VolumeMount
 from stackctl.orchestrator.model.service import Service
 from stackctl.orchestrator.planning.current import (
@@ -41,7 +41,7 @@ from stackctl.orchestrator.planning.plan import (
 _TEMPORARY = re.compile(r"^[0-9a-f]{12}_")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Verdict:
     """A container and why it has to be made anew: for certain (``cause``) or if an image changed."""
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stackctl.orchestrator.stackfile import discover, dotenv, reader, schema
+from stackctl.frozen import frozen
+from stackctl.orchestrator.stackfile import authority, discover, dotenv, reader, schema
 from stackctl.orchestrator.stackfile.canonical import Canonical
 from stackctl.orchestrator.stackfile.checks import check_values
 from stackctl.orchestrator.stackfile.interpolate import interpolate
@@ -31,6 +32,7 @@ from stackctl.orchestrator.stackfile.problems import Problems, suggestion
 from stackctl.orchestrator.stackfile.reader import Reset
 
 MAX_FILES = 2000
+MAX_EXTENDS = 200
 _INCLUDE = frozenset({"path", "env_file", "project_directory"})
 
 
@@ -40,6 +42,7 @@ class Settings:
 
     cwd: str
     home: str
+    cache: Path | None = None
     problems: Problems
     stdin: Callable[[], bytes] | None = None
     interpolate: bool = True
@@ -48,7 +51,7 @@ class Settings:
     variables_used: dict[str, None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Place:
     """Where a file set stands: its directory, the directory paths are resolved from, its variables, who included it.
 
@@ -116,7 +119,10 @@ class Assembly:
             self.missing(mark, name, getattr(error, "strerror", None) or str(error))
             return None
         self.sources.append(source)
-        return source, reader.read(source, self.problems)
+        before = len(self.problems.found)
+        documents = reader.read(source, self.problems)
+        self.problems.partial |= len(self.problems.found) != before
+        return source, documents
 
     def bytes_of(self, path: str) -> bytes:
         if path != "-":
@@ -126,6 +132,7 @@ class Assembly:
 
     def missing(self, mark: Mark | None, name: str, reason: str) -> None:
         """Note a file that cannot be read, at the place that names it."""
+        name = name.replace("\0", "\\0")
         if mark is None:
             self.problems.add_in(Source(name=name, path=name), 0, 0, reason)
         else:
@@ -156,18 +163,21 @@ class Assembly:
         """Return ``base`` with one document over it."""
         tree = document.tree
         if not isinstance(tree, Map):
+            self.problems.partial = True
             self.problems.add_in(
                 source, document.line, 1, "the top of a stack file must be a mapping"
             )
             return base
-        interpolate(tree, place.environment, self.problems, enabled=self.settings.interpolate)
+        if self.settings.interpolate:
+            interpolate(tree, place.environment, self.problems)
         self.extend_all(tree, source, place, document.resets)
         for where, reset_mark in document.resets:
             _clear(base, where, reset_mark)
         self.include_all(tree, place)
         merged = Merge(self.problems).trees(base, tree)
         unify(merged, self.problems)
-        schema.validate(merged, self.problems)
+        if schema.validate(merged, self.problems) and not self.problems.found:
+            authority.confirm(merged, self.problems, self.settings.cache)
         if merged.pop("version", None) is not None:
             self.problems.warn(f'{source.name}: "version" is obsolete and ignored; remove it')
         Canonical(self.problems, lenient=not self.settings.interpolate).tree(merged)
@@ -222,14 +232,20 @@ class Assembly:
             self.problems.add_at(
                 mark, f"extends goes in a circle: {' -> '.join(chain)}", where=where
             )
-            service.pop("extends")
+            self.without_base([name, *(other for _, other in trail)], service)
+            return service
+        if len(trail) > MAX_EXTENDS:
+            self.problems.add_at(
+                mark, f"extends goes deeper than {MAX_EXTENDS} services", where=where
+            )
+            self.without_base([name, *(other for _, other in trail)], service)
             return service
         reference, file = self.extends_reference(service, mark, where)
         if reference is None:
             return service
         found = self.base_services(reference, file, services, path, place, mark, where)
         if found is None:
-            service.pop("extends")
+            self.without_base([name, *(other for _, other in trail)], service)
             return service
         base_services, base_path, base_resets = found
         base = self.extended(
@@ -243,7 +259,7 @@ class Assembly:
         if not isinstance(base, Map):
             if base is not None:
                 self.problems.add_at(mark, f'service "{reference}" must be a mapping', where=where)
-            service.pop("extends", None)
+            self.without_base([name, *(other for _, other in trail)], service)
             return service
         base = copy(base)
         for reset, reset_mark in resets:
@@ -253,6 +269,11 @@ class Assembly:
         merged.pop("extends", None)
         services[name] = merged
         return merged
+
+    def without_base(self, names: list[str], service: Map) -> None:
+        """Go on without the base; what it would have given to these services is not missed again."""
+        service.pop("extends", None)
+        self.problems.dropped.update(("services", name, "image") for name in names)
 
     def extends_reference(
         self, service: Map, mark: Mark | None, where: Where
@@ -270,7 +291,7 @@ class Assembly:
             self.problems.add_at(
                 mark, "extends takes names: service: NAME, file: PATH", where=where
             )
-        service.pop("extends")
+        self.without_base([str(where[1])], service)
         return None, None
 
     def base_services(
@@ -323,9 +344,8 @@ class Assembly:
                     source, document.line, 1, "the top of a stack file must be a mapping"
                 )
                 return None
-            interpolate(
-                document.tree, place.environment, self.problems, enabled=self.settings.interpolate
-            )
+            if self.settings.interpolate:
+                interpolate(document.tree, place.environment, self.problems)
             for where, reset_mark in document.resets:
                 _clear(tree, where, reset_mark)
             resets = document.resets
@@ -373,6 +393,7 @@ class Assembly:
                 f'{at.source.name}:{line}: include knows no key "{key}"; it is ignored'
             )
             del entry[key]
+        was_partial, self.problems.partial = self.problems.partial, True
         holder = Map()
         holder["include"] = Seq([entry], [mark])
         before = len(self.problems.found)
@@ -400,7 +421,8 @@ class Assembly:
             included=place.included,
         )
         before = len(self.problems.found)
-        included = Assembly.file_set(self, files, inner)
+        self.problems.partial = was_partial
+        included = self.file_set(files, inner)
         self.import_all(included, tree, mark, quiet=len(self.problems.found) != before)
 
     def include_parts(self, entry: Raw, place: Place) -> tuple[list[str], str, list[str] | None]:

@@ -23,6 +23,7 @@ from stackctl.orchestrator.stackfile.problems import Problems
 from stackctl.orchestrator.stackfile.text import go_text
 from stackctl.orchestrator.stackfile.volumes import parse_volume
 
+MAX_PORTS = 65_536
 TOP_LEVEL_RESOURCES = ("volumes", "networks", "secrets", "configs")
 
 
@@ -263,7 +264,10 @@ def _ports(phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> o
             made.put(item, mark)
             continue
         try:
-            for port in parse_ports(str(item)):
+            ports = parse_ports(str(item))
+            if len(made) + len(ports) > MAX_PORTS:
+                raise _Wrong(f"more than {MAX_PORTS} ports in one service", (index,), mark)
+            for port in ports:
                 entry = Map()
                 entry.update(port)
                 made.put(entry, mark)

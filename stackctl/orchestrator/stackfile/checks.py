@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Mapping
 
 from stackctl.orchestrator.stackfile.marks import Map, Raw, Step, Where, dotted
+from stackctl.orchestrator.stackfile.portspec import is_address
 from stackctl.orchestrator.stackfile.problems import Problems, suggestion
 
 _EXCLUSIVE = {"configs": ("file", "environment", "content"), "secrets": ("file", "environment")}
@@ -63,7 +64,7 @@ def _service_values(tree: Map, name: str, service: Raw, problems: Problems) -> N
     base: Where = ("services", name)
     for index, port in enumerate(service.get("ports") or ()):
         address = port.get("host_ip") if isinstance(port, dict) else None
-        if address is not None and not _is_address(address):
+        if address is not None and not is_address(str(address)):
             where = (*base, "ports", index, "host_ip")
             problems.add(
                 f"{dotted(where)}: {address!r} is not an IP address", tree=tree, where=where
@@ -93,14 +94,6 @@ def _inside(value: Raw, *keys: str) -> Mapping[str, Raw]:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
-
-
-def _is_address(text: object) -> bool:
-    try:
-        ipaddress.ip_address(str(text))
-    except ValueError:
-        return False
-    return True
 
 
 class Consistency:
@@ -389,8 +382,9 @@ class Consistency:
                 elif target in trail:
                     names = list(trail)
                     path = [*names[names.index(target) :], target]
+                    words = path if len(path) <= 20 else [*path[:10], "…", *path[-5:]]
                     self.note(
-                        f"dependency cycle: {' -> '.join(path)}",
+                        f"dependency cycle: {' -> '.join(words)}",
                         *self.dependency_place(path[-2], target),
                     )
                 elif target not in done and target in self.services:
@@ -413,38 +407,89 @@ class Consistency:
                 owners[container] = name
 
 
-def port_conflicts(services: Mapping[str, Raw]) -> list[tuple[str, int, str]]:
-    """Return the published ports claimed twice: service, index of the port, and what is wrong.
+Doubt = tuple[Where, str]
 
-    A port without host address claims all addresses. Services with several replicas and one fixed port conflict
-    with themselves, which only shows when they start; that is for the planner.
+
+def doubts(services: Mapping[str, Raw], networks: Mapping[str, Raw]) -> list[Doubt]:
+    """Return what cannot work though Compose accepts it: ports claimed twice, addresses that do not fit.
+
+    Each comes with its path. ``config`` warns of them; who starts the services refuses.
     """
+    found = _port_conflicts(services)
+    subnets = {name: _subnets(name, network, found) for name, network in networks.items()}
+    for name, service in services.items():
+        for network, endpoint in (service.get("networks") or {}).items():
+            for key in ("ipv4_address", "ipv6_address"):
+                address = (endpoint or {}).get(key)
+                if address:
+                    where = ("services", name, "networks", network, key)
+                    reason = _misfit(address, key, subnets.get(network) or [])
+                    if reason:
+                        found.append((where, f'service "{name}": {address} {reason}'))
+    return found
+
+
+def _port_conflicts(services: Mapping[str, Raw]) -> list[Doubt]:
+    """A port without host address claims all addresses; ranges leave the engine a choice."""
     claims: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    conflicts: list[tuple[str, int, str]] = []
+    found: list[Doubt] = []
     for name, service in services.items():
         for index, port in enumerate(service.get("ports") or ()):
             published = str(port.get("published", ""))
             if not published.isdigit() or published == "0":
                 continue
             host = port.get("host_ip", "")
-            known = claims.setdefault((published, port.get("protocol", "tcp")), [])
-            for other, address in known:
-                if _overlap(host, address):
-                    conflicts.append(
-                        (
-                            name,
-                            index,
-                            f"port {published} of the host is claimed by service {other!r} already",
-                        )
-                    )
-                    break
+            known = claims.setdefault((published, port.get("protocol", "tcp").lower()), [])
+            owner = next((other for other, address in known if _overlap(host, address)), None)
+            if owner is not None:
+                whose = "by itself" if owner == name else f'by service "{owner}"'
+                message = (
+                    f'service "{name}": port {published} of the host is claimed already {whose}'
+                )
+                found.append((("services", name, "ports", index), message))
             known.append((name, host))
-    return conflicts
+    return found
 
 
 def _overlap(first: str, second: str) -> bool:
     everywhere = ("", "0.0.0.0", "::")
+    if ":" in first + second and "" not in (first, second) and (":" in first) != (":" in second):
+        return False
     return first == second or first in everywhere or second in everywhere
 
 
-__all__ = ["Consistency", "check_values", "port_conflicts"]
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _subnets(name: str, network: Raw, found: list[Doubt]) -> list[Subnet]:
+    subnets: list[Subnet] = []
+    for index, pool in enumerate((network.get("ipam") or {}).get("config") or ()):
+        where: Where = ("networks", name, "ipam", "config", index)
+        text = pool.get("subnet")
+        if not text:
+            continue
+        try:
+            subnet = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            found.append(((*where, "subnet"), f'network "{name}": {text!r} is not a subnet'))
+            continue
+        subnets.append(subnet)
+        gateway = pool.get("gateway")
+        if gateway and (not is_address(gateway) or ipaddress.ip_address(gateway) not in subnet):
+            message = f'network "{name}": the gateway {gateway} is not an address in {subnet}'
+            found.append(((*where, "gateway"), message))
+    return subnets
+
+
+def _misfit(text: str, key: str, subnets: list[Subnet]) -> str:
+    """Say why an address does not fit its network, or nothing."""
+    version = 4 if key == "ipv4_address" else 6
+    if not is_address(text) or (address := ipaddress.ip_address(text)).version != version:
+        return f"is not an IPv{version} address"
+    same = [subnet for subnet in subnets if subnet.version == version]
+    if same and not any(address in subnet for subnet in same):
+        return f"is outside of {', '.join(map(str, same))}"
+    return ""
+
+
+__all__ = ["Consistency", "check_values", "doubts"]

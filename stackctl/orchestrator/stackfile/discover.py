@@ -6,24 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stackctl.orchestrator.stackfile.names import NAMES, OVERRIDES
 from stackctl.orchestrator.stackfile.problems import Problems
 
-NAMES = (
-    "stack.yaml",
-    "stack.yml",
-    "compose.yaml",
-    "compose.yml",
-    "docker-compose.yml",
-    "docker-compose.yaml",
-)
-OVERRIDES = (
-    "stack.override.yaml",
-    "stack.override.yml",
-    "compose.override.yml",
-    "compose.override.yaml",
-    "docker-compose.override.yml",
-    "docker-compose.override.yaml",
-)
+__all__ = ["NAMES", "OVERRIDES", "Found", "default_env_file", "find", "from_variable", "is_remote"]
+
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 
 

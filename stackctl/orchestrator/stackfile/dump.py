@@ -4,20 +4,29 @@ import json
 
 import yaml
 
+from stackctl.errors import InvalidInputError
 from stackctl.orchestrator.stackfile.load import Loaded, room_to_work
 from stackctl.orchestrator.stackfile.marks import Raw, Where
 from stackctl.values import JsonObject
 
 
 def to_json(loaded: Loaded, *, escape: bool = True) -> str:
-    """Return the tree as indented JSON; with ``escape`` a ``$`` is doubled, so that it can be read back."""
-    tree = {
-        key: _without_empty_lists(value) if key.startswith("x-") else value
-        for key, value in loaded.tree.items()
-    }
+    """Return the tree as indented JSON; with ``escape`` a ``$`` is doubled, so that it can be read back.
+
+    Where variables were left in place, so is every ``$``.
+    """
     with room_to_work():
-        text = json.dumps(_sorted(tree), indent=2, ensure_ascii=False, allow_nan=False)
-    return text.replace("$", "$$") + "\n" if escape else text + "\n"
+        tree = {
+            key: _without_empty_lists(value) if key.startswith("x-") else value
+            for key, value in loaded.tree.items()
+        }
+        try:
+            text = json.dumps(_sorted(tree), indent=2, ensure_ascii=False, allow_nan=False)
+        except ValueError as error:
+            raise InvalidInputError(
+                "an extension holds .nan or .inf, which JSON lacks", hint="use --format yaml"
+            ) from error
+    return (text.replace("$", "$$") if escape and loaded.interpolated else text) + "\n"
 
 
 def to_yaml(loaded: Loaded, *, escape: bool = True) -> str:
@@ -30,7 +39,7 @@ def to_yaml(loaded: Loaded, *, escape: bool = True) -> str:
         tree = full_tree(loaded)
         return str(
             yaml.dump(
-                _escaped(tree) if escape else tree,
+                _escaped(tree) if escape and loaded.interpolated else tree,
                 Dumper=_Dumper,
                 default_flow_style=False,
                 sort_keys=False,
@@ -51,7 +60,22 @@ def full_tree(loaded: Loaded) -> JsonObject:
     services = complete.get("services")
     for service in services.values() if isinstance(services, dict) else ():
         _readable(service)
+    _add_unprinted(complete, loaded.marked)
     return complete
+
+
+def _add_unprinted(tree: Raw, marked: Raw) -> None:
+    """Add what the file says and Compose's normal form leaves out, in place."""
+    for name, service in (tree.get("services") or {}).items():
+        refresh = marked["services"][name].get("pull_refresh_after")
+        if refresh is not None:
+            tree["services"][name] = dict(
+                sorted({**service, "pull_refresh_after": refresh}.items())
+            )
+    for name, network in (tree.get("networks") or {}).items():
+        options = ((marked["networks"].get(name) or {}).get("ipam") or {}).get("options")
+        if options:
+            network["ipam"] = dict(sorted({**network["ipam"], "options": options}.items()))
 
 
 def _readable(service: Raw) -> None:

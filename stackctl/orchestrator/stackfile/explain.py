@@ -1,8 +1,7 @@
 """Where a value came from: file, line, column, and the variables it was made of."""
 
-from dataclasses import dataclass
-
 from stackctl.errors import NotFoundError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.stackfile.interpolate import Reference, TemplateError, references
 from stackctl.orchestrator.stackfile.load import Loaded
 from stackctl.orchestrator.stackfile.marks import Map, Raw, Seq, Where, dotted, nearest
@@ -10,7 +9,7 @@ from stackctl.orchestrator.stackfile.problems import suggestion
 from stackctl.values import Json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Origin:
     """The place that wrote a value; ``exact`` is False when an enclosing element speaks for it (an implied value)."""
 
@@ -23,7 +22,7 @@ class Origin:
     exact: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Variable:
     """A variable that the stack files mention."""
 

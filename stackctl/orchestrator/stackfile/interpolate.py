@@ -15,8 +15,9 @@ from stackctl.orchestrator.stackfile.problems import Problems
 
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*", re.ASCII)
 _OPERATOR = re.compile(r":?[-+?]")
+_BRACE = re.compile(r"\$\{|\}|\n")
 _MAX_NESTING = 100
-_MAX_LENGTH = 16 << 20
+_MAX_TEXT = 32 << 20
 
 
 class TemplateError(ValueError):
@@ -36,10 +37,17 @@ class Variables:
     environment: Mapping[str, str]
     used: dict[str, None] = field(default_factory=dict)
     unset: dict[str, None] = field(default_factory=dict)
+    spent: int = 0
 
     def lookup(self, name: str) -> str | None:
         self.used[name] = None
         return self.environment.get(name)
+
+    def spend(self, length: int) -> None:
+        """Count the text that variables were replaced by; a small file must not grow without bound."""
+        self.spent += length
+        if self.spent > _MAX_TEXT:
+            raise TemplateError(f"variables expand to more than {_MAX_TEXT >> 20} MiB of text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +101,9 @@ def _closing_brace(text: str, at: int) -> int:
     A reference ends on its own line. Compose counts braces but does not look at the character after an opening one;
     where the count never comes out even, the last brace of the line closes.
     """
-    newline = text.find("\n", at)
-    limit = newline if newline >= 0 else len(text)
-    last = text.rfind("}", at, limit)
     depth = 0
     index = at
-    while index <= last:
+    while index < len(text):
         char = text[index]
         if char == "}":
             depth -= 1
@@ -107,8 +112,12 @@ def _closing_brace(text: str, at: int) -> int:
         elif char == "{":
             depth += 1
             index += 1
+            char = text[index : index + 1]
+        if char == "\n":
+            break
         index += 1
-    return last
+    newline = text.find("\n", at)
+    return text.rfind("}", at, newline if newline >= 0 else len(text))
 
 
 def _invalid(text: str, at: int) -> TemplateError:
@@ -120,22 +129,35 @@ def _invalid(text: str, at: int) -> TemplateError:
 
 def substitute(text: str, variables: Variables, depth: int = 0) -> str:
     """Return the text with its references replaced; raises TemplateError."""
-    if depth > _MAX_NESTING:
+    if depth > _MAX_NESTING or (depth == 0 and _is_too_deep(text)):
         raise TemplateError(f"references nested deeper than {_MAX_NESTING} levels")
     parts: list[str] = []
     done = 0
     for reference in references(text):
         parts.append(text[done : reference.start])
         try:
-            parts.append(_value(reference, variables, depth))
+            value = _value(reference, variables, depth)
+            variables.spend(len(value))
+            parts.append(value)
         except TemplateError as error:
             raise TemplateError(error.message, offset=reference.start, hint=error.hint) from error
         done = reference.end
     parts.append(text[done:])
-    result = "".join(parts)
-    if len(result) > _MAX_LENGTH:
-        raise TemplateError("the text is too long once its variables are replaced")
-    return result
+    return "".join(parts)
+
+
+def _is_too_deep(text: str) -> bool:
+    """Say so at once; taking a deep text apart level by level costs its length each time."""
+    if text.count("${") <= _MAX_NESTING:
+        return False
+    depth = 0
+    for match in _BRACE.finditer(text):
+        token = match.group()
+        # A reference ends on its line.
+        depth = 0 if token == "\n" else depth + 1 if token == "${" else max(depth - 1, 0)
+        if depth > _MAX_NESTING:
+            return True
+    return False
 
 
 def _value(reference: Reference, variables: Variables, depth: int) -> str:
@@ -164,21 +186,18 @@ def _value(reference: Reference, variables: Variables, depth: int) -> str:
     return value or ""
 
 
-def interpolate(
-    tree: Map, environment: Mapping[str, str], problems: Problems, *, enabled: bool = True
-) -> None:
+def interpolate(tree: Map, environment: Mapping[str, str], problems: Problems) -> None:
     """Replace the variables of a whole document in place and convert typed values; mistakes are noted."""
-    walker = _Walker(Variables(environment), problems, enabled=enabled)
+    walker = _Walker(Variables(environment), problems)
     walker.mapping(tree, CASTS, ())
     for name in walker.variables.unset:
         problems.warn(f'the variable "{name}" is not set; an empty string is used')
 
 
 class _Walker:
-    def __init__(self, variables: Variables, problems: Problems, *, enabled: bool) -> None:
+    def __init__(self, variables: Variables, problems: Problems) -> None:
         self.variables = variables
         self.problems = problems
-        self.enabled = enabled
 
     def mapping(self, tree: dict[str, Raw], rule: Rule, where: Where) -> None:
         for key, value in tree.items():

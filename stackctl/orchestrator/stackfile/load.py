@@ -15,10 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackctl.errors import StackFileError
+from stackctl.errors import InvalidInputError, Problem, StackFileError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.stackfile import discover, dotenv, shapes
 from stackctl.orchestrator.stackfile.assemble import Assembly, Place, Settings
-from stackctl.orchestrator.stackfile.checks import Consistency
+from stackctl.orchestrator.stackfile.authority import cache_directory
+from stackctl.orchestrator.stackfile.checks import Consistency, doubts
 from stackctl.orchestrator.stackfile.interpolate import TemplateError, Variables, substitute
 from stackctl.orchestrator.stackfile.marks import Map, Raw, Source, Where, mark_of, shown
 from stackctl.orchestrator.stackfile.normalise import normalise
@@ -36,7 +38,7 @@ _NAME_RULE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoadOptions:
     """What to load and how.
 
@@ -76,7 +78,9 @@ class Loaded:
     ``tree`` is the normal form as Compose prints it in JSON: active services only, extensions at the top only.
     ``extensions`` holds the other ``x-`` keys by the path of their element, ``models`` the top-level models (which
     Compose leaves out of its JSON). ``all_services`` are the normal forms of every service, disabled ones included.
-    ``stack`` is made when first asked for; without ``interpolate`` there is none.
+    ``stack`` is made when first asked for; without ``interpolate`` there is none. ``doubts`` are what Compose accepts
+    and cannot work: host ports claimed twice, addresses outside their subnet. They are among the warnings; who
+    starts the services raises StackFileError with them.
     """
 
     name: str
@@ -92,11 +96,18 @@ class Loaded:
     extensions: Mapping[Where, JsonObject]
     contents: Mapping[tuple[str, str], str]
     warnings: tuple[str, ...]
+    doubts: tuple[Problem, ...]
     marked: Map = field(repr=False)
+    interpolated: bool = True
 
     @cached_property
     def stack(self) -> "Stack":
-        """Return the typed stack."""
+        """Return the typed stack; raises InvalidInputError where variables were left in place."""
+        if not self.interpolated:
+            raise InvalidInputError(
+                "the stack still holds variables, so its values have no type yet",
+                hint="leave out --no-interpolate",
+            )
         from stackctl.orchestrator.stackfile.convert import to_stack
 
         return to_stack(self)
@@ -108,10 +119,13 @@ def load(options: LoadOptions) -> Loaded:
         problems = Problems()
         try:
             return _Load(options, problems).run()
+        except RecursionError as error:
+            problems.add("the stack file is nested too deeply")
+            raise StackFileError(problems.sorted()) from error
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             # A value that is wrong and reported may trip a later phase; it never hides a mistake of ours.
             if problems.found and not isinstance(error, StackFileError):
-                raise StackFileError(tuple(problems.found)) from error
+                raise StackFileError(problems.sorted()) from error
             raise
 
 
@@ -146,6 +160,7 @@ class _Load:
         self.settings = Settings(
             cwd=options.cwd,
             home=self.environment.get("HOME", ""),
+            cache=cache_directory(options.environ),
             problems=problems,
             stdin=options.stdin,
             interpolate=options.interpolate,
@@ -165,8 +180,9 @@ class _Load:
         if not tree and not self.problems.found:
             path = shown(files[0], self.options.cwd)
             self.problems.add_in(Source(name=path, path=path), 1, 1, "the stack file is empty")
-        self.problems.stop_if_any()
-        if not name:
+        if self.problems.partial or not tree:
+            self.problems.stop_if_any()
+        if not name and not self.problems.found:
             self.problems.add(
                 "the stack has no name", hint="set name: in the file, or --project-name"
             )
@@ -305,6 +321,7 @@ class _Load:
         extensions: Mapping[Where, JsonObject],
         profiles: tuple[str, ...],
     ) -> Loaded:
+        doubtful = self.doubts(tree, result)
         return Loaded(
             name=name,
             working_dir=directory,
@@ -319,8 +336,26 @@ class _Load:
             extensions=extensions,
             contents=self.settings.contents,
             warnings=tuple(self.problems.warnings),
+            doubts=doubtful,
             marked=tree,
+            interpolated=self.options.interpolate,
         )
+
+    def doubts(self, tree: Map, result: JsonObject) -> tuple[Problem, ...]:
+        services, networks = result.get("services"), result.get("networks")
+        if not self.options.interpolate or not self.options.consistency:
+            return ()
+        collected = Problems()
+        found = doubts(
+            services if isinstance(services, dict) else {},
+            networks if isinstance(networks, dict) else {},
+        )
+        for where, message in found:
+            collected.add(message, tree=tree, where=where)
+        for problem in collected.found:
+            place = f"{problem.path}:{problem.line}: " if problem.line else ""
+            self.problems.warn(f"{place}{problem.message}")
+        return tuple(collected.found)
 
     def active_profiles(self) -> tuple[str, ...]:
         profiles = list(self.options.profiles)

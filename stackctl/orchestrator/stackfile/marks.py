@@ -5,8 +5,9 @@ beside each entry, the place it came from. A phase that moves an entry moves its
 new container may leave marks out, and the nearest enclosing mark speaks for it.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 # A value as it stands in a file: of any shape until its key says otherwise.
@@ -28,6 +29,10 @@ class Node(Protocol):
     start_mark: Position
 
 
+# YAML counts more than "\n" as the end of a line, str.splitlines more than YAML.
+_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+
+
 @dataclass(slots=True)
 class Source:
     """One stack file: its name as shown to the user, its absolute path and its text."""
@@ -35,11 +40,13 @@ class Source:
     name: str
     path: str
     text: str = ""
+    lines: list[str] = field(default_factory=list)
 
     def line(self, number: int) -> str:
         """Return a line, counted from 1, cut to a readable length."""
-        lines = self.text.splitlines() if self.text else []
-        return lines[number - 1][:200].rstrip() if 0 < number <= len(lines) else ""
+        if not self.lines and self.text:
+            self.lines = _LINE_END.split(self.text)
+        return self.lines[number - 1][:200].rstrip() if 0 < number <= len(self.lines) else ""
 
 
 @dataclass(slots=True)

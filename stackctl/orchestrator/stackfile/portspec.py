@@ -6,7 +6,7 @@ import re
 from stackctl.errors import InvalidInputError
 from stackctl.values import JsonObject
 
-_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
+_PORT = re.compile(r"[0-9]{1,19}", re.ASCII)
 _HINT = 'write it as "8080:80", "127.0.0.1:8080:80" or "8000-8009:8000-8009/udp"'
 _PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 
@@ -60,12 +60,22 @@ def _split(spec: str) -> tuple[str, str, str]:
 def _address(text: str, spec: str) -> str:
     if not text:
         return ""
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    try:
-        ipaddress.ip_address(bare)
-    except ValueError as error:
-        raise _invalid(spec, f"{text!r} is not an IP address") from error
+    bracketed = text.startswith("[") and text.endswith("]")
+    bare = text[1:-1] if bracketed else text
+    if not is_address(bare):
+        raise _invalid(spec, f"{text!r} is not an IP address")
+    if ":" in bare and not bracketed:
+        raise _invalid(spec, f"the IPv6 address needs brackets: [{bare}]")
     return bare
+
+
+def is_address(text: str) -> bool:
+    """Say whether the text is an IPv4 or IPv6 address, without zone."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
 
 
 def _range(text: str, spec: str, what: str) -> tuple[int, int]:

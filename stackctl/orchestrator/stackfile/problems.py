@@ -6,6 +6,7 @@ from stackctl.errors import Problem, StackFileError
 from stackctl.orchestrator.stackfile.marks import Mark, Source, Where, dotted, nearest
 
 MAX_PROBLEMS = 200
+MEANT = 'did you mean "'
 
 
 class Problems:
@@ -16,6 +17,8 @@ class Problems:
         self.warnings: list[str] = []
         # Elements that were dropped because they are wrong; what refers to them is not wrong as well.
         self.dropped: set[Where] = set()
+        # Whether a whole file or base is missing, so that asking what refers to what would only confuse.
+        self.partial = False
 
     def add(
         self,
@@ -65,6 +68,8 @@ class Problems:
         hint: str = "",
     ) -> None:
         """Note a mistake at a line and column of a file, counted from 1."""
+        if len(self.found) >= MAX_PROBLEMS:
+            return
         self._note(
             Problem(
                 path=source.name,
@@ -89,7 +94,12 @@ class Problems:
     def stop_if_any(self) -> None:
         """Raise StackFileError when there is any mistake."""
         if self.found:
-            raise StackFileError(tuple(self.found))
+            raise StackFileError(self.sorted())
+
+    def sorted(self) -> tuple[Problem, ...]:
+        """Return the mistakes by file, in the order the files were first found wrong, then by line."""
+        files = {problem.path: order for order, problem in reversed(list(enumerate(self.found)))}
+        return tuple(sorted(self.found, key=lambda p: (files[p.path], p.line, p.column)))
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -101,4 +111,4 @@ def suggestion(word: str, known: Iterable[str]) -> str:
         plain = {name.replace("_", "").replace("-", ""): name for name in known}
         match = plain.get(word.lower().replace("_", "").replace("-", ""))
         near = [match] if match else []
-    return f'did you mean "{near[0]}"?' if near else ""
+    return f'{MEANT}{near[0]}"?' if near else ""

@@ -105,7 +105,7 @@ def resolve(tag: str, text: str) -> Scalar:
         return text
     if kind == "binary":
         try:
-            return base64.b64decode(text).decode("utf-8", "replace")
+            return base64.b64decode("".join(text.split()), validate=True).decode("utf-8", "replace")
         except (binascii.Error, ValueError) as error:
             raise ScalarError("!!binary value contains invalid base64 data") from error
     return _forced(kind, text)

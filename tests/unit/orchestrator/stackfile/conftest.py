@@ -18,7 +18,7 @@ def loader(tmp_path: Path) -> Callable[..., Loaded]:
 
     def run(main: str = "", **options: object) -> Loaded:
         others = options.pop("also", {})
-        environ = options.pop("environ", {})
+        environ = {"XDG_CACHE_HOME": str(tmp_path / "cache"), **options.pop("environ", {})}
         for name, text in {"stack.yaml": main, **others}.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
