@@ -35,7 +35,7 @@ def test_a_context_is_read_where_it_is_and_only_what_counts_rebuilds(engine, tmp
     (home / "hidden").write_text("x")
     engine.stackctl("build", cwd=home)
     first = json.loads(engine.stackctl("image", "inspect", "made:v1").stdout)[0]["Id"]
-    assert printed(engine, "cat /ctx/word; ls /ctx").split() == ["one", "Dockerfile", "word"]
+    assert printed(engine, "cat /ctx/word; echo; ls /ctx").split() == ["one", "Dockerfile", "word"]
     assert printed(engine, "stat -c %u:%g /ctx/word").strip() == "0:0"
     (home / "hidden").write_text("y")
     os.utime(home / "word", (1, 1))
