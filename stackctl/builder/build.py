@@ -7,8 +7,9 @@ temporary files are gone; layers that were made stay, since the cache names them
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -21,7 +22,7 @@ from stackctl.builder.metadata import PROXY_ARGS
 from stackctl.builder.mounts import CacheDirectories, StepMounts
 from stackctl.builder.network import Directories, EngineNetwork, Opener, Planner
 from stackctl.builder.parser import Dockerfile
-from stackctl.builder.request import BuildOutput, BuildRequest
+from stackctl.builder.request import BuildOutput, BuildRequest, BuildResult
 from stackctl.builder.run import Runner, StepNetwork
 from stackctl.builder.stage import RunFailedError, StageBuilder, Tools
 from stackctl.builder.stages import SCRATCH, Stage, StagePlan, find_stage, plan_stages
@@ -32,7 +33,7 @@ from stackctl.engine.image_making import layers_of
 from stackctl.engine.image_values import short
 from stackctl.engine.images import Images
 from stackctl.engine.world import World
-from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
+from stackctl.errors import HostError, InvalidInputError, NotFoundError, StackctlError
 from stackctl.oci.digest import digest_of
 from stackctl.oci.platform import Platform, of_machine, parse_platform
 from stackctl.oci.reference import parse_reference
@@ -99,7 +100,12 @@ class Builder:
             file, instructions = await asyncio.to_thread(_read, context, request)
             defaults = _platform_args(platform, of_machine(self._world.host.machine))
             plan = plan_stages(
-                file, instructions, target=request.target, args=request.args, defaults=defaults
+                file,
+                instructions,
+                target=request.target,
+                args=request.args,
+                defaults=defaults,
+                named=request.contexts,
             )
             run = _Run(self, request, file, plan, context, platform, defaults)
             async with contextlib.aclosing(run.outputs()) as outputs:
@@ -139,19 +145,39 @@ class Builder:
             digests=self._digests,
             runner=self._runner,
             mounts=StepMounts(
-                run.context, world.layers, self._digests, self._caches, run.request.secrets, self._scratch
+                run.context, world.layers, self._digests, self._caches, run.request, self._scratch
             ),
             scratch=self._scratch,
             say=run.say,
             other=run.other,
             hold=run.hold,
+            used=run.keys.append,
             epoch=_epoch(run.request),
             sources=run.sources if run.request.cache_from else None,
         )  # fmt: skip
 
     @property
+    def cache(self) -> BuildCache:
+        return self._cache
+
+    @property
     def images(self) -> Images:
         return self._images
+
+    async def export(self, state: State, result: BuildResult) -> None:
+        """Write a stage's files where they were asked for; a tar is there whole or not at all."""
+        async with self._world.layers.view(state.layers) as root:
+            packed = self._world.files.pack(root, "")
+            try:
+                if result.kind == "local":
+                    await asyncio.to_thread(result.path.mkdir, parents=True, exist_ok=True)
+                    await self._world.files.unpack(result.path, "/", packed)
+                else:
+                    await _write_tar(result.path, packed)
+            except OSError as error:
+                raise HostError(
+                    f"cannot write {result.path}: {error.strerror}", errno=error.errno or 0
+                ) from error
 
     async def state_of(self, record: ImageRecord) -> State:
         """Return the state FROM an image starts with."""
@@ -185,6 +211,18 @@ def _platform_args(target: Platform, host: Platform) -> dict[str, str]:
         args[f"{word}ARCH"] = platform.architecture
         args[f"{word}VARIANT"] = platform.variant
     return args
+
+
+async def _write_tar(target: Path, chunks: AsyncIterator[bytes]) -> None:
+    part = target.with_name(f".{target.name}.part")
+    try:
+        file = await asyncio.to_thread(part.open, "wb")
+        with file:
+            async for chunk in chunks:
+                await asyncio.to_thread(file.write, chunk)
+        await asyncio.to_thread(part.replace, target)
+    finally:
+        await asyncio.to_thread(part.unlink, missing_ok=True)
 
 
 def _epoch(request: BuildRequest) -> int | None:
@@ -221,6 +259,7 @@ class _Run:
         self._pulls: dict[str, asyncio.Lock] = {}
         self._fresh: set[str] = set()
         self._sources: Sequence[State] | None = None
+        self.keys: list[str] = []
         self._held = ExitStack()
         self._tools = builder.tools(self)
         self._steps = plan.steps + (1 if request.labels else 0)
@@ -236,12 +275,13 @@ class _Run:
 
     async def other(self, reference: str, before: int, line: int) -> State:
         """Return the state a --from names: an earlier stage's, else an image's."""
+        named = self.request.contexts.get(reference.lower())
         names = {stage.name: stage.index for stage in self._plan.stages if stage.name}
-        index = find_stage(names, reference, before)
+        index = find_stage(names, reference, before) if named is None else None
         if index is not None:
             return await asyncio.shield(self._states[index])
         try:
-            return await self._image(reference, self._platform)
+            return await self._image(named if isinstance(named, str) else reference, self._platform)
         except StackctlError as error:
             raise self.file.error(
                 line, f"invalid from flag value {reference}: {error.message}", hint=error.hint
@@ -273,8 +313,12 @@ class _Run:
 
     async def _whole(self) -> None:
         try:
+            for directory in self.request.cache_sources:
+                await self._builder.cache.take(directory)
             state = await self._stages()
             await self._finish(state)
+            for directory in self.request.cache_targets:
+                await self._builder.cache.export(self.keys, directory)
         except RunFailedError as error:
             self._queue.put_nowait(BuildOutput(error=error.message, code=error.code))
         except StackctlError as error:
@@ -345,8 +389,15 @@ class _Run:
         if stage.base == SCRATCH:
             self.say(" ---> \n")
             return scratch(platform)
+        named = self.request.contexts.get(stage.base.lower())
+        if isinstance(named, Path):
+            raise self.file.error(
+                stage.start.line,
+                f"FROM {stage.base}: a context that is a directory cannot be a base",
+                hint="FROM scratch, then COPY --from it",
+            )
         try:
-            state = await self._image(stage.base, platform)
+            state = await self._image(named or stage.base, platform)
         except InvalidInputError as error:
             raise self.file.error(stage.start.line, error.message, hint=error.hint) from error
         self.say(f" ---> {short(state.parent)}\n")
@@ -406,6 +457,9 @@ class _Run:
         )
         if unused:
             self.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
+        if self.request.result is not None:
+            await self._builder.export(state, self.request.result)
+            self.say(f"Successfully wrote {self.request.result.path}\n")
         record = await images.add(encode(state), layers=state.blobs)
         self._queue.put_nowait(BuildOutput(image_id=record.id))
         self.say(f"Successfully built {short(record.id)}\n")

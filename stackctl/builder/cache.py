@@ -7,20 +7,28 @@ the state after the step; it holds the layers' diff IDs, so a hit costs one smal
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 from weakref import WeakValueDictionary
 
 from stackctl.builder.image import State, decode_cached, encode, identity
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.state import BuildCacheRecord, StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore
-from stackctl.errors import InvalidInputError, NotFoundError
-from stackctl.oci.descriptor import OCI_CONFIG
+from stackctl.engine.image_config import parse_document
+from stackctl.errors import HostError, InvalidInputError, NotFoundError, StackctlError
+from stackctl.oci.descriptor import OCI_CONFIG, OCI_LAYER, Descriptor
+from stackctl.oci.digest import chain_ids, check_digest
 from stackctl.values import Json
 
 _VERSION = 1
+_STEPS = "stackctl-steps.json"
 _TOUCH_AFTER = 3600.0
 
 
@@ -87,6 +95,74 @@ class BuildCache:
             )
         )
 
+    async def export(self, keys: Sequence[str], directory: Path) -> None:
+        """Write steps with their blobs to a directory, an OCI layout with a list of the steps beside it.
+
+        Raises HostError.
+        """
+        records = [self._load()[key] for key in dict.fromkeys(keys) if key in self._load()]
+        try:
+            blobs = directory / "blobs" / "sha256"
+            await asyncio.to_thread(blobs.mkdir, parents=True, exist_ok=True)
+            for digest in dict.fromkeys(blob for record in records for blob in record.blobs):
+                target = blobs / digest.partition(":")[2]
+                await asyncio.to_thread(_copy_blob, self._content.path(digest), target)
+            steps: Json = [
+                {"key": item.id, "image": item.image_id, "layers": list(item.layers), "blobs": list(item.blobs)}
+                for item in records
+            ]  # fmt: skip
+            text = json.dumps({"version": _VERSION, "steps": steps})
+            await asyncio.to_thread(_write, directory / _STEPS, text)
+        except OSError as error:
+            raise HostError(
+                f"cannot write the cache to {directory}: {error.strerror}", errno=error.errno or 0
+            ) from error
+
+    async def take(self, directory: Path) -> int:
+        """Take the steps of a directory; return how many. What is missing or not what it says is left out."""
+        try:
+            tree = json.loads(await asyncio.to_thread((directory / _STEPS).read_bytes))
+        except (OSError, ValueError, RecursionError):
+            return 0
+        if not isinstance(tree, dict) or tree.get("version") != _VERSION:
+            return 0
+        steps = tree.get("steps")
+        taken = 0
+        for step in steps if isinstance(steps, list) else ():
+            with contextlib.suppress(StackctlError, OSError, ValueError, TypeError, KeyError):
+                await self._take(step, directory / "blobs" / "sha256")
+                taken += 1
+        return taken
+
+    async def _take(self, step: Mapping[str, object], blobs: Path) -> None:
+        key, image = check_digest(str(step["key"])), check_digest(str(step["image"]))
+        names = [check_digest(str(name)) for name in cast(list[object], step["blobs"])]
+        if key in self._load() or image not in names:
+            return
+        for name in names:
+            if not self._content.has(name):
+                path = blobs / name.partition(":")[2]
+                expected = Descriptor(media_type=OCI_LAYER, digest=name)
+                await self._content.ingest(_pieces(path), expected)
+        diff_ids = parse_document(await self._content.read(image)).diff_ids
+        chain = chain_ids(diff_ids)
+        layers = [name for name in names if name != image]
+        if len(layers) != len(chain):
+            raise InvalidInputError("the step's blobs are not its layers")
+        for chain_id, diff_id, blob in zip(chain, diff_ids, layers, strict=True):
+            if not self._layers.has(chain_id):
+                path = self._content.path(blob)
+                await self._layers.unpack(chain_id, path, OCI_LAYER, diff_id)
+        self._save(
+            BuildCacheRecord(
+                id=key,
+                image_id=image,
+                used_at=self._clock.now(),
+                layers=tuple(chain),
+                blobs=tuple(names),
+            )
+        )
+
     def note(self, name: str) -> str:
         """Return a digest noted under a name, "" when there is none."""
         record = self._load().get(f"note:{name}")
@@ -117,3 +193,22 @@ class BuildCache:
         self._load().pop(record.id, None)
         self._blobs.pop(record.image_id, None)
         self._store.delete(record)
+
+
+def _write(target: Path, text: str) -> None:
+    part = target.with_name(f".{target.name}.part")
+    part.write_text(text)
+    part.replace(target)
+
+
+def _copy_blob(source: Path, target: Path) -> None:
+    if not target.exists():
+        part = target.with_name(f".{target.name}.part")
+        shutil.copyfile(source, part)
+        part.replace(target)
+
+
+async def _pieces(path: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while data := await asyncio.to_thread(file.read, 1 << 20):
+            yield data

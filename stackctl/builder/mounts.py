@@ -6,7 +6,7 @@ import os
 import posixpath
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import field
 from pathlib import Path
@@ -18,6 +18,7 @@ from stackctl.builder.context import Context, Digests, Tree
 from stackctl.builder.copying import Source
 from stackctl.builder.image import State
 from stackctl.builder.metadata import Scope, absolute
+from stackctl.builder.request import BuildRequest
 from stackctl.contracts.container import MountPoint
 from stackctl.contracts.storage import LayerStore
 from stackctl.errors import NotFoundError
@@ -72,14 +73,15 @@ class StepMounts:
         layers: LayerStore,
         digests: Digests,
         caches: CacheDirectories,
-        secrets: Mapping[str, bytes],
+        request: BuildRequest,
         scratch: Path,
     ) -> None:
         self._context = context
         self._layers = layers
         self._digests = digests
         self._caches = caches
-        self._secrets = secrets
+        self._secrets = request.secrets
+        self._request = request
         self._scratch = scratch
 
     async def plan(
@@ -106,8 +108,9 @@ class StepMounts:
             elif mount.type == "secret":
                 found = self._secret(mount, target, scope)
                 planned += [found] if found else []
-            elif mount.required:
-                raise scope.error("no SSH agent was given to this build")
+            else:
+                found = self._agent(mount, target, scope)
+                planned += [found] if found else []
         return planned
 
     async def _bind(
@@ -122,7 +125,10 @@ class StepMounts:
         source = scope.text(mount.source)
         tree = self._context.tree
         from_ = scope.text(mount.from_)
-        if from_:
+        named = self._request.contexts.get(from_.lower()) if from_ else None
+        if isinstance(named, Path):
+            tree = Tree(named, self._digests, ours=True)
+        elif from_:
             state = await other(from_, index, scope.line)
             root = await stack.enter_async_context(self._layers.view(state.layers))
             tree = Tree(root, self._digests)
@@ -202,6 +208,25 @@ class StepMounts:
         mode = 0o400 if mount.mode is None else mount.mode
         # Secrets are no part of the key: a changed password does not rebuild (as BuildKit has it).
         return StepMount(identity=["secret", place, name, mount.env], prepare=prepare, env=env)
+
+    def _agent(self, mount: ins.RunMount, target: str, scope: Scope) -> StepMount | None:
+        """Return the mount of an SSH agent's socket; the agent is no part of the cache key, as a secret is not."""
+        name = mount.id or "default"
+        socket = self._request.ssh.get(name)
+        if socket is None:
+            if mount.required:
+                raise scope.error(
+                    f'no SSH agent "{name}" was given to this build', hint="Pass it with ssh."
+                )
+            return None
+        place = target or f"/run/buildkit/ssh_agent.{'0' if name == 'default' else name}"
+
+        async def prepare(stack: AsyncExitStack) -> MountPoint | None:
+            del stack
+            return MountPoint(type="bind", source=str(socket), target=place)
+
+        env = (f"SSH_AUTH_SOCK={place}",)
+        return StepMount(identity=["ssh", place, name], prepare=prepare, env=env)
 
     def _write(self, data: bytes, mode: int, uid: int, gid: int) -> Path:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)

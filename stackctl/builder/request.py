@@ -10,13 +10,23 @@ from stackctl.frozen import frozen
 
 
 @frozen
+class BuildResult:
+    """Where the files of the last stage go: ``kind`` "tar", a new file at ``path``, or "local", a directory."""
+
+    kind: str
+    path: Path
+
+
+@frozen
 class BuildRequest:
     """One build (Docker Engine API, POST /build). Sizes in bytes, CPU as in HostConfig.
 
     ``context`` is a tar stream (plain or compressed) or a directory on this host. ``dockerfile`` is a path in it;
     ``dockerfile_text``, when not None, is taken instead. ``network_mode`` is "default", "host", "none" or a
     network's name. ``credentials`` are by registry host. ``secrets`` are what RUN --mount=type=secret may ask for.
-    ``remote_name`` names the context in messages.
+    ``contexts`` are more contexts by name in lower case, directories of this host or image references; they go before
+    stages and images of the same name. ``ssh`` are sockets of SSH agents. ``cache_sources`` and ``cache_targets`` are
+    directories that steps are taken from and kept in. With a ``result`` the files go there and no image is made.
     """
 
     context: AsyncIterator[bytes] | Path
@@ -50,6 +60,11 @@ class BuildRequest:
     platform: str = ""
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    contexts: Mapping[str, Path | str] = field(default_factory=dict)
+    ssh: Mapping[str, Path] = field(default_factory=dict)
+    cache_sources: tuple[Path, ...] = ()
+    cache_targets: tuple[Path, ...] = ()
+    result: BuildResult | None = None
 
 
 @frozen

@@ -62,7 +62,8 @@ class Tools:
     """What every stage of a build works with.
 
     ``say`` shows text, ``other`` gives the state a ``--from`` names (a stage's, else an image's), ``hold`` keeps
-    layers and blobs from being collected until the build ends.
+    layers and blobs from being collected until the build ends,
+    ``used`` notes the key of a step.
     """
 
     request: BuildRequest
@@ -79,6 +80,7 @@ class Tools:
     say: Callable[[str], None]
     other: Callable[[str, int, int], Awaitable[State]]
     hold: Callable[[State], None]
+    used: Callable[[str], None]
     epoch: int | None = None
     sources: Callable[[], Awaitable[Sequence[State] | None]] | None = None
 
@@ -151,6 +153,7 @@ class StageBuilder:
     async def _cached(self, key: str, work: Callable[[], Awaitable[State]]) -> None:
         tools = self._tools
         before = self.state
+        tools.used(key)
         async with tools.cache.lock(key):
             found = None if tools.request.no_cache else await tools.cache.find(key, before)
             if found is not None and not await self._allowed(found):
@@ -411,7 +414,7 @@ class StageBuilder:
         Layers never change, so what a stage's files are need not be read again.
         """
         instruction = wanted.instruction
-        if not instruction.from_:
+        if not instruction.from_ or self._named(instruction) is not None:
             return ""
         state = await self._tools.other(instruction.from_, self._index, instruction.line)
         words = [
@@ -429,6 +432,13 @@ class StageBuilder:
             item for item in wanted.patterns if instruction.add and (is_url(item) or is_git(item))
         ]
         local = [item for item in wanted.patterns if item not in remote]
+        for item in local:
+            if instruction.add and "://" in item:
+                scheme = item.partition("://")[0][:20]
+                raise scope.error(
+                    f"ADD {item[:200]}: {scheme}:// is not a source",
+                    hint="a path in the build context, http:// or https://",
+                )
         try:
             sources = await asyncio.to_thread(
                 copying.choose,
@@ -463,9 +473,17 @@ class StageBuilder:
     async def _tree(self, instruction: ins.Copy, stack: AsyncExitStack) -> Tree:
         if not instruction.from_:
             return self._tools.context.tree
+        named = self._named(instruction)
+        if named is not None:
+            return Tree(named, self._tools.digests, ours=True)
         state = await self._tools.other(instruction.from_, self._index, instruction.line)
         root = await stack.enter_async_context(self._tools.layers.view(state.layers))
         return Tree(root, self._tools.digests)
+
+    def _named(self, instruction: ins.Copy) -> Path | None:
+        """Return the directory of the named context that --from names, None when it is something else."""
+        found = self._tools.request.contexts.get(instruction.from_.lower())
+        return found if isinstance(found, Path) else None
 
     def _heredoc(self, item: Heredoc, scope: Scope) -> Source:
         text = item.text
@@ -498,7 +516,10 @@ class StageBuilder:
         found = []
         for number, url in enumerate(urls):
             if is_git(url):
-                raise scope.error("ADD of a git repository is not offered here yet")
+                raise scope.error(
+                    f"ADD {url}: git repositories are not offered",
+                    hint="clone it beside the Dockerfile, or ADD the archive that the server offers",
+                )
             name = url_name(url)
             if not name and _is_directory(destination):
                 raise scope.error(f"cannot determine filename for source {url}")

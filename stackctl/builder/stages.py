@@ -4,7 +4,7 @@ A stage is what stands between two FROMs. It needs the stages its FROM, its COPY
 stages that the target does not need are not built.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from stackctl.builder.expand import ExpandError, expand
@@ -51,10 +51,12 @@ def plan_stages(
     target: str = "",
     args: Mapping[str, str] | None = None,
     defaults: Mapping[str, str] | None = None,
+    named: Collection[str] = (),
 ) -> StagePlan:
     """Return what is to be built; raises InvalidInputError naming the line.
 
-    ``args`` are the build arguments given, ``defaults`` values known without being declared (BUILDPLATFORM …).
+    ``args`` are the build arguments given, ``defaults`` values known without being declared (BUILDPLATFORM …),
+    ``named`` the named contexts, which go before stages of the same name.
     """
     given = dict(args or {})
     head, groups = _split(file, instructions)
@@ -70,9 +72,9 @@ def plan_stages(
                 f"base name ({start.image}) should not be blank",
                 hint="Give the ARG before FROM a default.",
             )
-        parent = by_name.get(base.lower())
+        parent = None if base.lower() in named else by_name.get(base.lower())
         needs = {parent} if parent is not None else set()
-        needs |= _references(file, body, by_name, index)
+        needs |= _references(file, body, by_name, index, named)
         stages.append(
             Stage(
                 index=index,
@@ -149,7 +151,11 @@ def _expanded(file: Dockerfile, line: int, text: str, variables: Mapping[str, st
 
 
 def _references(
-    file: Dockerfile, body: Sequence[Instruction], names: Mapping[str, int], index: int
+    file: Dockerfile,
+    body: Sequence[Instruction],
+    names: Mapping[str, int],
+    index: int,
+    named: Collection[str],
 ) -> set[int]:
     found: set[int] = set()
     for instruction in body:
@@ -159,6 +165,8 @@ def _references(
         elif isinstance(instruction, Run):
             references += [mount.from_ for mount in instruction.mounts if mount.from_]
         for reference in references:
+            if reference.lower() in named:
+                continue
             stage = find_stage(names, reference, index)
             if stage is not None:
                 found.add(stage)

@@ -5,69 +5,103 @@ The first Ctrl-C stops the containers in order; a second one kills them.
 
 import contextlib
 import threading
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from stackctl.cli.context import Session
 from stackctl.cli.logview import LogView, Look
 from stackctl.cli.planned import UpRequest
-from stackctl.cli.render.containers import Listed
-from stackctl.errors import StackctlError
+from stackctl.cli.render.containers import Listed, from_event
+from stackctl.errors import InterruptedByUserError, StackctlError
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.values import Json
 
-__all__ = ["Look", "up"]
+__all__ = ["Look", "Watch", "up"]
 
 
-def up(
-    session: Session,
-    stack: Stack,
-    request: UpRequest,
-    look: Look,
-    *,
-    stop_with_first: bool,
-    exit_code_from: str,
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Whose logs are shown, and what ends the stack: ``abort`` is "", "exit" or "failure" of a container."""
+
+    only: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    dependencies: bool = False
+    abort: str = ""
+    exit_code_from: str = ""
+    yes: bool = False
+
+
+def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Watch) -> int:
     """Bring the stack up, show its logs, return the exit code."""
-    watched = _Watched(session, stack, replace(look, colour=session.colour), stop_with_first)
-    if exit_code_from and exit_code_from not in stack.services:
-        raise StackctlError(f"--exit-code-from: the stack has no service {exit_code_from}")
+    for name in (*watch.only, *watch.never, *filter(None, (watch.exit_code_from,))):
+        if name not in stack.services:
+            raise StackctlError(f"the stack has no service {name}")
+    watched = _Watched(session, stack, look, watch, shown(stack, request.services, watch))
     try:
         with session.lock(stack.name):
+            plan = session.agreed(session.plan_up(stack, request), yes=watch.yes)
             watched.begin()
-            session.apply(session.plan_up(stack, request), stack)
+            session.apply(plan, stack)
         watched.until_done()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, InterruptedByUserError):
         _stop(session, stack, request, watched)
         return 130
-    if stop_with_first:
+    if watch.abort:
         _stop(session, stack, request, watched, say=False)
-    return watched.exit_code(exit_code_from)
+    return watched.exit_code()
+
+
+def shown(stack: Stack, named: Iterable[str], watch: Watch) -> set[str]:
+    """Return the services whose logs are shown: those named, or all; none with ``attach: false``."""
+    chosen = set(watch.only) or ({*stack.services} if watch.dependencies else {*named})
+    chosen = chosen or {*stack.services}
+    quiet = {name for name, service in stack.services.items() if not service.attach}
+    return chosen - set(watch.never) - (quiet - set(watch.only))
 
 
 def _stop(
     session: Session, stack: Stack, request: UpRequest, watched: "_Watched", *, say: bool = True
 ) -> None:
+    """Stop the stack on a thread, so that a second Ctrl-C is heard here at once, and kills."""
     if say:
-        session.note("stopping; Ctrl-C again kills")
+        session.note("\nstopping; Ctrl-C again kills")
+    failures: list[StackctlError] = []
+
+    def stop() -> None:
+        try:
+            session.stop_containers(stack.name, request.services, timeout=request.timeout)
+        except StackctlError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
     try:
-        session.stop_containers(stack.name, request.services, timeout=request.timeout)
+        while thread.is_alive():
+            thread.join(0.5)
     except KeyboardInterrupt:
-        session.kill_containers(stack.name, request.services)
+        session.note("\nkilling")
+        with contextlib.suppress(StackctlError):
+            session.kill_containers(stack.name, request.services)
+        thread.join(10)
     watched.view.join(timeout=2)
+    if failures:
+        raise failures[0]
 
 
 class _Watched:
     """The containers of a stack, their logs and their ends, followed by the engine's events."""
 
-    def __init__(self, session: Session, stack: Stack, look: Look, stop_with_first: bool) -> None:
+    def __init__(
+        self, session: Session, stack: Stack, look: Look, watch: Watch, services: set[str]
+    ) -> None:
         self._session = session
         self._engine = session.engine()
         self._project = stack.name
-        self._silent = {name for name, service in stack.services.items() if not service.attach}
-        self.view = LogView(self._engine, look, names=[f"{name}-1" for name in stack.services])
-        self._stop_with_first = stop_with_first
+        self._services = services
+        self._watch = watch
+        self.view = LogView(self._engine, look, names=[f"{name}-1" for name in sorted(services)])
         self._codes: dict[str, int] = {}
-        self._first: int | None = None
+        self._deciding: int | None = None
         self._running: set[str] = set()
         self._done = threading.Event()
         self._applied = False
@@ -93,44 +127,34 @@ class _Watched:
         self._done.set()
 
     def _heard(self, event: Json) -> None:
-        match event:
-            case {"Action": "start", "Actor": {"ID": str(identity), "Attributes": dict(labels)}}:
-                self._started(identity, {k: str(v) for k, v in labels.items()})
-            case {"Action": "die", "Actor": {"ID": str(identity), "Attributes": dict(labels)}}:
-                self._ended(identity, {k: str(v) for k, v in labels.items()})
-
-    def _started(self, identity: str, labels: dict[str, str]) -> None:
-        if labels.get("com.docker.compose.oneoff") == "True":
+        one = from_event(event)
+        if one is None or one.labels.get("com.docker.compose.oneoff") == "True":
             return
-        one = Listed(
-            id=identity,
-            name=labels.get("name", ""),
-            image="",
-            command="",
-            created=0.0,
-            state="running",
-            status="",
-            labels=labels,
-            ports=(),
-            networks=(),
-        )
+        match event:
+            case {"Action": "start"}:
+                self._started(one)
+            case {"Action": "die"}:
+                self._ended(one)
+
+    def _started(self, one: Listed) -> None:
         with self._lock:
-            self._running.add(identity)
-        if one.service not in self._silent:
+            self._running.add(one.id)
+        if one.service in self._services:
             self.view.show(one, follow=True)
 
-    def _ended(self, identity: str, labels: dict[str, str]) -> None:
-        code = int(labels.get("exitCode", "0"))
-        service = labels.get("com.docker.compose.service", "")
-        name = f"{service}-{labels.get('com.docker.compose.container-number', '1')}"
+    def _ended(self, one: Listed) -> None:
+        text = one.labels.get("exitCode", "0")
+        code = int(text) if text.lstrip("-").isdigit() else 0
+        abort = self._watch.abort == "exit" or (self._watch.abort == "failure" and code != 0)
         with self._lock:
-            self._codes[service] = code
-            if self._first is None:
-                self._first = code
-            self._running.discard(identity)
+            self._codes[one.service] = code
+            if self._deciding is None and abort:
+                self._deciding = code
+            self._running.discard(one.id)
             empty = not self._running
-        self.view.say(name, f"exited with code {code}")
-        if self._stop_with_first or (self._applied and empty and not self._restarts(identity)):
+        if one.service in self._services:
+            self.view.ended(one, f"exited with code {code}")
+        if abort or (self._applied and empty and not self._restarts(one.id)):
             self._done.set()
 
     def _restarts(self, identity: str) -> bool:
@@ -141,26 +165,23 @@ class _Watched:
         return False
 
     def until_done(self) -> None:
-        """Return when no container of the stack runs any more (or the first one ended, where asked)."""
+        """Return when no container of the stack runs any more (or one ended in the way that aborts)."""
         self._applied = True
         for one in self._session.containers((), every=False):
             with self._lock:
                 self._running.add(one.id)
-            if one.service not in self._silent:
+            if one.service in self._services:
                 self.view.show(one, follow=True)
         with self._lock:
             empty = not self._running
         if not empty:
-            self._wait()
+            # A wait with a limit lets Ctrl-C through on every platform.
+            while not self._done.wait(3600):
+                pass
         self.view.join(timeout=5)
 
-    def _wait(self) -> None:
-        # A wait with a limit lets Ctrl-C through on every platform.
-        while not self._done.wait(3600):
-            pass
-
-    def exit_code(self, service: str) -> int:
+    def exit_code(self) -> int:
         """Return the code that ``up`` exits with."""
-        if service:
-            return self._codes.get(service, 0)
-        return (self._first or 0) if self._stop_with_first else 0
+        if self._watch.exit_code_from:
+            return self._codes.get(self._watch.exit_code_from, 0)
+        return self._deciding or 0

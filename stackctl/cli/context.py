@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from stackctl.cli.naming import checked, guess, is_true, with_twins
@@ -27,7 +28,9 @@ from stackctl.frozen import frozen
 from stackctl.paths import EnginePaths, engine_paths
 
 if TYPE_CHECKING:
+    from stackctl.cli.planfile import Kept
     from stackctl.cli.planned import DownRequest, OneOff, UpRequest
+    from stackctl.cli.trace import Span
     from stackctl.client.endpoints import Daemon, Endpoint
     from stackctl.client.engine import EngineClient
     from stackctl.orchestrator.model.stack import Stack
@@ -62,7 +65,10 @@ class Session:
         self.quiet = quiet or options.progress == "quiet"
         self.environ: Mapping[str, str] = with_twins(os.environ)
         self.quiet_pull = False
+        self.quiet_build = False
         self.trace = ""
+        self.spans: list[Span] = []
+        self._kept: Kept | None = None
 
     @classmethod
     def of(cls, ctx: Any, *, quiet: bool = False) -> "Session":  # noqa: ANN401
@@ -99,6 +105,16 @@ class Session:
     def warn(self, text: str) -> None:
         yellow, end = ("\033[33m", "\033[0m") if self._colour(sys.stderr) else ("", "")
         sys.stderr.write(f"{yellow}warning:{end} {text}\n")
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Note how long something took, for the trace where one is asked for."""
+        start = time.monotonic()
+        yield
+        if self.trace:
+            from stackctl.cli.trace import Span
+
+            self.spans.append(Span(name=name, start=start, end=time.monotonic()))
 
     # The stack file
 
@@ -140,7 +156,8 @@ class Session:
 
     def stack(self, services: Sequence[str] = (), *, also_inactive: bool = False) -> "Stack":
         """Return the stack, all its active services; those named switch their profiles on."""
-        loaded = self.load()
+        with self._timed("read the stack file"):
+            loaded = self.load()
         missing = [name for name in services if name not in loaded.stack.services]
         if missing or also_inactive:
             # Naming a service switches its profiles on.
@@ -252,6 +269,12 @@ class Session:
 
         return EngineClient(self._endpoint, environ=self.environ)
 
+    def credentials(self) -> ModuleType:
+        """Return what keeps logins to registries."""
+        from stackctl.client import credentials
+
+        return credentials
+
     # Containers
 
     def all_containers(
@@ -355,11 +378,28 @@ class Session:
     def _say_waiting(self, project: str) -> None:
         self.note(f"another command is changing {project}; waiting for it")
 
-    def plan_up(self, stack: "Stack", request: "UpRequest") -> "Plan":
-        """Compare the stack with what is there."""
+    def keep_to(self, path: str, *, given: "UpRequest") -> "UpRequest":
+        """Let plans be the one kept in a file, or be refused; return the request that it was made for."""
+        from stackctl.cli import planfile
+        from stackctl.cli.planned import UpRequest
+
+        # What --wait and COMPOSE_REMOVE_ORPHANS say is no part of what was reviewed.
+        if given.services or given != UpRequest(remove_orphans=given.remove_orphans):
+            raise InvalidInputError("--plan takes its services and flags from the file")
+        self._kept = planfile.read(path)
+        return self._kept.request
+
+    def plan_up(self, stack: "Stack", request: "UpRequest", *, keep: str = "") -> "Plan":
+        """Compare the stack with what is there; the plan is kept in a file where one is named.
+
+        Raises ConflictError when it is not the plan to keep to.
+        """
         from stackctl.cli import joining
 
-        plan = joining.plan_up(self.engine(), stack, request, self.key())
+        with self._timed("reach the engine"):
+            engine = self.engine()
+        with self._timed("look and plan"):
+            plan = joining.plan_up(engine, stack, request, self.key(), keep=keep, kept=self._kept)
         if plan.orphans and not request.remove_orphans and not self.flag("COMPOSE_IGNORE_ORPHANS"):
             self.warn(
                 f"not in the stack file any more: {', '.join(plan.orphans)}"
@@ -485,11 +525,22 @@ class Session:
         no_cache: bool,
         pull: bool,
         args: Mapping[str, str | None],
+        output: Mapping[str, str] | None = None,
     ) -> None:
-        """Build the images of services."""
+        """Build the images of services; with ``output`` (type, path) the files of one go there."""
         from stackctl.cli import joining
 
-        joining.build(self, stack, services, no_cache=no_cache, pull=pull, args=args)
+        joining.build(
+            self, stack, services, no_cache=no_cache, pull=pull, args=args, output=output or {}
+        )
+
+    def has_image(self, reference: str) -> bool:
+        """Tell whether the engine has an image."""
+        try:
+            self.engine().inspect_image(reference)
+        except NotFoundError:
+            return False
+        return True
 
     def pull(self, reference: str) -> None:
         """Pull an image, showing its progress."""

@@ -18,11 +18,21 @@ from stackctl.orchestrator.planning.reconcile import reconcile
 
 if TYPE_CHECKING:
     from stackctl.cli.context import Session
+    from stackctl.cli.planfile import Kept
     from stackctl.orchestrator.apply.contract import Engine
+    from stackctl.orchestrator.apply.progress import ProgressEvent
 
 
-def plan_up(engine: "Engine", stack: Stack, request: UpRequest, key: bytes) -> Plan:
-    """Return what ``up`` would do."""
+def plan_up(
+    engine: "Engine",
+    stack: Stack,
+    request: UpRequest,
+    key: bytes,
+    *,
+    keep: str = "",
+    kept: "Kept | None" = None,
+) -> Plan:
+    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``."""
     options = Options(
         services=request.services,
         force_recreate=request.force_recreate,
@@ -40,7 +50,17 @@ def plan_up(engine: "Engine", stack: Stack, request: UpRequest, key: bytes) -> P
         wait=request.wait,
         wait_timeout=request.wait_timeout,
     )
-    return reconcile(stack, observe(engine, stack.name), options, inputs=read_inputs(stack, key))
+    observed, inputs = observe(engine, stack.name), read_inputs(stack, key)
+    plan = reconcile(stack, observed, options, inputs=inputs)
+    if keep or kept is not None:
+        from stackctl.cli import planfile
+
+        sealed = planfile.seals(stack, observed, inputs)
+        if kept is not None:
+            planfile.check(kept, plan, sealed)
+        else:
+            planfile.write(keep, plan, request, sealed)
+    return plan
 
 
 def plan_down(engine: "Engine", project: str, stack: Stack | None, request: DownRequest) -> Plan:
@@ -63,20 +83,37 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
         session.note(f"{plan.stack}: nothing to do")
         return
     from stackctl.cli.render.progress import Progress
+    from stackctl.cli.trace import Trace
     from stackctl.orchestrator.apply.executor import execute
 
-    progress = Progress(mode=session.progress_mode, colour=session.colour_of_progress)
+    progress = Progress(
+        plan,
+        mode=session.progress_mode,
+        colour=session.colour_of_progress,
+        quiet_pull=session.quiet_pull,
+        quiet_build=session.quiet_build,
+    )
+    trace = Trace(session.trace, plan, session.spans) if session.trace else None
+
+    def tell(event: "ProgressEvent") -> None:
+        progress.tell(event)
+        if trace is not None:
+            trace.tell(event)
+
     try:
         execute(
             plan,
             session.engine(),
             stack=stack,
             inputs=read_inputs(stack, session.key()) if stack is not None else None,
-            on_event=progress.tell,
+            on_event=tell,
             parallel=session.options.parallel,
         )
     finally:
         progress.close()
+        if trace is not None:
+            for line in trace.write():
+                session.note(line)
 
 
 def start(session: "Session", project: str, services: tuple[str, ...]) -> None:
@@ -101,6 +138,7 @@ def build(
     no_cache: bool,
     pull: bool,
     args: Mapping[str, str | None],
+    output: Mapping[str, str],
 ) -> None:
     """Build the images of services, showing what each step says."""
     changed = replace(
@@ -122,6 +160,7 @@ def build(
                 service=name,
                 pull=pull,
                 no_cache=no_cache,
+                output=tuple(sorted(output.items())),
             ),
             cause=Cause(reason="asked for"),
         )
@@ -149,6 +188,8 @@ def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> Non
         no_start=True,
         no_recreate=True,
         build=request.build,
+        pull=request.pull,
+        remove_orphans=request.remove_orphans,
         scale={service.name: 0} if not _has_containers(session, stack, service.name) else {},
     )
     plan = plan_up(engine, stack, itself, session.key())
@@ -176,5 +217,9 @@ def create_one_off(session: "Session", stack: Stack, request: OneOff) -> str:
         volumes=request.volumes,
         publish=request.publish,
         service_ports=request.service_ports,
+        use_aliases=request.use_aliases,
+        labels=request.labels,
+        cap_add=request.cap_add,
+        cap_drop=request.cap_drop,
     )
     return create(session.engine(), stack, request.service, changes, key=session.key())

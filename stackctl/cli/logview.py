@@ -57,12 +57,15 @@ class LogView:
         """Write nothing more."""
         self._quiet.set()
 
-    def say(self, name: str, text: str) -> None:
-        """Write a line of our own in a container's name."""
-        self._write(1, name, text.encode() + b"\n")
+    def ended(self, container: Listed, text: str) -> None:
+        """Write a line of our own in a container's name, after its last line."""
+        thread = self._threads.get(container.id)
+        if thread is not None:
+            thread.join(timeout=2)
+        self._write(1, label(container), text.encode() + b"\n")
 
     def _copy(self, container: Listed, follow: bool, since: str) -> None:
-        name = f"{container.service}-{container.number}" if container.service else container.name
+        name = label(container)
         self._width = max(self._width, len(name))
         lines = _Lines(lambda stream, line: self._write(stream, name, line))
         try:
@@ -97,6 +100,11 @@ class LogView:
             return text.encode()
         code = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
         return f"\033[{code}m{text}\033[0m".encode()
+
+
+def label(container: Listed) -> str:
+    """Return the name that stands before a container's lines."""
+    return f"{container.service}-{container.number}" if container.service else container.name
 
 
 class _Lines:

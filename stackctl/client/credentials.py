@@ -173,7 +173,8 @@ def _ask(
 ) -> str:
     """Run one verb of a helper (the protocol of docker-credential-helpers); "" for a missing login."""
     import shutil
-    import subprocess
+
+    from stackctl.host import process
 
     program = shutil.which(f"docker-credential-{helper}", path=environ.get("PATH"))
     if program is None:
@@ -181,24 +182,20 @@ def _ask(
             f"the credential helper docker-credential-{helper} is not in PATH",
             hint="install it, or take credsStore or credHelpers out of the Docker config",
         )
-    try:
-        done = subprocess.run(
-            [program, verb],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=_HELPER_SECONDS,
-            env=dict(environ),
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise StackctlError(f"docker-credential-{helper} {verb} failed: {error}") from error
-    if done.returncode:
-        said = (done.stdout.strip() or done.stderr.strip())[:300]
+    done = process.run_sync(
+        [program, verb],
+        stdin=text.encode(),
+        timeout=_HELPER_SECONDS,
+        # A helper may need the session's bus or the home directory to find its store.
+        env=environ,
+        check=False,
+    )
+    if done.code:
+        said = (done.stdout.strip() or done.stderr.strip()).decode(errors="replace")[:300]
         if missing_is_fine and "credentials not found" in said.lower():
             return ""
-        raise StackctlError(f"docker-credential-{helper} {verb} failed: {said or done.returncode}")
-    return done.stdout
+        raise StackctlError(f"docker-credential-{helper} {verb} failed: {said or done.code}")
+    return done.stdout.decode(errors="replace")
 
 
 def _read(environ: Mapping[str, str]) -> JsonObject:

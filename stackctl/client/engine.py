@@ -1,6 +1,7 @@
 """The contract of apply, spoken as the Docker Engine API: hot calls by ``raw``, registries by the docker SDK."""
 
 import contextlib
+import io
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from stackctl.errors import InvalidInputError, NotModifiedError, StackctlError, 
 from stackctl.values import Json, JsonObject
 
 NEWEST = (1, 51)
+LOCAL_BUILD_TYPE = "application/vnd.stackctl.build.v1+json"
 Filters = Mapping[str, Sequence[str]]
 OnProgress = Callable[[JsonObject], None]
 QueryValue = str | int | float | bool | None | Sequence[str]
@@ -27,6 +29,7 @@ class EngineClient:
         self._environ = environ
         self._transport = Transport(connector(endpoint), host=endpoint.host or "docker")
         self._version: tuple[int, int] | None = None
+        self._features: frozenset[str] | None = None
         self._lock = threading.Lock()
 
     # The wire
@@ -83,6 +86,17 @@ class EngineClient:
     def events(self, *, filters: Filters, since: str = "", until: str = "") -> "JsonStream":
         query = {"filters": _filters(filters), "since": since, "until": until}
         return JsonStream(self._transport.stream("GET", self._target("/events", query)))
+
+    def offers(self, feature: str) -> bool:
+        """Tell whether the engine announces one of our own features; another engine announces none."""
+        if self._features is None:
+            found: Json = None
+            with contextlib.suppress(StackctlError, ValueError):
+                _, _, content = self._transport.request("GET", "/_stackctl/v1/info")
+                found = json.loads(content).get("Features")
+            names = found if isinstance(found, list) else []
+            self._features = frozenset(name for name in names if isinstance(name, str))
+        return feature in self._features
 
     # Containers
 
@@ -305,9 +319,32 @@ class EngineClient:
         on_progress: OnProgress | None = None,
     ) -> str:
         """Build from a tar stream with the query of ``POST /build``; return the image's ID."""
+        return self._build(context, "application/x-tar", query, on_progress)
+
+    def build_local(
+        self,
+        body: JsonObject,
+        query: Mapping[str, str],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> str:
+        """Build from a directory that the engine reads itself; only where it offers "build.local".
+
+        The body is that of stackctl.daemon.bodies.build. Returns the image's ID.
+        """
+        content = io.BytesIO(json.dumps(body).encode())
+        return self._build(content, LOCAL_BUILD_TYPE, query, on_progress)
+
+    def _build(
+        self,
+        content: BinaryIO,
+        content_type: str,
+        query: Mapping[str, str],
+        on_progress: OnProgress | None,
+    ) -> str:
         from stackctl.client.credentials import header_for_build
 
-        headers = {"Content-Type": "application/x-tar", **header_for_build(self._environ)}
+        headers = {"Content-Type": content_type, **header_for_build(self._environ)}
         target = self._target("/build", {"version": "1", **query})
         made = ""
 
@@ -319,7 +356,7 @@ class EngineClient:
             if on_progress:
                 on_progress(message)
 
-        _follow(self._transport.stream("POST", target, context, headers), watch)
+        _follow(self._transport.stream("POST", target, content, headers), watch)
         if not made:
             raise UnavailableError("the engine ended the build without naming an image")
         return made

@@ -1,6 +1,7 @@
 """Routes: from method and path to a handler, and from what it raises to an answer."""
 
 import asyncio
+import errno
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +12,7 @@ from stackctl.api.codec import encode_object
 from stackctl.api.versions import MAXIMUM, Version, split_path
 from stackctl.daemon.call import JSON_TYPE, Call, Serving, base_headers
 from stackctl.daemon.errors import status_of, text_of
-from stackctl.errors import StackctlError
+from stackctl.errors import HostError, StackctlError
 
 LOG = logging.getLogger(__name__)
 
@@ -72,7 +73,12 @@ class Application:
             return self._refuse(request, call, error, version)
         except web.HTTPException as error:
             return _error(error.status, error.reason or "bad request", version)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                full = HostError(
+                    f"no space left for {error.filename or 'data'}", errno=errno.ENOSPC
+                )
+                return self._refuse(request, call, full, version)
             LOG.exception("%s %s failed unexpectedly", request.method, request.path_qs)
             if call is not None and call.started:
                 call.cut()

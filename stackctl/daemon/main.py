@@ -105,7 +105,7 @@ def _serve(settings: Settings) -> int:
     os.umask(0o022)
     passed = _passed_sockets()
     _close_inherited(keep=passed)
-    _leave_caller(settings)
+    _leave_caller()
     _make_roots(settings)
     lock = _lock(settings)
     listener, owned = _listen(settings, passed)
@@ -133,37 +133,11 @@ def _close_inherited(*, keep: int) -> None:
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
-def _leave_caller(settings: Settings) -> None:
-    """Leave the session, directory and cgroup of whoever started the daemon.
-
-    The end of a login, a CI job or a unit kills its cgroup; containers must not go with it. A unit of our own is the
-    exception: systemd keeps its books by that cgroup.
-    """
+def _leave_caller() -> None:
+    """Leave the session and directory of whoever started the daemon; its cgroup is left when the engine is built."""
     os.chdir("/")
     with contextlib.suppress(PermissionError):
         os.setsid()
-    if os.getppid() == 1 and "INVOCATION_ID" in os.environ:
-        return
-    for root in _cgroup_roots():
-        for directory in (root, root / settings.paths.cgroup_parent.strip("/") / "daemon"):
-            try:
-                if directory != root:
-                    directory.mkdir(parents=True, exist_ok=True)
-                (directory / "cgroup.procs").write_text("0")
-                break
-            except OSError:
-                continue
-
-
-def _cgroup_roots() -> Sequence[Path]:
-    """Return the mount points of every cgroup hierarchy."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        fields = line.split()
-        kind = fields[fields.index("-") + 1]
-        if kind in ("cgroup", "cgroup2"):
-            found.append(Path(fields[4]))
-    return found
 
 
 def _make_roots(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """The composition root of the engine half: the only place that names the adapters."""
 
+import os
 from collections.abc import Awaitable, Callable
 
 from stackctl.adapters.network.bridge import BridgeNetworks
@@ -46,6 +47,8 @@ async def build(settings: Settings) -> Built:
             runtimes=settings.runtime_paths,
         )
     )
+    if not _is_unit():
+        runtime.leave_cgroups()
     keeper = KeeperClient(paths.keeper_socket, paths.run_root / "keeper.log")
     registry = RegistryClient(
         clock,
@@ -78,3 +81,8 @@ async def build(settings: Settings) -> Built:
         state.close()
 
     return Built(engine=Engine(world), close=close)
+
+
+def _is_unit() -> bool:
+    """Tell whether systemd runs the daemon as a unit of its own: it keeps its books by that unit's cgroup."""
+    return os.getppid() == 1 and "INVOCATION_ID" in os.environ

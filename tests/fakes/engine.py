@@ -310,6 +310,9 @@ class FakeEngine:
         self._called("remove image", reference)
         del self.images[reference]
 
+    def offers(self, feature: str) -> bool:
+        return False
+
     def build_image(self, context, query: Mapping[str, str], *, on_progress=None) -> str:
         self._called("build", query["t"])
         self.images[query["t"]] = self.registry.get(query["t"], "sha256:built")

@@ -166,6 +166,54 @@ def test_a_missing_runc_is_named_with_the_command_that_installs_it(engine, tmp_p
     assert "apt-get install" in checks["runc"]["mend"]
 
 
+def test_up_without_runc_says_so_and_leaves_nothing(engine, tmp_path):
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for program in ("conmon", "nft", "sh"):
+        (bare / program).symlink_to(shutil.which(program))
+    home = engine.home / "norunc"
+    environ = {
+        "PATH": str(bare),
+        "STACKCTL_RUN_ROOT": str(home / "run"),
+        "STACKCTL_DATA_ROOT": str(home / "data"),
+    }
+    (tmp_path / "stack.yaml").write_text(
+        'name: bare\nservices:\n  a:\n    build: {context: ., dockerfile_inline: "FROM scratch\\nCOPY stack.yaml /x"}\n    command: [/x]\n'
+    )
+    done = engine.stackctl("up", "-d", cwd=tmp_path, check=False, environ=environ)
+    assert done.returncode == 1
+    assert "runc is not installed" in done.stderr
+    assert "apt install runc" in done.stderr
+    rows = engine.stackctl("ps", "-a", "--format", "json", cwd=tmp_path, environ=environ).stdout
+    assert rows == ""
+    engine.stackctl("down", cwd=tmp_path, environ=environ)
+    engine.stackctl("engine", "stop", environ=environ)
+
+
+def test_a_full_disk_is_named_and_nothing_half_made_stays(engine, tmp_path):
+    data = engine.home / "full"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", data], check=True)
+    environ = {"STACKCTL_RUN_ROOT": str(engine.home / "fullrun"), "STACKCTL_DATA_ROOT": str(data)}
+    try:
+        (tmp_path / "blob").write_bytes(os.urandom(30 << 20))
+        (tmp_path / "stack.yaml").write_text(
+            'name: full\nservices:\n  a:\n    build: {context: ., dockerfile_inline: "FROM scratch\\nCOPY blob /blob"}\n    command: [/blob]\n'
+        )
+        done = engine.stackctl("up", "-d", cwd=tmp_path, check=False, environ=environ)
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        assert "image prune" in done.stderr
+        assert engine.stackctl("image", "ls", "--format", "json", environ=environ).stdout == ""
+        assert not [
+            path for path in data.rglob("*") if path.is_file() and path.stat().st_size > 100_000
+        ]
+        engine.stackctl("down", cwd=tmp_path, environ=environ)
+        engine.stackctl("engine", "stop", environ=environ)
+    finally:
+        subprocess.run(["umount", "-l", data], check=True)
+
+
 def _python_for_all() -> str:
     """Return an interpreter that another user may run: the one of this environment is under /root at times."""
     real = Path(sys.executable).resolve()

@@ -149,6 +149,16 @@ class Cgroups:
                     _make(root, directory, cpuset="cpuset" in names)
                 (directory / "cgroup.procs").write_text(str(pid))
 
+    def give_back(self, pid: int) -> bool:
+        """Undo ``leave`` and remove the parent; False while another process is among the monitors."""
+        for root in self._roots:
+            monitors = root / self._parent / _MONITORS
+            if str(pid) in _read(monitors / "cgroup.procs").split():
+                with contextlib.suppress(OSError):
+                    (root / "cgroup.procs").write_text(str(pid))
+        self.remove_parent()
+        return not any((root / self._parent / _MONITORS).is_dir() for root in self._roots)
+
     def inherited(self) -> bool:
         """Tell whether this process is in a cgroup that what it starts must ``leave``: not cheap, some 10 ms each."""
         ours = ("/", f"/{self._parent}/{_MONITORS}")

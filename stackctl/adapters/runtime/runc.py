@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -34,6 +35,7 @@ from stackctl.host import pidfd, process
 from stackctl.values import Json, JsonObject
 
 _ENVIRONMENT = {"GOMAXPROCS": "2"}
+_LAST_MONITOR = 0.5  # seconds
 _LOGLESS = frozenset({"none"})
 
 
@@ -85,12 +87,20 @@ class ConmonRuntime:
         self._prepared = True
 
     def leave_cgroups(self) -> None:
-        """Take the daemon itself out of its starter's cgroups (its first step: every monitor then starts outside)."""
-        self._cgroups.leave(os.getpid(), group="/")
+        """Take the daemon itself out of its starter's cgroups, among the monitors.
+
+        The end of a login, a CI job or a unit kills its cgroup; containers must not go with it. What the daemon starts
+        starts outside then, and need not be moved.
+        """
+        self._cgroups.leave(os.getpid())
 
     def close(self) -> None:
-        """Engine stop: leave containers running, remove the cgroup parent when nothing is in it."""
-        self._cgroups.remove_parent()
+        """Engine stop: leave containers running, remove the cgroup parent when nothing but the daemon is in it."""
+        deadline = time.monotonic() + _LAST_MONITOR
+        while not self._cgroups.give_back(os.getpid()) and not self._bundles.all():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.005)  # a keeper that was told to end is just ending
 
     async def create(self, launch: Launch) -> Running:
         self.prepare()

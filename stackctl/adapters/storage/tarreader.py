@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
 
-from stackctl.errors import InvalidInputError
+from stackctl.errors import HostError, InvalidInputError
 
 try:
     from isal.igzip import IGzipFile as _GzipFile
@@ -189,6 +189,9 @@ class TarStream:
         try:
             self._buffer = self._source.read(CHUNK)
         except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+            if isinstance(error, OSError) and error.errno:
+                # A kernel's refusal (a full disk), not broken data: gzip's own OSError has no number.
+                raise HostError(str(error.strerror), errno=error.errno) from error
             raise InvalidInputError(f"the data cannot be decompressed: {error}") from error
         except Exception as error:
             if type(error).__module__.startswith("isal"):

@@ -1,5 +1,6 @@
 """stackctl build."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,13 @@ def command(
     no_cache: Annotated[bool, typer.Option(help="Run every step.")] = False,
     pull: Annotated[bool, typer.Option(help="Pull base images first.")] = False,
     build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for ARG.")] = None,
+    push: Annotated[bool, typer.Option("--push", help="Push them afterwards.")] = False,
+    with_dependencies: Annotated[
+        bool, typer.Option("--with-dependencies", help="Those that they depend on as well.")
+    ] = False,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="type=tar|local,dest=PATH: the files, too.")
+    ] = "",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No output but errors.")] = False,
 ) -> None:
     """Build the images of services that have a `build` section."""
@@ -24,15 +32,38 @@ def command(
             raise InvalidInputError(f'--build-arg: "{pair}" has no name', hint="NAME=VALUE")
     session = Session.of(ctx, quiet=quiet)
     stack = session.stack(tuple(services or ()))
-    names = [
-        name
-        for name, service in stack.services.items()
-        if service.build is not None and (not services or name in services)
-    ]
+    chosen = session.with_dependencies(stack, tuple(services or ()), with_dependencies)
+    names = [name for name in chosen if stack.services[name].build is not None]
     if not names:
         session.note("no service has a build section")
         return
-    session.build(stack, names, no_cache=no_cache, pull=pull, args=dict(_pairs(build_arg or [])))
+    if output and len(names) > 1:
+        raise InvalidInputError("--output takes one service", hint=f"one of: {', '.join(names)}")
+    session.build(
+        stack,
+        names,
+        no_cache=no_cache,
+        pull=pull,
+        args=dict(_pairs(build_arg or [])),
+        output=_output(output),
+    )
+    if push:
+        session.push(stack, names, ignore_failures=False)
+
+
+def _output(text: str) -> dict[str, str]:
+    """Return where files go: "type=tar,dest=PATH", "type=local,dest=DIR" or just DIR, as Docker takes it."""
+    if not text:
+        return {}
+    words = dict(word.partition("=")[::2] for word in text.split(","))
+    if "type" not in words:
+        words = {"type": "local", "dest": text}
+    target = words.get("dest", "")
+    if words["type"] not in ("tar", "local") or not target:
+        raise InvalidInputError(
+            f'--output: "{text}" is not known', hint="type=tar,dest=PATH or type=local,dest=DIR"
+        )
+    return {"type": words["type"], "path": str(Path(target).absolute())}
 
 
 def _pairs(pairs: list[str]) -> list[tuple[str, str | None]]:

@@ -26,9 +26,8 @@ def command(
     ] = False,
 ) -> None:
     """Log in to a registry."""
-    from stackctl.client import credentials
-
     session = Session.of(ctx)
+    credentials = session.credentials()
     key = credentials.registry_key(server)
     name, secret = _given(username, password, from_stdin=password_stdin)
     if not name and not secret:

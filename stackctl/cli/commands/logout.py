@@ -12,9 +12,8 @@ def command(
     server: Annotated[str, typer.Argument(help="Registry, HOST[:PORT]; Docker Hub if none.")] = "",
 ) -> None:
     """Log out from a registry."""
-    from stackctl.client import credentials
-
     session = Session.of(ctx)
+    credentials = session.credentials()
     key = credentials.registry_key(server)
     if credentials.forget(key, session.environ):
         session.note(f"logged out from {key}")

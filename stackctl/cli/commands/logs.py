@@ -8,7 +8,7 @@ import typer
 
 from stackctl.cli.context import Session
 from stackctl.cli.logview import LogView, Look
-from stackctl.cli.render.containers import Listed
+from stackctl.cli.render.containers import Listed, from_event
 from stackctl.errors import InvalidInputError, StackctlError
 
 EPILOG = "Examples: stackctl logs -f    stackctl logs -n 20 web db    stackctl logs --since 10m"
@@ -74,23 +74,6 @@ def _newcomers(
         stream = session.engine().events(filters=filters)
         listening.set()
         for event in stream:
-            match event:
-                case {
-                    "Actor": {"ID": str(identity), "Attributes": dict(attributes)},
-                    "time": int(at),
-                }:
-                    labels = {key: str(value) for key, value in attributes.items()}
-                    one = Listed(
-                        id=identity,
-                        name=labels.get("name", ""),
-                        image="",
-                        command="",
-                        created=0.0,
-                        state="running",
-                        status="",
-                        labels=labels,
-                        ports=(),
-                        networks=(),
-                    )
-                    if not services or one.service in services:
-                        view.show(one, follow=True, since=str(at))
+            one = from_event(event)
+            if one is not None and (not services or one.service in services):
+                view.show(one, follow=True, since=str(event.get("time", "")))

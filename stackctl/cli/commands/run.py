@@ -1,15 +1,17 @@
 """stackctl run."""
 
 import contextlib
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stackctl.cli import interact
 from stackctl.cli.context import Session
-from stackctl.cli.planned import OneOff, UpRequest
-from stackctl.errors import StackctlError
+from stackctl.cli.planned import OneOff, UpRequest, check_recreate
+from stackctl.errors import InvalidInputError, StackctlError
 
 CONTEXT = {"allow_interspersed_args": False}
 EPILOG = "Examples: stackctl run --rm web sh    stackctl run --rm -e DEBUG=1 app python3 manage.py migrate"
@@ -42,30 +44,79 @@ def command(
     ] = None,
     workdir: Annotated[str, typer.Option("-w", "--workdir", help="Directory to start in.")] = "",
     build: Annotated[bool, typer.Option("--build", help="Build its image first.")] = False,
+    quiet_build: Annotated[bool, typer.Option(help="Build without output.")] = False,
+    pull: Annotated[str, typer.Option(help="Pull its image: always, missing or never.")] = "",
+    quiet_pull: Annotated[bool, typer.Option(help="Pull without progress.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+    env_from_file: Annotated[
+        list[str] | None, typer.Option(help="File of variables for the container.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option("-l", "--label", help="NAME=VALUE.")] = None,
+    cap_add: Annotated[list[str] | None, typer.Option(help="Capability to add.")] = None,
+    cap_drop: Annotated[list[str] | None, typer.Option(help="Capability to drop.")] = None,
+    use_aliases: Annotated[
+        bool, typer.Option("--use-aliases", help="Answer to the service's names as well.")
+    ] = False,
+    interactive: Annotated[
+        bool, typer.Option("-i/-I", "--interactive/--no-interactive", help="Hand on our input.")
+    ] = True,
+    remove_orphans: Annotated[
+        bool, typer.Option(help="Remove containers of services that the file no longer has.")
+    ] = False,
 ) -> None:
     """Run one command in a new container of a service, with what it depends on."""
-    session = Session.of(ctx)
-    tty = not no_tty and not detach and sys.stdin.isatty() and sys.stdout.isatty()
+    check_recreate(False, False, build, False, pull)
+    session = Session.of(ctx, quiet=quiet)
+    session.quiet_pull, session.quiet_build = quiet_pull, quiet_build
+    tty = not no_tty and not detach and interactive and sys.stdin.isatty() and sys.stdout.isatty()
     stack = session.stack((service,), also_inactive=True)
     request = OneOff(
         service=service,
         command=tuple(argv) if argv else None,
         entrypoint=entrypoint,
-        env=tuple(interact.variables(env or ())),
+        env=(*_from_files(env_from_file or []), *interact.variables(env or ())),
         name=name,
         tty=tty,
-        stdin=not detach,
+        stdin=interactive and not detach,
         remove=remove,
         user=user,
         working_dir=workdir,
         volumes=tuple(volume or ()),
         publish=tuple(publish or ()),
         service_ports=service_ports,
+        use_aliases=use_aliases,
+        labels=tuple(label or ()),
+        cap_add=tuple(cap_add or ()),
+        cap_drop=tuple(cap_drop or ()),
+    )
+    needs = UpRequest(
+        services=(service,),
+        no_deps=no_deps,
+        build=build,
+        pull=pull,
+        remove_orphans=remove_orphans,
     )
     with session.lock(stack.name):
-        session.prepare_one_off(stack, UpRequest(services=(service,), no_deps=no_deps, build=build))
+        session.prepare_one_off(stack, needs)
         identity = session.create_one_off(stack, request)
     raise typer.Exit(_go(session, identity, request, detach=detach))
+
+
+def _from_files(paths: list[str]) -> list[str]:
+    """Return the variables of env files as NAME=VALUE; raises InvalidInputError."""
+    from stackctl.orchestrator.stackfile import dotenv
+
+    values: dict[str, str] = {}
+    for path in paths:
+        try:
+            dotenv.parse(Path(path).read_text(), values, os.environ.get)
+        except OSError as error:
+            raise InvalidInputError(
+                f"--env-from-file: cannot read {path}: {error.strerror}"
+            ) from error
+        except dotenv.EnvFileError as error:
+            raise InvalidInputError(f"{path}:{error.line}: {error}") from error
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 def _go(session: Session, identity: str, request: OneOff, *, detach: bool) -> int:
@@ -75,11 +126,11 @@ def _go(session: Session, identity: str, request: OneOff, *, detach: bool) -> in
         session.out(f"{identity}\n")
         return 0
     try:
-        connection = engine.attach(identity, stdin=True, terminal=request.tty)
+        connection = engine.attach(identity, stdin=request.stdin, terminal=request.tty)
         detached = interact.join(
             connection,
             tty=request.tty,
-            stdin=True,
+            stdin=request.stdin,
             resize=lambda rows, columns: engine.resize_container(
                 identity, rows=rows, columns=columns
             ),

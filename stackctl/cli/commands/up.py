@@ -4,14 +4,13 @@ from typing import Annotated
 
 import typer
 
-from stackctl.cli import attached
 from stackctl.cli.context import Session
-from stackctl.cli.planned import UpRequest, parse_scale
+from stackctl.cli.planned import UpRequest, check_recreate, parse_scale
 from stackctl.errors import InvalidInputError
 
 EPILOG = (
     "Examples: stackctl up    stackctl up -d --wait    stackctl up -d --build web"
-    "    See first what it would do: stackctl plan"
+    "    See first what it would do: stackctl plan    Exactly that: stackctl plan -o p.json; stackctl up -d --plan p.json"
 )
 
 
@@ -31,9 +30,14 @@ def command(
     ] = 0,
     build: Annotated[bool, typer.Option("--build", help="Build images first.")] = False,
     no_build: Annotated[bool, typer.Option("--no-build", help="Never build.")] = False,
+    quiet_build: Annotated[bool, typer.Option(help="Build without output.")] = False,
     pull: Annotated[str, typer.Option(help="Pull images: always, missing or never.")] = "",
+    quiet_pull: Annotated[bool, typer.Option(help="Pull without progress.")] = False,
     force_recreate: Annotated[bool, typer.Option(help="Recreate what is unchanged too.")] = False,
     no_recreate: Annotated[bool, typer.Option(help="Keep what exists though it changed.")] = False,
+    always_recreate_deps: Annotated[
+        bool, typer.Option(help="Recreate what the named services depend on.")
+    ] = False,
     remove_orphans: Annotated[
         bool, typer.Option(help="Remove containers of services that the file no longer has.")
     ] = False,
@@ -46,26 +50,57 @@ def command(
     timeout: Annotated[
         int | None, typer.Option("-t", "--timeout", help="Seconds to let containers stop in.")
     ] = None,
+    yes: Annotated[
+        bool, typer.Option("-y", "--yes", help="Agree to operations that remove data.")
+    ] = False,
+    plan_file: Annotated[
+        str,
+        typer.Option(
+            "--plan", help="Do exactly what this file of `plan -o` says, or refuse; flags are its."
+        ),
+    ] = "",
+    trace: Annotated[
+        str,
+        typer.Option(
+            help="Write a trace here (Chrome's format) and name the slowest of the critical path."
+        ),
+    ] = "",
+    attach: Annotated[list[str] | None, typer.Option(help="Show only this service's log.")] = None,
+    no_attach: Annotated[list[str] | None, typer.Option(help="Do not show its log.")] = None,
+    attach_dependencies: Annotated[
+        bool, typer.Option(help="Show the logs of what the named services need as well.")
+    ] = False,
     abort_on_exit: Annotated[
         bool, typer.Option("--abort-on-container-exit", help="Stop all when one stops.")
+    ] = False,
+    abort_on_failure: Annotated[
+        bool, typer.Option("--abort-on-container-failure", help="Stop all when one fails.")
     ] = False,
     exit_code_from: Annotated[
         str, typer.Option(help="Exit with this service's code; implies --abort-on-container-exit.")
     ] = "",
+    no_color: Annotated[bool, typer.Option("--no-color", help="Logs without colours.")] = False,
     no_log_prefix: Annotated[
-        bool, typer.Option(help="Log lines without the container's name.")
+        bool, typer.Option("--no-log-prefix", help="Log lines without the container's name.")
     ] = False,
     timestamps: Annotated[bool, typer.Option(help="Log lines with their time.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Create and start the stack, or bring it to what the file says now."""
-    if force_recreate and no_recreate:
-        raise InvalidInputError("--force-recreate and --no-recreate exclude each other")
-    if build and no_build:
-        raise InvalidInputError("--build and --no-build exclude each other")
-    if pull not in ("", "always", "missing", "never"):
-        raise InvalidInputError(f'--pull: "{pull}" is not one of always, missing, never')
+    check_recreate(force_recreate, no_recreate, build, no_build, pull)
+    aborts = abort_on_exit or abort_on_failure or bool(exit_code_from)
+    if (detach or wait) and (aborts or attach or no_attach or attach_dependencies):
+        raise InvalidInputError("-d and --wait exclude what is about attached containers")
+    if abort_on_exit and abort_on_failure:
+        raise InvalidInputError(
+            "--abort-on-container-exit and --abort-on-container-failure exclude each other"
+        )
+    if always_recreate_deps and no_recreate:
+        raise InvalidInputError("--always-recreate-deps and --no-recreate exclude each other")
+    if attach and attach_dependencies:
+        raise InvalidInputError("--attach and --attach-dependencies exclude each other")
     session = Session.of(ctx, quiet=quiet)
+    session.quiet_pull, session.quiet_build, session.trace = quiet_pull, quiet_build, trace
     request = UpRequest(
         services=tuple(services or ()),
         wait=wait,
@@ -75,25 +110,31 @@ def command(
         pull=pull,
         force_recreate=force_recreate,
         no_recreate=no_recreate,
-        remove_orphans=remove_orphans,
+        always_recreate_deps=always_recreate_deps,
+        remove_orphans=remove_orphans or session.flag("COMPOSE_REMOVE_ORPHANS"),
         renew_anon_volumes=renew_anon_volumes,
         no_deps=no_deps,
         no_start=no_start,
         scale=parse_scale(scale or ()),
         timeout=timeout,
     )
+    if plan_file:
+        request = session.keep_to(plan_file, given=request)
     stack = session.stack(request.services)
-    detached = detach or wait or no_start
-    if not detached:
-        look = attached.Look(prefix=not no_log_prefix, timestamps=timestamps)
-        code = attached.up(
-            session,
-            stack,
-            request,
-            look,
-            stop_with_first=abort_on_exit or bool(exit_code_from),
-            exit_code_from=exit_code_from,
+    if not (detach or request.wait or request.no_start or session.options.dry_run):
+        from stackctl.cli import attached
+
+        look = attached.Look(
+            prefix=not no_log_prefix, timestamps=timestamps, colour=session.colour and not no_color
         )
-        raise typer.Exit(code)
+        watch = attached.Watch(
+            only=tuple(attach or ()),
+            never=tuple(no_attach or ()),
+            dependencies=attach_dependencies,
+            abort="failure" if abort_on_failure else "exit" if aborts else "",
+            exit_code_from=exit_code_from,
+            yes=yes,
+        )
+        raise typer.Exit(attached.up(session, stack, request, look, watch))
     with session.lock(stack.name):
-        session.apply(session.plan_up(stack, request), stack)
+        session.apply(session.agreed(session.plan_up(stack, request), yes=yes), stack)

@@ -78,6 +78,26 @@ def listed(entry: JsonObject) -> Listed:
     )
 
 
+def from_event(event: Json) -> Listed | None:
+    """Return the container that an event of the engine is about, as far as the event tells."""
+    match event:
+        case {"Actor": {"ID": str(identity), "Attributes": dict(attributes)}}:
+            labels = {key: str(value) for key, value in attributes.items()}
+            return Listed(
+                id=identity,
+                name=labels.get("name", ""),
+                image="",
+                command="",
+                created=0.0,
+                state="running",
+                status="",
+                labels=labels,
+                ports=(),
+                networks=(),
+            )
+    return None
+
+
 def as_table(found: Sequence[Listed], *, whole: bool = False) -> str:
     """Return the table of ``ps``."""
     now = time.time()

@@ -1,5 +1,6 @@
 """/build: a Dockerfile and its context in, progress out; the builder itself is imported when it is needed."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -13,6 +14,7 @@ from stackctl.contracts.container import Ulimit
 from stackctl.contracts.registry import Credentials
 from stackctl.contracts.state import BuildCacheRecord
 from stackctl.daemon.bodies import progress
+from stackctl.daemon.bodies.build import LOCAL_TYPE, with_local
 from stackctl.daemon.bodies.create import read_ulimits
 from stackctl.daemon.call import JSON_TYPE, Call, credentials
 from stackctl.daemon.errors import text_of
@@ -34,6 +36,8 @@ async def build(call: Call) -> web.StreamResponse:
     from stackctl.builder.build import build as run
 
     request = _request(call)
+    if call.request.content_type == LOCAL_TYPE:
+        request = await asyncio.to_thread(with_local, request, await call.body())
     source = run(request, call.engine)
     first = await anext(source, None)
     quiet = call.flag("q")

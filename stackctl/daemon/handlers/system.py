@@ -18,6 +18,7 @@ from stackctl.daemon.bodies import events as event_bodies
 from stackctl.daemon.bodies import images as image_bodies
 from stackctl.daemon.bodies import listing
 from stackctl.daemon.bodies import volumes as volume_bodies
+from stackctl.daemon.bodies.build import FEATURE
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER
 from stackctl.daemon.call import JSON_TYPE, Call, credentials, ping_headers
 from stackctl.daemon.streams import until_gone
@@ -274,6 +275,7 @@ async def extension_info(call: Call) -> web.StreamResponse:
             "Log": str(settings.paths.daemon_log),
             "StartedAt": times.rfc3339(call.serving.started_at),
             "Python": platform.python_version(),
+            "Features": [FEATURE],
         }
     )
 

@@ -1,8 +1,10 @@
 """Pack a build context, and say how to build it."""
 
+import base64
 import hashlib
 import io
 import json
+import os
 import tarfile
 import tempfile
 from pathlib import Path
@@ -14,7 +16,9 @@ from stackctl.orchestrator.model.build import Build
 from stackctl.orchestrator.model.service import Service
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning import labels
+from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.plan import BuildImage
+from stackctl.values import JsonObject
 
 _IN_MEMORY = 8 << 20
 _DOCKERFILE = "Dockerfile"
@@ -80,8 +84,88 @@ def _pack_into(output: BinaryIO, build: Build, service: str) -> None:
         archive.addfile(info, io.BytesIO(text))
 
 
-def build_query(stack: Stack, service: Service, action: BuildImage) -> dict[str, str]:
-    """Return the query of ``POST /build`` for a service.
+def local_body(stack: Stack, service: Service) -> JsonObject:
+    """Return what a local engine is told of a build beside the query: where everything is, nothing packed.
+
+    Raises NotFoundError or InvalidInputError naming what is not there.
+    """
+    build = service.build or Build()
+    root = Path(build.context)
+    if not root.is_dir():
+        raise NotFoundError(f"service {service.name!r}: build context {root} is not a directory")
+    found = root.stat()
+    body: JsonObject = {
+        "context": {
+            "path": str(root.resolve()),
+            "device": found.st_dev,
+            "inode": found.st_ino,
+        },
+        "contexts": {
+            name: _context(stack, text, root) for name, text in build.additional_contexts.items()
+        },
+        "secrets": {
+            one.target or one.source: base64.b64encode(
+                _secret(stack, one.source, service.name)
+            ).decode()
+            for one in build.secrets
+        },
+        "ssh": {one.id: one.path or _agent(service.name) for one in build.ssh},
+        "privileged": build.privileged,
+    }
+    name = dockerfile_name(build)
+    if build.dockerfile_inline:
+        body["dockerfile"] = build.dockerfile_inline
+    elif name.startswith(".dockerfile."):
+        source = root / (build.dockerfile or _DOCKERFILE)
+        body["dockerfile"] = _read(source, service.name).decode(errors="surrogateescape")
+    for key, texts in (("cache_from", build.cache_from), ("cache_to", build.cache_to)):
+        body[key] = [path for text in texts if (path := _local_cache(text))]
+    return body
+
+
+def _context(stack: Stack, text: str, root: Path) -> str:
+    """Return a named context as the engine takes it: an absolute directory, or docker-image://NAME."""
+    if text.startswith("service:"):
+        return f"docker-image://{image_name(stack, text.removeprefix('service:'))}"
+    return text if "://" in text else str((root / text).resolve())
+
+
+def _secret(stack: Stack, source: str, service: str) -> bytes:
+    known = stack.secrets.get(source)
+    if known is not None and known.content is not None:
+        return known.content.encode()
+    if known is None or not known.file:
+        raise NotFoundError(f"service {service!r}: the build secret {source!r} has no content")
+    try:
+        return Path(known.file).read_bytes()
+    except OSError as error:
+        raise NotFoundError(
+            f"service {service!r}: cannot read the build secret {source!r}: {error}"
+        ) from error
+
+
+def _agent(service: str) -> str:
+    socket = os.environ.get("SSH_AUTH_SOCK", "")
+    if not socket:
+        raise NotFoundError(
+            f"service {service!r}: the build wants an SSH agent, and none runs",
+            hint="start ssh-agent, so that SSH_AUTH_SOCK is set",
+        )
+    return socket
+
+
+def _local_cache(text: str) -> str:
+    """Return the directory of a cache that is one ("type=local,src=…" or "dest=…"), "" for another kind."""
+    words = dict(word.partition("=")[::2] for word in text.split(","))
+    if words.get("type") != "local":
+        return ""
+    return str(Path(words.get("src") or words.get("dest") or "").absolute())
+
+
+def build_query(
+    stack: Stack, service: Service, action: BuildImage, *, local: bool = False
+) -> dict[str, str]:
+    """Return the query of ``POST /build`` for a service; with ``local`` the rest goes by ``local_body``.
 
     Raises UnsupportedError for what the classic builder cannot do.
     """
@@ -95,10 +179,10 @@ def build_query(stack: Stack, service: Service, action: BuildImage) -> dict[str,
         "privileged": build.privileged,
     }
     for name, value in beyond.items():
-        if value:
+        if value and not local:
             raise UnsupportedError(
-                f"service {service.name!r}: build.{name} is not supported yet",
-                hint=f"Build the image by other means and leave build.{name} out.",
+                f"service {service.name!r}: build.{name} is not offered by this engine",
+                hint=f"The built-in engine takes it; or leave build.{name} out.",
             )
     if len(build.platforms) > 1:
         raise UnsupportedError(f"service {service.name!r}: only one build platform is supported")

@@ -146,5 +146,17 @@ class Engine(Protocol):
     ) -> str:
         """Build from a tar stream with the query of ``POST /build``; return the image's ID."""
 
+    def offers(self, feature: str) -> bool:
+        """Tell whether the engine has a feature that Docker's API lacks."""
+
+    def build_local(
+        self,
+        body: JsonObject,
+        query: Mapping[str, str],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> str:
+        """Build from a directory the engine reads itself, where it offers "build.local"; return the image's ID."""
+
     def tag_image(self, reference: str, repository: str, tag: str) -> None: ...
     def remove_image(self, reference: str, *, force: bool = False) -> None: ...

@@ -25,7 +25,7 @@ from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.plan import CreateContainer
 from stackctl.orchestrator.stackfile.portspec import parse_ports
 from stackctl.orchestrator.stackfile.volumes import parse_volume
-from stackctl.values import JsonObject
+from stackctl.values import Json, JsonObject
 
 SLUG = "com.docker.compose.slug"
 
@@ -48,6 +48,10 @@ class Changes:
     volumes: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     service_ports: bool = False
+    use_aliases: bool = False
+    labels: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
 
 
 def create(engine: Engine, stack: Stack, name: str, changes: Changes, *, key: bytes = b"") -> str:
@@ -76,7 +80,7 @@ def create(engine: Engine, stack: Stack, name: str, changes: Changes, *, key: by
     # One that runs a single command does not answer for the service.
     body["NetworkingConfig"] = {
         "EndpointsConfig": {
-            network: {**endpoint, "Aliases": [changes.name]}
+            network: {**endpoint, "Aliases": _aliases(service, endpoint, changes)}
             for network, endpoint in endpoints(stack, service, action, one_network).items()
             if isinstance(endpoint, dict)
         }
@@ -84,6 +88,7 @@ def create(engine: Engine, stack: Stack, name: str, changes: Changes, *, key: by
     carried = container_labels(
         stack, service, action, image_id=image_id, inputs=inputs, oneoff=True
     )
+    carried |= dict(label.partition("=")[::2] for label in changes.labels)
     carried[SLUG] = changes.name.rpartition("-")[2]
     body["Labels"] = dict(carried)
     if changes.stdin:
@@ -108,8 +113,8 @@ def create(engine: Engine, stack: Stack, name: str, changes: Changes, *, key: by
 def changed(stack: Stack, service: Service, changes: Changes) -> Service:
     """Return the service with the changes of the command.
 
-    It is not restarted, publishes the service's ports only on request, and does not answer for the service: no
-    fixed name, address or alias of it.
+    It is not restarted, publishes the service's ports only on request, and does not answer for the service unless
+    asked to: no fixed name, address or alias of it.
     """
     environment = dict(service.environment)
     for entry in changes.environment:
@@ -140,14 +145,31 @@ def changed(stack: Stack, service: Service, changes: Changes) -> Service:
         stdin_open=changes.stdin,
         restart="no",
         container_name="",
-        networks=_endpoints(service),
+        networks=_endpoints(service, aliases=changes.use_aliases),
+        cap_add=(*service.cap_add, *changes.cap_add),
+        cap_drop=(*service.cap_drop, *changes.cap_drop),
         healthcheck=service.healthcheck,
     )
 
 
-def _endpoints(service: Service) -> Mapping[str, Endpoint]:
+def _aliases(service: Service, endpoint: JsonObject, changes: Changes) -> list[Json]:
+    """Return the names it answers to: its own, and the service's on request."""
+    if not changes.use_aliases:
+        return [changes.name]
+    known = endpoint.get("Aliases")
+    given: list[Json] = list(known) if isinstance(known, list) else []
+    return [changes.name, *(name for name in (service.name, *given) if name != changes.name)]
+
+
+def _endpoints(service: Service, *, aliases: bool) -> Mapping[str, Endpoint]:
     return {
-        key: replace(endpoint, aliases=(), ipv4_address="", ipv6_address="", mac_address="")
+        key: replace(
+            endpoint,
+            aliases=endpoint.aliases if aliases else (),
+            ipv4_address="",
+            ipv6_address="",
+            mac_address="",
+        )
         for key, endpoint in service.networks.items()
     }
 

@@ -1,5 +1,6 @@
 """One operation, one engine call (or the few that make one step)."""
 
+import contextlib
 import io
 import tarfile
 import threading
@@ -13,6 +14,7 @@ from stackctl.errors import (
     InvalidInputError,
     NotFoundError,
     StackctlError,
+    UnsupportedError,
 )
 from stackctl.orchestrator.apply.bodies import (
     container_body,
@@ -23,7 +25,7 @@ from stackctl.orchestrator.apply.bodies import (
     ordered_networks,
     volume_body,
 )
-from stackctl.orchestrator.apply.context import build_query, pack
+from stackctl.orchestrator.apply.context import build_query, is_remote, local_body, pack
 from stackctl.orchestrator.apply.contract import Engine
 from stackctl.orchestrator.apply.inputs import content_of
 from stackctl.orchestrator.model.build import Build
@@ -210,10 +212,20 @@ def _build_image(
     if args:
         build = replace(service.build, args={**service.build.args, **args})
         service = replace(service, build=build)
-    query = build_query(stack, service, action)
-    with pack(service.build or Build(), service=service.name) as context:
+    wanted = service.build or Build()
+    body: JsonObject | None = None
+    if not is_remote(wanted.context) and engine.offers("build.local"):
+        body = {**local_body(stack, service), "output": dict(action.output)}
+    elif action.output:
+        raise UnsupportedError("--output is not offered by this engine")
+    query = build_query(stack, service, action, local=body is not None)
+    with contextlib.ExitStack() as held:
         try:
-            engine.build_image(context, query, on_progress=tell)
+            if body is not None:
+                engine.build_local(body, query, on_progress=tell)
+            else:
+                context = held.enter_context(pack(wanted, service=service.name))
+                engine.build_image(context, query, on_progress=tell)
         except StackctlError as error:
             raise type_of(error)(
                 f"service {service.name!r}: the build of {action.name} failed: {error.message}",

@@ -77,7 +77,10 @@ class PullImage(Action):
 
 @frozen
 class BuildImage(Action):
-    """Build the image of ``service`` and tag it ``name``; ``present`` is the ID it has now, if any."""
+    """Build the image of ``service`` and tag it ``name``; ``present`` is the ID it has now, if any.
+
+    ``output`` are pairs (type, path) that say where the files go besides, on an engine that offers that.
+    """
 
     verb: ClassVar[str] = "build"
     kind: ClassVar[str] = "image"
@@ -85,6 +88,7 @@ class BuildImage(Action):
     present: str = ""
     pull: bool = False
     no_cache: bool = False
+    output: tuple[tuple[str, str], ...] = ()
 
 
 @frozen

@@ -1,6 +1,7 @@
 """The normal form as text: JSON as Compose prints it, and YAML."""
 
 import json
+import re
 
 import yaml
 
@@ -8,6 +9,9 @@ from stackctl.errors import InvalidInputError
 from stackctl.orchestrator.stackfile.load import Loaded, room_to_work
 from stackctl.orchestrator.stackfile.marks import Raw, Where
 from stackctl.values import JsonObject
+
+# Characters that JSON allows in text and a YAML reader refuses or takes for the end of a line.
+_UNREADABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def to_json(loaded: Loaded, *, escape: bool = True) -> str:
@@ -26,6 +30,7 @@ def to_json(loaded: Loaded, *, escape: bool = True) -> str:
             raise InvalidInputError(
                 "an extension holds .nan or .inf, which JSON lacks", hint="use --format yaml"
             ) from error
+    text = _UNREADABLE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
     return (text.replace("$", "$$") if escape and loaded.interpolated else text) + "\n"
 
 

@@ -74,3 +74,14 @@ def test_the_whole_machine_is_never_killed(tmp_path: Path) -> None:
     (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n")
     Cgroups(CgroupFacts(unified=tmp_path), "/p").kill("/")
     assert os.getpid() > 0
+
+
+def test_the_daemon_goes_back_from_the_monitors_to_the_root(tmp_path: Path) -> None:
+    monitors = tmp_path / "p/monitors"
+    monitors.mkdir(parents=True)
+    (monitors / "cgroup.procs").write_text("7\n8\n")
+    cgroups = Cgroups(CgroupFacts(unified=tmp_path), "/p")
+    assert not cgroups.give_back(9)
+    assert not (tmp_path / "cgroup.procs").exists()
+    assert not cgroups.give_back(7)
+    assert (tmp_path / "cgroup.procs").read_text() == "7"

@@ -69,5 +69,5 @@ def test_the_query_says_how_to_build() -> None:
 
 
 def test_what_the_classic_builder_cannot_do_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedError, match=r"build\.secrets is not supported"):
+    with pytest.raises(UnsupportedError, match=r"build\.secrets is not offered"):
         query(Build(context="/x", secrets=(FileReference(source="s"),)))

@@ -1,0 +1,107 @@
+"""The body of a build whose context is a directory of this machine: read where it is, not sent.
+
+``POST /build`` takes it in place of a tar when its content type is LOCAL_TYPE. It carries what the classic wire has no
+place for as well: named contexts, secrets, SSH agents and where the result goes. Announced as the feature
+"build.local" in /_stackctl/v1/info. Whoever may use the socket equals root, so no path is closed to them anyway.
+"""
+
+import base64
+import binascii
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackctl.api.codec import Reader
+from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
+
+if TYPE_CHECKING:
+    from stackctl.builder.request import BuildRequest
+
+LOCAL_TYPE = "application/vnd.stackctl.build.v1+json"
+FEATURE = "build.local"
+_IMAGE = "docker-image://"
+
+
+def with_local(request: "BuildRequest", body: Reader) -> "BuildRequest":
+    """Return the request with what the body says. Blocks.
+
+    Raises InvalidInputError, NotFoundError for a directory that is not (or not the same) here, UnsupportedError.
+    """
+    from stackctl.builder.request import BuildResult
+
+    contexts: dict[str, Path | str] = {}
+    named = body.child("contexts")
+    for name in named.names():
+        contexts[name.lower()] = _named(name, named.text(name))
+    secrets = body.child("secrets")
+    ssh = body.child("ssh")
+    output = body.child("output")
+    result = None
+    if kind := output.text("type"):
+        if kind not in ("tar", "local"):
+            raise UnsupportedError(f'a build result of type "{kind}" is not offered: tar or local')
+        result = BuildResult(kind=kind, path=_absolute(output.text("path"), "output"))
+    text = body.text("dockerfile")
+    return replace(
+        request,
+        context=_directory(body.child("context")),
+        dockerfile_text=text if body.has("dockerfile") else None,
+        contexts=contexts,
+        secrets={name: _bytes(secrets.text(name), name) for name in secrets.names()},
+        ssh={name: _socket(ssh.text(name), name) for name in ssh.names()},
+        privileged=body.boolean("privileged"),
+        cache_sources=tuple(_absolute(item, "cache_from") for item in body.texts("cache_from")),
+        cache_targets=tuple(_absolute(item, "cache_to") for item in body.texts("cache_to")),
+        result=result,
+    )
+
+
+def _directory(reader: Reader) -> Path:
+    """Return the context; its device and inode tell that client and engine see the same directory."""
+    path = _absolute(reader.text("path"), "context")
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise NotFoundError(f"the build context {path} is not here: {error.strerror}") from error
+    if (found.st_dev, found.st_ino) != (reader.integer("device"), reader.integer("inode")):
+        raise NotFoundError(f"the build context {path} is another directory for the engine")
+    return path
+
+
+def _named(name: str, text: str) -> Path | str:
+    if text.startswith(_IMAGE):
+        return text.removeprefix(_IMAGE)
+    if "://" in text:
+        scheme = text.partition("://")[0]
+        raise UnsupportedError(
+            f'the build context "{name}" of kind {scheme}:// is not offered',
+            hint="a directory or docker-image://NAME",
+        )
+    path = _absolute(text, f'the build context "{name}"')
+    if not path.is_dir():
+        raise NotFoundError(f'the build context "{name}" is no directory: {path}')
+    return path
+
+
+def _socket(text: str, name: str) -> Path:
+    path = _absolute(text, f'ssh "{name}"')
+    if not path.is_socket():
+        raise InvalidInputError(
+            f'ssh "{name}": {path} is not the socket of an SSH agent',
+            hint="start ssh-agent and add the key to it",
+        )
+    return path
+
+
+def _bytes(text: str, name: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInputError(f'the secret "{name}" is not base64') from error
+
+
+def _absolute(text: str, what: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise InvalidInputError(f'{what}: "{text[:200]}" is not an absolute path')
+    return path
