@@ -151,13 +151,14 @@ def interrupted(cli, number: signal.Signals, after: int) -> bool:
         text=True,
     )
     begun = 0
-    for line in process.stderr:
-        begun += line.startswith("{") and json.loads(line)["step"] == "started"
-        if begun == after:
-            process.send_signal(number)
-            break
-    process.stderr.read()
-    code = process.wait(60)
+    with process:
+        for line in process.stderr:
+            begun += line.startswith("{") and json.loads(line)["step"] == "started"
+            if begun == after:
+                process.send_signal(number)
+                break
+        process.stderr.read()
+        code = process.wait(60)
     if begun == after:
         # At the last operation it may be done before the signal arrives.
         assert code in (130, 143, -9, 0)
