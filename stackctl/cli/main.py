@@ -30,6 +30,7 @@ COMMANDS = {
     "logs": "logs",
     "exec": "exec",
     "run": "run",
+    "watch": "watch",
     "plan": "plan",
     "graph": "graph",
     "config": "config",
