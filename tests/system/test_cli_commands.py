@@ -434,17 +434,3 @@ def test_kill_can_remove_what_the_file_no_longer_has_and_ls_filters(cli):
     assert cli("rm", check=False).returncode == 1
     cli("rm", "-f")
     assert states(cli) == {}
-
-
-COMMANDS = [
-    "up", "down", "ps", "logs", "exec", "run", "plan", "graph", "config", "build", "pull", "push", "images", "create",
-    "start", "stop", "restart", "pause", "unpause", "kill", "rm", "scale", "port", "cp", "attach", "wait", "top",
-    "stats", "events", "commit", "export", "volumes", "ls", "compose-shim", "version",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_teaches_itself(cli, command):
-    text = cli(command, "--help").stdout
-    assert "Examples: stackctl" in text.replace("\n", " ")
-    assert "--dry-run" in text

@@ -167,7 +167,11 @@ def interrupted(cli, number: signal.Signals, after: int) -> bool:
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)],
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.long),
+    ],
 )
 def test_up_interrupted_at_any_operation_can_be_finished_and_taken_down(cli, number):
     after = 1
