@@ -21,7 +21,10 @@ __all__ = ["Look", "Watch", "up"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Whose logs are shown, and what ends the stack: ``abort`` is "", "exit" or "failure" of a container."""
+    """Whose logs are shown, and what ends the stack: ``abort`` is "", "exit" or "failure" of a container.
+
+    ``alongside`` is entered while the stack runs.
+    """
 
     only: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
@@ -29,6 +32,7 @@ class Watch:
     abort: str = ""
     exit_code_from: str = ""
     yes: bool = False
+    alongside: contextlib.AbstractContextManager[None] | None = None
 
 
 def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Watch) -> int:
@@ -42,7 +46,8 @@ def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Wa
             plan = session.agreed(session.plan_up(stack, request), yes=watch.yes)
             watched.begin()
             session.apply(plan, stack)
-        watched.until_done()
+        with watch.alongside or contextlib.nullcontext():
+            watched.until_done()
     except (KeyboardInterrupt, InterruptedByUserError):
         _stop(session, stack, request, watched)
         return 130

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stackctl.orchestrator.model.stack import Stack
     from stackctl.orchestrator.planning.plan import Plan
     from stackctl.orchestrator.stackfile.load import Loaded
+    from stackctl.orchestrator.watch.changes import DirectoryEvents
 
 PROJECT_LABEL = "com.docker.compose.project"
 ONEOFF_LABEL = "com.docker.compose.oneoff"
@@ -541,6 +542,16 @@ class Session:
         except NotFoundError:
             return False
         return True
+
+    def directory_events(self) -> "DirectoryEvents":
+        """Return what tells of changes in directories; raises HostError."""
+        if os.uname().sysname == "Linux":
+            from stackctl.host.inotify import DirectoryEvents as Kernel
+
+            return Kernel()
+        from stackctl.orchestrator.watch.portable import AnyChange
+
+        return AnyChange()
 
     def pull(self, reference: str) -> None:
         """Pull an image, showing its progress."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackctl.cli.planned import DownRequest, OneOff, UpRequest
+from stackctl.errors import ConflictError
 from stackctl.orchestrator.apply.inputs import read_inputs
 from stackctl.orchestrator.apply.observe import observe
 from stackctl.orchestrator.model.stack import Stack
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from stackctl.cli.planfile import Kept
     from stackctl.orchestrator.apply.contract import Engine
     from stackctl.orchestrator.apply.progress import ProgressEvent
+    from stackctl.orchestrator.watch.service import Cancel
 
 
 def plan_up(
@@ -167,6 +169,20 @@ def build(
         for name in services
     )
     session.apply(Plan(stack=stack.name, operations=operations), changed)
+
+
+def rebuild(session: "Session", stack: Stack, service: str, cancel: "Cancel") -> None:
+    """Build a service's image anew and replace its containers; the build ends when it is cancelled."""
+    from stackctl.orchestrator.apply.operations import build_service
+
+    engine = session.engine()
+    build_service(engine, stack, service, on_open=cancel.opened)
+    if cancel.requested:
+        raise ConflictError("something newer changed")
+    with session.lock(stack.name):
+        plan = plan_up(engine, stack, UpRequest(services=(service,), no_deps=True), session.key())
+        if plan.operations:
+            session.apply(plan, stack)
 
 
 def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> None:

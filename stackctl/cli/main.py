@@ -30,6 +30,7 @@ COMMANDS = {
     "logs": "logs",
     "exec": "exec",
     "run": "run",
+    "watch": "watch",
     "plan": "plan",
     "graph": "graph",
     "config": "config",
@@ -61,6 +62,7 @@ COMMANDS = {
     "login": "login",
     "logout": "logout",
     "engine": "engine",
+    "compose-shim": "compose_shim",
     "version": "version",
 }
 

@@ -232,6 +232,12 @@ class EngineClient:
         target = self._target(f"/containers/{_part(container)}/attach", query)
         return Conversation(*self._transport.hijack(target), raw=terminal)
 
+    def sync_files(self, container: str, batch: Iterator[bytes]) -> JsonObject:
+        """Apply a batch of file changes to a container and return what was done."""
+        from stackctl.client.sync import send
+
+        return send(self._transport, _part(container), batch)
+
     # Processes added to a container
 
     def create_exec(self, container: str, body: JsonObject) -> str:
@@ -317,9 +323,13 @@ class EngineClient:
         query: Mapping[str, str],
         *,
         on_progress: OnProgress | None = None,
+        on_open: Callable[[Callable[[], None]], None] | None = None,
     ) -> str:
-        """Build from a tar stream with the query of ``POST /build``; return the image's ID."""
-        return self._build(context, "application/x-tar", query, on_progress)
+        """Build from a tar stream with the query of ``POST /build``; return the image's ID.
+
+        ``on_open`` gets what ends the build from another thread, once the context was sent.
+        """
+        return self._build(context, "application/x-tar", query, on_progress, on_open)
 
     def build_local(
         self,
@@ -327,13 +337,14 @@ class EngineClient:
         query: Mapping[str, str],
         *,
         on_progress: OnProgress | None = None,
+        on_open: Callable[[Callable[[], None]], None] | None = None,
     ) -> str:
         """Build from a directory that the engine reads itself; only where it offers "build.local".
 
         The body is that of stackctl.daemon.bodies.build. Returns the image's ID.
         """
         content = io.BytesIO(json.dumps(body).encode())
-        return self._build(content, LOCAL_BUILD_TYPE, query, on_progress)
+        return self._build(content, LOCAL_BUILD_TYPE, query, on_progress, on_open)
 
     def _build(
         self,
@@ -341,6 +352,7 @@ class EngineClient:
         content_type: str,
         query: Mapping[str, str],
         on_progress: OnProgress | None,
+        on_open: Callable[[Callable[[], None]], None] | None,
     ) -> str:
         from stackctl.client.credentials import header_for_build
 
@@ -356,7 +368,10 @@ class EngineClient:
             if on_progress:
                 on_progress(message)
 
-        _follow(self._transport.stream("POST", target, content, headers), watch)
+        stream = self._transport.stream("POST", target, content, headers)
+        if on_open:
+            on_open(stream.close)
+        _follow(stream, watch)
         if not made:
             raise UnavailableError("the engine ended the build without naming an image")
         return made

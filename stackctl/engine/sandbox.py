@@ -174,6 +174,10 @@ class Sandboxes:
         self._opening[record.id] = {network.id for network, _ in networks}
         for network, _ in networks:
             await self.ready(network)
+        if not self._shared:
+            # "none" makes nothing in the kernel, but its namespace is kept where all are.
+            async with self._setup:
+                await self._start_shared()
         netns = await self.world.network.create_sandbox(record.id, sysctls or None)
         record = await self._connect_all(record, networks)
         networks = self.endpoints(record)

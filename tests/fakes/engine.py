@@ -313,7 +313,9 @@ class FakeEngine:
     def offers(self, feature: str) -> bool:
         return False
 
-    def build_image(self, context, query: Mapping[str, str], *, on_progress=None) -> str:
+    def build_image(
+        self, context, query: Mapping[str, str], *, on_progress=None, on_open=None
+    ) -> str:
         self._called("build", query["t"])
         self.images[query["t"]] = self.registry.get(query["t"], "sha256:built")
         return self.images[query["t"]]

@@ -62,6 +62,8 @@ class ConmonRuntime:
         run = settings.run_root
         self._root = run / "runtime"
         self._execs = run / "x"
+        # What a killed daemon left of an exec it was starting: one daemon at a time has these directories.
+        shutil.rmtree(self._execs, ignore_errors=True)
         self._bundles = Bundles(run / "bundles", run / "exits")
         self._cgroups = Cgroups(settings.cgroups or own_facts(), settings.cgroup_parent)
         self._conmon = conmon.Conmon(

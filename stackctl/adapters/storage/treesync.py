@@ -182,8 +182,8 @@ class TreeSync:
         if entry.type == "file":
             self._file(parent_fd, name, entry, batch)
         elif entry.type == "symlink":
-            self._forget()
             self._symlink(parent_fd, name, entry)
+            self._forget()
         else:
             self._make_directory(parent, parent_fd, name, entry)
         self._written += 1

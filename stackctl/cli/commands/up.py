@@ -1,12 +1,16 @@
 """stackctl up."""
 
-from typing import Annotated
+import contextlib
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stackctl.cli.context import Session
 from stackctl.cli.planned import UpRequest, check_recreate, parse_scale
 from stackctl.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from stackctl.orchestrator.model.stack import Stack
 
 EPILOG = (
     "Examples: stackctl up    stackctl up -d --wait    stackctl up -d --build web"
@@ -51,7 +55,12 @@ def command(
         int | None, typer.Option("-t", "--timeout", help="Seconds to let containers stop in.")
     ] = None,
     yes: Annotated[
-        bool, typer.Option("-y", "--yes", help="Agree to operations that remove data.")
+        bool,
+        typer.Option(
+            "-y",
+            "--yes",
+            help="Agree to operations that remove data; with --watch, to changes of the file.",
+        ),
     ] = False,
     plan_file: Annotated[
         str,
@@ -84,6 +93,10 @@ def command(
         bool, typer.Option("--no-log-prefix", help="Log lines without the container's name.")
     ] = False,
     timestamps: Annotated[bool, typer.Option(help="Log lines with their time.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("-w", "--watch", help="Bring changed files in while it runs (develop.watch)."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Create and start the stack, or bring it to what the file says now."""
@@ -99,6 +112,11 @@ def command(
         raise InvalidInputError("--always-recreate-deps and --no-recreate exclude each other")
     if attach and attach_dependencies:
         raise InvalidInputError("--attach and --attach-dependencies exclude each other")
+    if watch and (detach or wait or no_start):
+        raise InvalidInputError(
+            "--watch goes on until Ctrl-C, so it excludes --detach, --wait and --no-start",
+            hint="stackctl up -d, then stackctl watch",
+        )
     session = Session.of(ctx, quiet=quiet)
     session.quiet_pull, session.quiet_build, session.trace = quiet_pull, quiet_build, trace
     request = UpRequest(
@@ -127,14 +145,23 @@ def command(
         look = attached.Look(
             prefix=not no_log_prefix, timestamps=timestamps, colour=session.colour and not no_color
         )
-        watch = attached.Watch(
+        look_at = attached.Watch(
             only=tuple(attach or ()),
             never=tuple(no_attach or ()),
             dependencies=attach_dependencies,
             abort="failure" if abort_on_failure else "exit" if aborts else "",
             exit_code_from=exit_code_from,
             yes=yes,
+            alongside=_watching(session, stack, request, yes=yes) if watch else None,
         )
-        raise typer.Exit(attached.up(session, stack, request, look, watch))
+        raise typer.Exit(attached.up(session, stack, request, look, look_at))
     with session.lock(stack.name):
         session.apply(session.agreed(session.plan_up(stack, request), yes=yes), stack)
+
+
+def _watching(
+    session: Session, stack: "Stack", request: UpRequest, *, yes: bool
+) -> "contextlib.AbstractContextManager[None]":
+    from stackctl.cli.watching import Watching
+
+    return Watching(session, stack, request.services, yes=yes, say=session.note).alongside()

@@ -28,6 +28,7 @@ from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
 
 EXTENSION = "/_stackctl/v1"
+SYNC_FEATURE = "files.sync"
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -275,7 +276,7 @@ async def extension_info(call: Call) -> web.StreamResponse:
             "Log": str(settings.paths.daemon_log),
             "StartedAt": times.rfc3339(call.serving.started_at),
             "Python": platform.python_version(),
-            "Features": [FEATURE],
+            "Features": [FEATURE, SYNC_FEATURE],
         }
     )
 

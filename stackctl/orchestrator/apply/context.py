@@ -154,6 +154,12 @@ def _agent(service: str) -> str:
     return socket
 
 
+def _image_cache(text: str) -> str:
+    """Return the image of a cache that is one (its name, or "type=registry,ref=NAME"), "" for another kind."""
+    words = dict(word.partition("=")[::2] for word in text.split(","))
+    return text if "type" not in words else words.get("ref", "")
+
+
 def _local_cache(text: str) -> str:
     """Return the directory of a cache that is one ("type=local,src=…" or "dest=…"), "" for another kind."""
     words = dict(word.partition("=")[::2] for word in text.split(","))
@@ -186,6 +192,7 @@ def build_query(
             )
     if len(build.platforms) > 1:
         raise UnsupportedError(f"service {service.name!r}: only one build platform is supported")
+    images = [name for text in build.cache_from if (name := _image_cache(text))]
     carried = {
         **build.labels,
         labels.PROJECT: stack.name,
@@ -200,7 +207,7 @@ def build_query(
         "platform": platform,
         "extrahosts": ",".join(entry.replace("=", ":", 1) for entry in build.extra_hosts),
         "shmsize": str(build.shm_size) if build.shm_size else "",
-        "cachefrom": json.dumps(list(build.cache_from)) if build.cache_from else "",
+        "cachefrom": json.dumps(images) if images else "",
         "nocache": "1" if action.no_cache else "",
         "pull": "1" if action.pull else "",
         "buildargs": json.dumps(args) if args else "",

@@ -11,6 +11,7 @@ from stackctl.values import JsonObject
 
 Filters = Mapping[str, Sequence[str]]
 OnProgress = Callable[[JsonObject], None]
+OnOpen = Callable[[Callable[[], None]], None]
 
 
 class EventStream(Protocol):
@@ -143,8 +144,12 @@ class Engine(Protocol):
         query: Mapping[str, str],
         *,
         on_progress: OnProgress | None = None,
+        on_open: OnOpen | None = None,
     ) -> str:
-        """Build from a tar stream with the query of ``POST /build``; return the image's ID."""
+        """Build from a tar stream with the query of ``POST /build``; return the image's ID.
+
+        ``on_open`` gets what ends the build from another thread, once the context was sent.
+        """
 
     def offers(self, feature: str) -> bool:
         """Tell whether the engine has a feature that Docker's API lacks."""
@@ -155,6 +160,7 @@ class Engine(Protocol):
         query: Mapping[str, str],
         *,
         on_progress: OnProgress | None = None,
+        on_open: OnOpen | None = None,
     ) -> str:
         """Build from a directory the engine reads itself, where it offers "build.local"; return the image's ID."""
 

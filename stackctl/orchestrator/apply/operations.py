@@ -26,7 +26,7 @@ from stackctl.orchestrator.apply.bodies import (
     volume_body,
 )
 from stackctl.orchestrator.apply.context import build_query, is_remote, local_body, pack
-from stackctl.orchestrator.apply.contract import Engine
+from stackctl.orchestrator.apply.contract import Engine, OnOpen
 from stackctl.orchestrator.apply.inputs import content_of
 from stackctl.orchestrator.model.build import Build
 from stackctl.orchestrator.model.common import EMPTY
@@ -190,8 +190,12 @@ def build_service(
     pull: bool = False,
     args: Mapping[str, str | None] = EMPTY,
     on_text: Callable[[str], None] | None = None,
+    on_open: OnOpen | None = None,
 ) -> str:
-    """Build the image of one service and return its reference; ``args`` go before those of the stack file."""
+    """Build the image of one service and return its reference; ``args`` go before those of the stack file.
+
+    ``on_open`` is that of ``Engine.build_image``.
+    """
 
     def tell(message: JsonObject) -> None:
         text = message.get("stream") or message.get("status")
@@ -199,12 +203,17 @@ def build_service(
             on_text(text)
 
     action = BuildImage(name=image_name(stack, name), service=name, no_cache=no_cache, pull=pull)
-    _build_image(engine, stack, action, args, tell)
+    _build_image(engine, stack, action, args, tell, on_open)
     return action.name
 
 
 def _build_image(
-    engine: Engine, stack: Stack, action: BuildImage, args: Mapping[str, str | None], tell: Tell
+    engine: Engine,
+    stack: Stack,
+    action: BuildImage,
+    args: Mapping[str, str | None],
+    tell: Tell,
+    on_open: OnOpen | None = None,
 ) -> None:
     service = stack.services[action.service]
     if service.build is None:
@@ -222,10 +231,10 @@ def _build_image(
     with contextlib.ExitStack() as held:
         try:
             if body is not None:
-                engine.build_local(body, query, on_progress=tell)
+                engine.build_local(body, query, on_progress=tell, on_open=on_open)
             else:
                 context = held.enter_context(pack(wanted, service=service.name))
-                engine.build_image(context, query, on_progress=tell)
+                engine.build_image(context, query, on_progress=tell, on_open=on_open)
         except StackctlError as error:
             raise type_of(error)(
                 f"service {service.name!r}: the build of {action.name} failed: {error.message}",

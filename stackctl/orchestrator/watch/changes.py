@@ -5,7 +5,9 @@ while events were lost: after an overflow everything is looked at again. A batch
 they are now is read when they are sent, so that a late batch sends the newest.
 """
 
+import contextlib
 import os
+import posixpath
 import stat
 import time
 from collections.abc import Callable, Iterable
@@ -70,12 +72,12 @@ class Changes:
         self._paths: dict[int, str] = {}
         self._roots = tuple(dict.fromkeys(path.rstrip("/") or "/" for path in paths))
         # A root is also watched from above: it may be replaced as a whole.
-        self._above = {os.path.dirname(root) for root in self._roots}
+        self._above = {posixpath.dirname(root) for root in self._roots}
         for root in self._roots:
             if not os.path.lexists(root):
                 raise NotFoundError(f"{root} is not there")
         for root in self._roots:
-            self._enter(os.path.dirname(root), set())
+            self._enter(posixpath.dirname(root), set())
 
     def next(self, timeout: float | None = None) -> Batch | None:
         """Return the next batch; None after ``timeout`` seconds without one, or when woken."""
@@ -108,7 +110,7 @@ class Changes:
     def everything(self, below: str) -> tuple[str, ...]:
         """Return every path known at or below a path, sorted."""
         found: set[str] = set()
-        parent, name = os.path.split(below)
+        parent, name = posixpath.split(below)
         if name in self._folders.get(parent, _Folder(0)).entries:
             found.add(below)
         self._all(below, found)
@@ -123,7 +125,7 @@ class Changes:
     def _all(self, directory: str, found: set[str]) -> None:
         folder = self._folders.get(directory)
         for name in folder.entries if folder else ():
-            path = os.path.join(directory, name)
+            path = posixpath.join(directory, name)
             found.add(path)
             self._all(path, found)
 
@@ -140,7 +142,10 @@ class Changes:
             if directory is None:
                 continue
             if mask & _IGNORED:
+                # The directory is gone, though another one may have its name (and its inode's number) by now.
                 self._paths.pop(number, None)
+                parent, own = posixpath.split(directory)
+                seen[parent, own] = seen.get((parent, own), 0) | mask
                 continue
             if not name:
                 continue
@@ -153,7 +158,7 @@ class Changes:
         self, directory: str, name: str, changed: set[str], *, only_created: bool = False
     ) -> None:
         folder = self._folders.get(directory)
-        path = os.path.join(directory, name)
+        path = posixpath.join(directory, name)
         if folder is None or not self._interesting(path):
             return
         try:
@@ -168,13 +173,18 @@ class Changes:
             return
         old, now = folder.entries.get(name), _signature(info)
         folder.entries[name] = now
-        same_directory = old is not None and old[0] == now[0] and path in self._folders
-        if path in self._folders and not (stat.S_ISDIR(info.st_mode) and same_directory):
+        if path in self._folders and not self._is_still(path, old, now):
             self._leave(path, changed)
         if self._covers(path) and not (stat.S_ISDIR(info.st_mode) and old == now):
             changed.add(path)
         if stat.S_ISDIR(info.st_mode) and path not in self._folders:
             self._enter(path, changed)
+
+    def _is_still(self, path: str, old: _Signature | None, now: _Signature) -> bool:
+        """Tell whether a watched directory is the one it was."""
+        number = self._folders[path].number
+        same = old is not None and old[0] == now[0] and stat.S_ISDIR(now[1])
+        return same and self._paths.get(number) == path
 
     def _interesting(self, path: str) -> bool:
         return self._covers(path) or self._enters(path)
@@ -198,7 +208,7 @@ class Changes:
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue
             for entry in entries:
-                path = os.path.join(at, entry.name)
+                path = posixpath.join(at, entry.name)
                 covered = self._covers(path)
                 if not covered and not self._enters(path):
                     continue
@@ -221,7 +231,7 @@ class Changes:
             del self._paths[folder.number]
             self._events.remove(folder.number)
         for name in folder.entries:
-            path = os.path.join(directory, name)
+            path = posixpath.join(directory, name)
             if self._covers(path):
                 changed.add(path)
             self._leave(path, changed)
@@ -231,12 +241,17 @@ class Changes:
         for directory, folder in list(self._folders.items()):
             if self._folders.get(directory) is not folder:
                 continue
+            with contextlib.suppress(OSError):
+                # The watch may have ended without our being told.
+                number = self._events.add(directory)
+                self._paths[number] = directory
+                folder.number = number
             try:
                 names = set(os.listdir(directory))
             except OSError:
                 names = set()
             for name in names | set(folder.entries):
-                path = os.path.join(directory, name)
+                path = posixpath.join(directory, name)
                 old = folder.entries.get(name)
                 try:
                     same = old is not None and _signature(os.lstat(path)) == old

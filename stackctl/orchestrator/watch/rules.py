@@ -1,7 +1,7 @@
 """The rules of ``develop.watch``: which file means what for which service. Pure; paths are absolute, as strings."""
 
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stackctl.ignore import Ignore
@@ -38,7 +38,8 @@ SYNCS = frozenset({"sync", "sync+restart", "sync+exec"})
 class Rule:
     """One watch rule of a service, ready to be asked.
 
-    ``base`` is the directory the patterns of ``context`` (its .dockerignore) are relative to.
+    ``base`` is the directory the patterns of ``context`` (its .dockerignore) are relative to. ``directory`` tells that
+    the path is one: it is never deleted in the container as a whole.
     """
 
     service: str
@@ -48,6 +49,7 @@ class Rule:
     include: Ignore | None = None
     base: str = ""
     context: Ignore | None = None
+    directory: bool = True
 
     @property
     def path(self) -> str:
@@ -105,12 +107,16 @@ def _below(path: str, root: str) -> str | None:
 
 
 def make_rules(
-    stack: Stack, services: Sequence[str], dockerignores: Mapping[str, Sequence[str]]
+    stack: Stack,
+    services: Sequence[str],
+    dockerignores: Mapping[str, Sequence[str]],
+    *,
+    files: Container[str] = (),
 ) -> tuple[Rule, ...]:
     """Return the rules of the services (all when none is named).
 
-    ``dockerignores`` are the patterns of each service's build context, by service. Raises InvalidInputError for a
-    pattern that is not well formed.
+    ``dockerignores`` are the patterns of each service's build context, by service; ``files`` those paths of rules that
+    are no directories. Raises InvalidInputError for a pattern that is not well formed.
     """
     rules = []
     for name, service in stack.services.items():
@@ -128,6 +134,7 @@ def make_rules(
                     include=Ignore(source.include) if source.include else None,
                     base=service.build.context.rstrip("/") if service.build is not None else "",
                     context=context,
+                    directory=source.path not in files,
                 )
             )
     return tuple(rules)
@@ -167,7 +174,7 @@ def decide(rules: Iterable[Rule], paths: Iterable[str], *, since: float = 0.0) -
     grouped = tuple(rules)
     for path in paths:
         for rule in grouped:
-            if not rule.covers(path):
+            if not rule.covers(path) or (rule.directory and path == rule.path):
                 continue
             work = found.setdefault(rule.service, Work(since=since))
             if rule.action in SYNCS:
