@@ -76,8 +76,8 @@ def test_saving_what_was_loaded_gives_the_same_bytes(engine, saved, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("tool", ["DOCKER", "PODMAN"])
 def test_docker_and_podman_load_what_we_saved_and_we_what_they_save(engine, saved, tmp_path, tool):
-    """STACKCTL_TEST_DOCKER and STACKCTL_TEST_PODMAN are the commands of the other engines."""
-    command = shlex.split(os.environ.get(f"STACKCTL_TEST_{tool}", tool.lower()))
+    """STACKCTL_PEER_DOCKER and STACKCTL_PEER_PODMAN are the commands of the other engines."""
+    command = shlex.split(os.environ.get(f"STACKCTL_PEER_{tool}", tool.lower()))
 
     def other(*argv: str) -> str:
         done = subprocess.run([*command, *argv], capture_output=True, text=True, check=False)
