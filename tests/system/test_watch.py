@@ -498,3 +498,28 @@ def test_the_example_serves_what_is_saved(stack):
     (stack.folder / "site" / "other.html").write_text("other")
     watch.wait("restarted")
     until(lambda: page() == b"other")
+
+
+def test_an_engine_without_batches_gets_archives_and_deletes_with_rm(stack):
+    from stackctl.client.endpoints import choose
+    from stackctl.client.engine import EngineClient
+    from stackctl.orchestrator.watch.delivery import ArchiveDelivery
+
+    src = stack.folder / "src"
+    (src / "d").mkdir(parents=True)
+    (src / "d" / "f").write_text("f")
+    (src / "link").symlink_to("d/f")
+    stack.write(APP)
+    stack("up", "-d")
+    environ = stack.engine.environ
+    deliver = ArchiveDelivery(EngineClient(choose("", environ, uid=0), environ=environ))
+    files = {f"/app/{name}": str(src / name) for name in ("d", "d/f", "link")}
+    done = deliver("w-app-1", files)
+    assert (done.written, done.deleted, done.size) == (3, 0, 1)
+    app = stack.seen("/app")
+    assert (app / "d" / "f").read_text() == "f"
+    assert os.readlink(app / "link") == "d/f"
+    shutil.rmtree(src / "d")
+    done = deliver("w-app-1", files)
+    assert (done.written, done.deleted) == (1, 1)
+    assert os.listdir(app) == ["link"]
