@@ -43,7 +43,7 @@ def parse_bytes(text: str | int) -> int:
     """
     if isinstance(text, int) and not isinstance(text, bool):
         return text
-    words = str(text).strip()
+    words = str(text)
     if words == "-1":
         return -1
     match = _SIZE.fullmatch(words)

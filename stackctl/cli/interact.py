@@ -3,14 +3,17 @@
 import contextlib
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from stackctl.cli import terminal
-from stackctl.errors import InvalidInputError, StackctlError
+from stackctl.errors import ConflictError, InvalidInputError, StackctlError
 from stackctl.orchestrator.apply.contract import Conversation
 
 STDERR = 2
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts to set the size
 HandOn = Callable[[int], None]
 
 
@@ -62,9 +65,24 @@ def join(
 
 
 def _forgiving(resize: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    def tell(height: int, width: int) -> None:
-        with contextlib.suppress(StackctlError, OSError):
-            resize(height, width)
+    """Return what tells the program its window's size, from a thread, again until the program has begun."""
+    one_at_a_time = threading.Lock()
+
+    def persist() -> None:
+        with one_at_a_time:
+            for pause in _PAUSES:
+                try:
+                    # The newest size: the window may have changed while we waited for our turn.
+                    resize(*terminal.size())
+                except ConflictError:
+                    time.sleep(pause)
+                except (StackctlError, OSError):
+                    return
+                else:
+                    return
+
+    def tell(_height: int, _width: int) -> None:
+        threading.Thread(target=persist, daemon=True).start()
 
     return tell
 

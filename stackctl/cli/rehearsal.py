@@ -1,12 +1,11 @@
 """An engine that is only looked at: ``--dry-run`` says which calls would change something, and makes none."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, TypeVar, cast
 
 from stackctl.errors import StackctlError
 
-if TYPE_CHECKING:
-    from stackctl.client.engine import EngineClient
+E = TypeVar("E")
 
 _CHANGING = (
     "create_", "start_", "stop_", "restart_", "kill_", "pause_", "unpause_", "rename_", "remove_", "put_", "commit_",
@@ -24,7 +23,7 @@ class Rehearsed(StackctlError):
 class RehearsalEngine:
     """Passes reading calls on and tells of the others."""
 
-    def __init__(self, engine: "EngineClient", say: Callable[[str], None]) -> None:
+    def __init__(self, engine: Any, say: Callable[[str], None]) -> None:  # noqa: ANN401 - as above
         self._engine = engine
         self._say = say
 
@@ -52,6 +51,6 @@ class RehearsalEngine:
             return subject
 
 
-def rehearsal(engine: "EngineClient", say: Callable[[str], None]) -> "EngineClient":
+def rehearsal(engine: E, say: Callable[[str], None]) -> E:
     """Return the engine as one that changes nothing."""
-    return cast("EngineClient", RehearsalEngine(engine, say))
+    return cast("E", RehearsalEngine(engine, say))

@@ -1,6 +1,6 @@
 """Registry: fetching and publishing images by the OCI distribution protocol."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Protocol
@@ -46,9 +46,14 @@ class Registry(Protocol):
         """Return the manifest of the image for the platform, verified."""
 
     def fetch(
-        self, reference: Reference, descriptor: Descriptor, credentials: Credentials | None
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        credentials: Credentials | None,
+        *,
+        start: int = 0,
     ) -> AsyncIterator[bytes]:
-        """Yield a blob's bytes; the caller verifies while storing."""
+        """Yield a blob's bytes from ``start`` on; the caller verifies while storing."""
 
     async def push_blob(
         self,
@@ -57,8 +62,13 @@ class Registry(Protocol):
         path: Path,
         credentials: Credentials | None,
         progress: Callable[[int], None] | None = None,
+        *,
+        sources: Sequence[str] = (),
     ) -> bool:
-        """Upload a blob unless the registry has it (False then)."""
+        """Upload a blob unless the registry has it (False then).
+
+        ``sources`` are repositories of the same registry that may have it, to be mounted from instead.
+        """
 
     async def push_manifest(
         self, reference: Reference, data: bytes, media_type: str, credentials: Credentials | None

@@ -4,7 +4,7 @@ A *blob* is bytes named by their digest. A *layer* is a blob unpacked once into 
 *snapshot* is a writable overlay on layers, named by a key (a container's ID, a build step).
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -65,12 +65,23 @@ class ContentStore(Protocol):
     """Blobs by digest, in an OCI image layout. Nothing unverified is ever visible."""
 
     async def ingest(
-        self, chunks: AsyncIterator[bytes], expected: Descriptor | None = None
+        self,
+        chunks: AsyncIterator[bytes],
+        expected: Descriptor | None = None,
+        *,
+        resume: bool = False,
     ) -> Descriptor:
         """Store a stream; verified against ``expected`` (digest, size) while streaming, visible only when whole.
 
-        Raises InvalidInputError when it does not match. Storing what is there already is success.
+        Raises InvalidInputError when it does not match. Storing what is there already is success. With ``resume``
+        the chunks go on where ``partial`` says, and what came is kept when they break off; one at a time per blob.
         """
+
+    def partial(self, expected: Descriptor) -> int:
+        """Return how many of a blob's first bytes an ingest with ``resume`` left; 0 for none."""
+
+    async def drop_partials(self, kept: Collection[str] = ()) -> int:
+        """Remove what broken downloads left, but for the digests ``kept``; return the bytes."""
 
     async def put(self, data: bytes, media_type: str) -> Descriptor:
         """Store bytes."""

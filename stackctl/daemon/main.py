@@ -15,9 +15,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stackctl.daemon.settings import Settings, load_settings
+from stackctl.daemon.settings import Settings, TlsFiles, load_settings
 from stackctl.errors import ConflictError, HostError, StackctlError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from stackctl.daemon.tlsfront import Factory
 
 _BACKLOG = 4096
 _DRAIN_SECONDS = 2.0
@@ -32,13 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings(
             os.environ,
             uid=os.geteuid(),
-            socket=options.socket,
+            socket=options.socket
+            or next((host for host in options.host if host.startswith("unix://")), ""),
             data_root=options.data_root,
             run_root=options.run_root,
             config_file=options.config_file,
             debug=options.debug,
             mirrors=options.registry_mirror,
             insecure_registries=options.insecure_registry,
+            hosts=options.host,
+            tls=_tls_files(options),
+            insecure_tcp=options.insecure_tcp,
         )
         if options.command == "check":
             from stackctl.daemon.check import run_check
@@ -60,6 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run-root", default="", metavar="DIR", help="what does not")
     parser.add_argument("--config-file", default="", metavar="FILE", help="settings file (JSON)")
     parser.add_argument("--debug", action="store_true", help="log every refused request")
+    parser.add_argument(
+        "-H", "--host", action="append", default=[], metavar="ADDRESS",
+        help="unix://PATH, or tcp://ADDRESS:PORT beside the UNIX socket; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--tlsverify", action="store_true", help="mutual TLS for tcp addresses")
+    for flag in ("--tlscacert", "--tlscert", "--tlskey"):
+        parser.add_argument(flag, default="", metavar="FILE", help="as dockerd's (PEM)")
+    parser.add_argument(
+        "--insecure-tcp", action="store_true",
+        help="serve tcp addresses without TLS: whoever reaches them is root on this machine",
+    )  # fmt: skip
     for flag in ("--registry-mirror", "--insecure-registry"):
         parser.add_argument(flag, action="append", default=[], help="as dockerd's; repeatable")
     parser.set_defaults(command="", format="text")
@@ -67,6 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="say what this machine has and lacks")
     check.add_argument("--format", choices=("text", "json"), default="text")
     return parser
+
+
+def _tls_files(options: argparse.Namespace) -> TlsFiles | None:
+    if not options.tlsverify:
+        return None
+    home = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    return TlsFiles(
+        ca=Path(options.tlscacert or home / "ca.pem"),
+        cert=Path(options.tlscert or home / "cert.pem"),
+        key=Path(options.tlskey or home / "key.pem"),
+    )
 
 
 def _serve(settings: Settings) -> int:
@@ -250,6 +282,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     )
     listening = await loop.create_unix_server(server, sock=listener, backlog=_BACKLOG)
     logging.getLogger("stackctld").info("serving %s", settings.paths.socket)
+    fronts = await _listen_tcp(settings, server)
     # Modules and tables live for ever: taken out of the collector's sight they stay shared and cost no time.
     gc.collect()
     gc.freeze()
@@ -258,11 +291,28 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
         await stopping.wait()
     finally:
         # Take no more requests, let those in flight end, cut what streams for ever.
-        listening.close()
+        for one in (listening, *fronts):
+            one.close()
         server.pre_shutdown()
         await server.shutdown(_DRAIN_SECONDS)
         await engine.stop()
         await built.close()
+
+
+async def _listen_tcp(settings: Settings, server: "Factory") -> "list[asyncio.AbstractServer]":
+    """Serve the tcp addresses too; nothing is imported where there is none."""
+    if not settings.tcp_hosts:
+        return []
+    import logging
+
+    from stackctl.daemon.tlsfront import listen, tls_context
+
+    context = tls_context(settings.tls) if settings.tls is not None else None
+    found = []
+    for host in settings.tcp_hosts:
+        found.append(await listen(host, server, context))
+        logging.getLogger("stackctld").info("serving %s%s", host, "" if context else " without TLS")
+    return found
 
 
 if __name__ == "__main__":

@@ -17,6 +17,15 @@ CERTS_DIRECTORIES = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
 
 
 @frozen
+class TlsFiles:
+    """The authority that clients' certificates must come from, our certificate and its key (PEM files)."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+@frozen
 class Settings:
     """What a daemon was started with. ``address_pools`` are CIDRs that networks are cut from."""
 
@@ -30,6 +39,9 @@ class Settings:
     default_runtime: str = "runc"
     runtimes: Mapping[str, str] | None = None
     labels: tuple[str, ...] = ()
+    tcp_hosts: tuple[str, ...] = ()
+    tls: TlsFiles | None = None
+    insecure_tcp: bool = False
 
     @property
     def runtime_paths(self) -> Mapping[str, str]:
@@ -48,11 +60,14 @@ def load_settings(
     debug: bool = False,
     mirrors: Sequence[str] = (),
     insecure_registries: Sequence[str] = (),
+    hosts: Sequence[str] = (),
+    tls: TlsFiles | None = None,
+    insecure_tcp: bool = False,
 ) -> Settings:
     """Return the settings; flags win over the environment, which wins over the settings file.
 
     The file is JSON with the keys of dockerd's daemon.json that apply: insecure-registries, registry-mirrors,
-    default-address-pools, default-runtime, runtimes, labels, group; and "certs-directories", searched before
+    default-address-pools, default-runtime, runtimes, labels, group, hosts, tlsverify and its files; and "certs-directories", searched before
     /etc/stackctl/certs.d and /etc/docker/certs.d. Raises InvalidInputError naming the key, HostError
     for a file that cannot be read.
     """
@@ -71,8 +86,22 @@ def load_settings(
         debug=debug,
         mirrors=tuple(_mirror(item) for item in mirrors),
         insecure_registries=tuple(insecure_registries),
+        tcp_hosts=tuple(host for host in hosts if host.startswith("tcp://")),
+        tls=tls,
+        insecure_tcp=insecure_tcp,
     )
-    return _read_file(settings, file, required=bool(text))
+    settings = _read_file(settings, file, required=bool(text))
+    for host in (*hosts, *settings.tcp_hosts):
+        if not host.startswith(("tcp://", "unix://")):
+            raise InvalidInputError(
+                f'invalid --host "{host}"', hint="use unix://PATH or tcp://ADDRESS:PORT"
+            )
+    if settings.tcp_hosts and settings.tls is None and not settings.insecure_tcp:
+        raise InvalidInputError(
+            f"{settings.tcp_hosts[0]} without TLS would give root on this machine to whoever reaches it",
+            hint="give --tlsverify with --tlscacert, --tlscert and --tlskey, or --insecure-tcp",
+        )
+    return settings
 
 
 def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
@@ -112,7 +141,17 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         default_runtime=default,
         runtimes=runtimes,
         labels=reader.texts("labels"),
+        tcp_hosts=settings.tcp_hosts
+        + tuple(host for host in reader.texts("hosts") if not host.startswith(("unix:", "fd:"))),
+        tls=settings.tls or _tls_files(reader),
     )
+
+
+def _tls_files(reader: Reader) -> TlsFiles | None:
+    if not reader.boolean("tlsverify"):
+        return None
+    ca, cert, key = (reader.text(name) for name in ("tlscacert", "tlscert", "tlskey"))
+    return TlsFiles(ca=Path(ca), cert=Path(cert), key=Path(key))
 
 
 def _mirror(text: str) -> str:

@@ -54,8 +54,11 @@ async def prune(images: "Images", filters: ImagePruneFilter) -> tuple[Sequence[R
             await _delete(images, current, force=False, prune=True, quiet=True, done=done)
         except (ConflictError, NotFoundError):
             continue
+    freed = await images.parts.content.drop_partials(
+        [name for name, count in images.held.counts.items() if count > 0]
+    )
     after = set(await images.parts.layers.layers())
-    return done, sum(size for chain_id, size in before.items() if chain_id not in after)
+    return done, freed + sum(size for chain_id, size in before.items() if chain_id not in after)
 
 
 async def repair(images: "Images", record: ImageRecord) -> None:

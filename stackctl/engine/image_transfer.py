@@ -13,12 +13,23 @@ from typing import TYPE_CHECKING
 
 from stackctl.contracts.registry import Credentials, ResolvedManifest
 from stackctl.contracts.state import ImageRecord
+from stackctl.engine import image_gc
 from stackctl.engine.image_config import ImageDocument, parse_document
 from stackctl.engine.image_making import layers_of
 from stackctl.engine.image_values import Progress, first_failure
-from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
 from stackctl.frozen import frozen
-from stackctl.oci.descriptor import OCI_LAYER, OCI_MANIFEST, Descriptor
+from stackctl.oci.descriptor import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    OCI_MANIFEST,
+    Descriptor,
+)
 from stackctl.oci.digest import chain_ids
 from stackctl.oci.image import MAX_MANIFEST, Manifest, manifest_bytes, parse_manifest
 from stackctl.oci.platform import Platform
@@ -31,6 +42,8 @@ _AT_ONCE = 3
 _PUSH_AT_ONCE = 5
 _REPORT_EVERY = 0.1
 _ATTEMPTS = 3
+_MOUNT_SOURCES = 3
+_LAYERS = frozenset({OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP})
 Report = Callable[[Progress], None]
 
 
@@ -57,10 +70,35 @@ async def pull(
     manifest = parse_manifest(resolved.data, resolved.descriptor.media_type)
     if not isinstance(manifest, Manifest):
         raise InvalidInputError(f"{reference}: the registry gave an index where an image was due")
+    _refuse_artifact(reference, manifest)
+    names = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
+    chain: list[str] = []
+    try:
+        async with aclosing(
+            _pull_all(images, reference, resolved, manifest, credentials, chain)
+        ) as lines:
+            async for message in lines:
+                yield message
+    except BaseException:
+        # What came is of use to nobody without an image; partial downloads stay for the next try.
+        await image_gc.collect(images, chain, names)
+        raise
+
+
+async def _pull_all(
+    images: "Images",
+    reference: Reference,
+    resolved: ResolvedManifest,
+    manifest: Manifest,
+    credentials: Credentials | None,
+    chain: list[str],
+) -> AsyncGenerator[Progress, None]:
+    """Fetch, unpack and record; ``chain`` becomes the layers' chain IDs."""
     names = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
     with images.held.hold(names):
         document = await _fetch_config(images, reference, manifest, credentials)
         layers = _wanted(manifest, document)
+        chain += [layer.chain_id for layer in layers]
         with images.held.hold([layer.chain_id for layer in layers]):
             job = _Pull(images, reference, credentials)
             async with aclosing(reported(lambda report: job.run(layers, report))) as messages:
@@ -85,6 +123,26 @@ async def _fetch_config(
         chunks = images.parts.registry.fetch(reference, manifest.config, credentials)
         await content.ingest(chunks, manifest.config)
     return parse_document(await content.read(manifest.config.digest))
+
+
+def _refuse_artifact(reference: Reference, manifest: Manifest) -> None:
+    """Refuse what lies in registries beside images; raises UnsupportedError saying what it is."""
+    kind = manifest.config.media_type
+    if kind not in (OCI_CONFIG, DOCKER_CONFIG):
+        raise UnsupportedError(
+            f"{reference} is not an image: its configuration is of type {kind or 'unknown'}",
+            hint="it is an artifact such as a chart, a signature or a plugin; only images run",
+        )
+    for layer in manifest.layers:
+        if "foreign" in layer.media_type or "nondistributable" in layer.media_type:
+            raise UnsupportedError(
+                f"{reference}: a layer is of type {layer.media_type}",
+                hint="such layers lie elsewhere than in the registry, and are not offered",
+            )
+        if layer.media_type not in _LAYERS:
+            raise UnsupportedError(
+                f"{reference} is not an image: a layer is of type {layer.media_type or 'unknown'}"
+            )
 
 
 def _wanted(manifest: Manifest, document: ImageDocument) -> list[_Wanted]:
@@ -199,7 +257,9 @@ class _Pull:
     async def _download(self, layer: _Wanted, report: Report) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                await self._images.parts.content.ingest(self._counted(layer, report), layer.blob)
+                start = self._images.parts.content.partial(layer.blob)
+                chunks = self._counted(layer, report, start)
+                await self._images.parts.content.ingest(chunks, layer.blob, resume=True)
                 return
             except InvalidInputError:
                 # Not what its digest says: once more, since a proxy may have served something stale.
@@ -208,10 +268,13 @@ class _Pull:
                 report(Progress(status="Retrying in 1 second", id=layer.short))
                 await self._images.parts.clock.sleep(1.0)
 
-    async def _counted(self, layer: _Wanted, report: Report) -> AsyncIterator[bytes]:
+    async def _counted(
+        self, layer: _Wanted, report: Report, start: int
+    ) -> AsyncGenerator[bytes, None]:
         parts = self._images.parts
-        got, next_report = 0, 0.0
-        async for chunk in parts.registry.fetch(self._reference, layer.blob, self._credentials):
+        got, next_report = start, 0.0
+        source = parts.registry.fetch(self._reference, layer.blob, self._credentials, start=start)
+        async for chunk in source:
             got += len(chunk)
             now = parts.clock.monotonic()
             if now >= next_report:
@@ -370,9 +433,24 @@ async def _push_layer(
     def progress(sent: int) -> None:
         report(Progress(status="Pushing", id=short, current=sent, total=layer.size))
 
-    sent = await images.parts.registry.push_blob(target, layer, path, credentials, progress)
+    sent = await images.parts.registry.push_blob(
+        target, layer, path, credentials, progress, sources=_mountable(images, target, layer)
+    )
     report(Progress(status="Pushed" if sent else "Layer already exists", id=short))
     return layer
+
+
+def _mountable(images: "Images", target: Reference, layer: Descriptor) -> list[str]:
+    """Return repositories of the target's registry that have the layer as far as we know, a few of them."""
+    found: dict[str, None] = {}
+    for record in images.all():
+        if layer.digest not in record.layer_blobs:
+            continue
+        for name in record.digests:
+            known = parse_reference(name)
+            if known.registry == target.registry and known.repository != target.repository:
+                found[known.repository] = None
+    return list(found)[:_MOUNT_SOURCES]
 
 
 def _short(layer: Descriptor) -> str:

@@ -153,7 +153,12 @@ class Images:
                     kept = await self.parts.content.put(text, "")
                     blobs = tuple(layer.digest for layer in layers)
                     record = replace(record, manifest=kept.digest, layer_blobs=blobs)
-                self.save(replace(record, digests=_joined(record.digests, digests)))
+                # Another pull of the same image may have named it meanwhile: its names stay.
+                current = self._records.get(stored.digest, record)
+                names = _joined((*current.digests, *record.digests), digests)
+                self.save(
+                    replace(record, tags=current.tags, tagged_at=current.tagged_at, digests=names)
+                )
         for tag in tags:
             await self.tag(stored.digest, tag, announce=False)
         if known is not None:

@@ -15,13 +15,19 @@ import pytest
 
 from stackctl.adapters.registry.client import RegistryClient
 from stackctl.contracts.registry import Credentials
-from stackctl.errors import NotFoundError, UnauthorizedError, UnavailableError
-from stackctl.oci.descriptor import OCI_CONFIG, OCI_LAYER_GZIP, Descriptor
+from stackctl.engine.image_values import ImagePruneFilter
+from stackctl.errors import (
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+    UnsupportedError,
+)
+from stackctl.oci.descriptor import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor
 from stackctl.oci.digest import digest_of
 from stackctl.oci.image import Index, Manifest, manifest_bytes
 from stackctl.oci.platform import Platform
 from stackctl.oci.reference import parse_reference
-from tests.fakes.storage import QuickClock, Shelf, busybox_tar, chunks, collected, tar_of
+from tests.fakes.storage import QuickClock, Shelf, busybox_tar, chunks, tar_of
 
 pytestmark = pytest.mark.root
 # bcrypt of "secret"; made with htpasswd -nbB.
@@ -304,16 +310,167 @@ async def test_basic_credentials_open_a_closed_registry(tmp_path, shelf, client)
         local.stop()
 
 
-async def test_a_cancelled_pull_leaves_no_image_and_no_half_blob(registry, shelf):
+def counting(client: RegistryClient, monkeypatch) -> list[tuple[str, int]]:
+    """Note (digest, first byte) of every blob that is downloaded."""
+    asked: list[tuple[str, int]] = []
+    fetch = client.fetch
+
+    def noted(reference, descriptor, credentials, *, start=0):
+        asked.append((descriptor.digest, start))
+        return fetch(reference, descriptor, credentials, start=start)
+
+    monkeypatch.setattr(client, "fetch", noted)
+    return asked
+
+
+async def broken_off(shelf: Shelf, client: RegistryClient, name: str) -> None:
+    """Pull, and stop when 4 MiB of the layer are there."""
+    fetch = client.fetch
+    reached = asyncio.Event()
+
+    async def first_part(reference, descriptor, credentials, *, start=0):
+        got = 0
+        async for chunk in fetch(reference, descriptor, credentials, start=start):
+            got += len(chunk)
+            yield chunk
+            if got > 4 << 20:
+                reached.set()
+                await asyncio.Event().wait()
+
+    client.fetch = first_part
+    try:
+        task = asyncio.create_task(statuses(shelf.images.pull(name)))
+        await reached.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    finally:
+        client.fetch = fetch
+
+
+async def test_a_pull_that_was_broken_off_leaves_no_image_and_is_gone_on_with(
+    registry, shelf, client, monkeypatch
+):
     name = f"{registry.host}/big:v1"
-    await made(shelf, name, {"noise": os.urandom(8 << 20)})
+    image_id = await made(shelf, name, {"noise": os.urandom(12 << 20)})
     await statuses(shelf.images.push(name))
     await shelf.images.remove(name, force=True)
-    stream = shelf.images.pull(name)
-    async for message in stream:
-        if message.status == "Downloading":
-            break
-    await stream.aclose()
+    await broken_off(shelf, client, name)
     assert shelf.images.all() == ()
+    assert await shelf.content.digests() == []
+    left = list((shelf.root / "data/content/ingest").iterdir())
+    assert [item.name[:8] for item in left] == ["partial-"]
+    size = left[0].stat().st_size
+    assert size >= 1 << 20
+    # A daemon that was killed finds it again.
+    await shelf.content.recover()
+    asked = counting(client, monkeypatch)
+    await statuses(shelf.images.pull(name))
+    assert shelf.images.resolve(name).id == image_id
+    assert [start for _, start in asked] == [0, size]
     assert list((shelf.root / "data/content/ingest").iterdir()) == []
-    assert await collected(chunks(b"x")) == b"x"
+
+
+async def test_what_a_broken_pull_left_and_is_wrong_is_loaded_anew(registry, shelf, client):
+    name = f"{registry.host}/big:v1"
+    image_id = await made(shelf, name, {"noise": os.urandom(12 << 20)})
+    await statuses(shelf.images.push(name))
+    await shelf.images.remove(name, force=True)
+    await broken_off(shelf, client, name)
+    (left,) = (shelf.root / "data/content/ingest").iterdir()
+    left.write_bytes(bytes(left.stat().st_size))
+    assert "Retrying in 1 second" in await statuses(shelf.images.pull(name))
+    assert shelf.images.resolve(name).id == image_id
+
+
+async def test_prune_removes_what_a_broken_pull_left(registry, shelf, client):
+    name = f"{registry.host}/big:v1"
+    await made(shelf, name, {"noise": os.urandom(12 << 20)})
+    await statuses(shelf.images.push(name))
+    await shelf.images.remove(name, force=True)
+    await broken_off(shelf, client, name)
+    _, freed = await shelf.images.prune(ImagePruneFilter())
+    assert freed >= 1 << 20
+    assert list((shelf.root / "data/content/ingest").iterdir()) == []
+
+
+async def test_a_blob_is_downloaded_once_however_many_ask(registry, shelf, client, monkeypatch):
+    name = f"{registry.host}/big:v1"
+    await made(shelf, name, {"noise": os.urandom(4 << 20)})
+    names = [name, f"{registry.host}/big:v2", f"{registry.host}/big:v3"]
+    for other in names[1:]:
+        await shelf.images.tag(name, other)
+    for each in names:
+        await statuses(shelf.images.push(each))
+        await shelf.images.remove(each, force=True)
+    asked = counting(client, monkeypatch)
+    await asyncio.gather(*(statuses(shelf.images.pull(each)) for each in names))
+    layers = [digest for digest, _ in asked if digest != shelf.images.resolve(name).id]
+    assert len(layers) == 1
+    assert set(shelf.images.resolve(name).tags) == set(names)
+
+
+async def test_progress_tells_the_bytes_of_each_layer(registry, shelf):
+    name = f"{registry.host}/big:v1"
+    await made(shelf, name, {"noise": os.urandom(4 << 20)})
+    pushed = [item async for item in shelf.images.push(name) if item.status == "Pushing"]
+    assert pushed[-1].current == pushed[-1].total > 4 << 20
+    await shelf.images.remove(name, force=True)
+    got = [item async for item in shelf.images.pull(name) if item.status == "Downloading"]
+    assert got[0].id
+    assert 0 < got[0].current <= got[0].total
+    assert got[0].total == pushed[-1].total
+
+
+async def test_a_layer_another_repository_has_is_mounted_and_not_sent(
+    registry, shelf, client, monkeypatch
+):
+    await made(shelf, f"{registry.host}/one:v1", {"noise": os.urandom(1 << 20)})
+    await statuses(shelf.images.push(f"{registry.host}/one:v1"))
+    await shelf.images.tag(f"{registry.host}/one:v1", f"{registry.host}/two:v1")
+    sent: list[str] = []
+    upload = client._upload
+
+    async def noted(reference, digest, *rest):
+        sent.append(digest)
+        await upload(reference, digest, *rest)
+
+    monkeypatch.setattr(client, "_upload", noted)
+    said = await statuses(shelf.images.push(f"{registry.host}/two:v1"))
+    record = shelf.images.resolve(f"{registry.host}/two:v1")
+    assert sent == [record.id]
+    assert "Layer already exists" in said
+    await shelf.images.remove(record.id, force=True)
+    await statuses(shelf.images.pull(f"{registry.host}/two:v1"))
+    assert shelf.images.resolve(f"{registry.host}/two:v1").id == record.id
+
+
+@pytest.mark.parametrize(
+    ("config", "layer", "words"),
+    [
+        ("application/vnd.cncf.helm.config.v1+json", OCI_LAYER_GZIP, "is not an image"),
+        ("application/vnd.oci.empty.v1+json", "text/plain", "is not an image"),
+        (OCI_CONFIG, "application/vnd.example+json", "a layer is of type"),
+        (
+            "application/vnd.docker.container.image.v1+json",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "a layer is of type",
+        ),
+    ],
+)
+async def test_what_is_no_image_is_refused_by_name_before_anything_is_downloaded(
+    registry, shelf, client, monkeypatch, tmp_path, config, layer, words
+):
+    reference = parse_reference(f"{registry.host}/thing:v1")
+    blobs = []
+    for kind, data in ((config, b"{}"), (layer, b"some layer")):
+        descriptor = Descriptor(media_type=kind, digest=digest_of(data), size=len(data))
+        (tmp_path / "blob").write_bytes(data)
+        await client.push_blob(reference, descriptor, tmp_path / "blob", None)
+        blobs.append(descriptor)
+    manifest = manifest_bytes(Manifest(config=blobs[0], layers=(blobs[1],)))
+    await client.push_manifest(reference, manifest, OCI_MANIFEST, None)
+    asked = counting(client, monkeypatch)
+    with pytest.raises(UnsupportedError, match=words):
+        await statuses(shelf.images.pull(str(reference)))
+    assert asked == []
+    assert await shelf.content.digests() == []

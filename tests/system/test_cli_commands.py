@@ -44,6 +44,7 @@ def cli(engine, tmp_path):
 
     type_.folder = tmp_path
     type_.environ = engine.environ
+    type_.engine = engine
     yield type_
     engine.stackctl("-p", "c", "down", "-v", "--remove-orphans", cwd=tmp_path, check=False)
 
@@ -200,7 +201,7 @@ def test_events_tell_what_happened_in_json_and_text(cli):
     actions = [event["action"] for event in events if event["service"] == "db"]
     assert actions[:2] == ["create", "start"]
     assert "die" in actions
-    assert events[0]["attributes"]["name"] == "c-db-1"
+    assert {e["attributes"]["name"] for e in events if e["service"] == "db"} == {"c-db-1"}
     assert " container start " in cli("events", "--since", "1m", "--until", "0s", "db").stdout
 
 
@@ -259,3 +260,177 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(cli, argv):
     assert "would" in done.stderr or "c-" in done.stdout
     assert (cli("ps", "-q", "--no-trunc").stdout, states(cli)) == before
     assert cli("exec", "-T", "web", "ls", "/tmp").stdout == ""
+
+
+def test_commands_on_a_known_stack_never_read_the_stack_file(cli):
+    """With -p, COMPOSE_PROJECT_NAME or its twin, a broken stack file does not matter."""
+    cli("up", "-d")
+    (cli.folder / "stack.yaml").write_text("services: [this, is, none\n")
+    for argv in (
+        ["ps"],
+        ["logs"],
+        ["exec", "-T", "db", "true"],
+        ["images"],
+        ["top"],
+        ["pause", "db"],
+        ["unpause", "db"],
+        ["volumes"],
+    ):
+        assert cli("-p", "c", *argv).returncode == 0
+    twin = {"STACKCTL_PROJECT_NAME": "c", "COMPOSE_PROJECT_NAME": "other"}
+    assert "c-db-1" in cli("ps", environ=twin).stdout
+    assert "c-db-1" in cli("ps", environ={"COMPOSE_PROJECT_NAME": "c"}).stdout
+    nobody = cli("-p", "c", "logs", "nobody", check=False)
+    assert "has no service nobody" in nobody.stderr
+    cli("-p", "c", "stop", "-t", "1")
+    assert set(states(cli).values()) == {"exited"}
+
+
+def test_quick_commands_import_nothing_that_they_do_not_use(cli):
+    cli("up", "-d", "db")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "stackctl", "-p", "c", "ps"],
+        cwd=cli.folder,
+        env={**cli.environ, "PYTHONPATH": str(cli.folder.cwd())},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    heavy = {"yaml", "docker", "jsonschema", "networkx", "aiohttp", "asyncio", "rich", "ssl"}
+    heavy |= {"tarfile", "http.client", "stackctl.orchestrator.model.stack"}
+    assert not heavy & imported
+
+
+def test_twins_of_compose_variables_are_heard_and_win(cli):
+    (cli.folder / "other.yaml").write_text(
+        "name: c\nservices: {one: {image: busybox, profiles: [p], command: [sleep, '1000'], stop_signal: SIGKILL}}\n"
+    )
+    twins = {"COMPOSE_FILE": "absent.yaml", "STACKCTL_FILE": "other.yaml", "STACKCTL_PROFILES": "p"}
+    assert cli("config", "--services", environ=twins).stdout == "one\n"
+    done = cli("up", "-d", environ={**twins, "STACKCTL_PROGRESS": "json"})
+    assert done.stderr.startswith('{"id"')
+    cli("up", "-d")
+    orphaned = cli("up", "-d", environ=twins)
+    assert "not in the stack file" in orphaned.stderr
+    hushed = cli("up", "-d", environ={**twins, "STACKCTL_IGNORE_ORPHANS": "1"})
+    assert "not in the stack file" not in hushed.stderr
+    cli("up", "-d", environ={**twins, "STACKCTL_REMOVE_ORPHANS": "true"})
+    assert list(states(cli)) == ["c-one-1"]
+
+
+@pytest.mark.parametrize("name", ["Bad", "-x", "a b", "ü", "a/b", "a.b"])
+def test_a_bad_stack_name_is_refused_by_every_command(cli, name):
+    for argv in (["ps"], ["up", "-d"], ["down"]):
+        done = cli(f"--project-name={name}", *argv, check=False)
+        assert done.returncode == 1
+        assert "stack name" in done.stderr
+
+
+def test_a_docker_compose_in_front_of_stackctl_takes_the_same_arguments(cli):
+    bin_ = cli.folder / "bin"
+    bin_.mkdir()
+    cli("compose-shim", str(bin_))
+    environ = {**cli.environ, "PYTHONPATH": str(cli.folder.cwd())}
+
+    def compose(*argv):
+        return subprocess.run(
+            [bin_ / "docker-compose", *argv],
+            cwd=cli.folder,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    compose("-f", "stack.yaml", "up", "-d", "--quiet-pull", "db")
+    assert "c-db-1" in compose("ps", "--format", "json", "--filter", "status=running")
+    assert compose("exec", "-T", "--index", "1", "db", "echo", "x") == "x\n"
+    compose("down", "--remove-orphans", "-v", "-t", "1")
+    cli("compose-shim", "--remove", str(bin_))
+    (bin_ / "docker-compose").write_text("another")
+    assert cli("compose-shim", str(bin_), check=False).returncode == 1
+
+
+def test_run_takes_labels_capabilities_env_files_and_aliases(cli):
+    (cli.folder / "vars").write_text("FROM=file\nBOTH=file\n")
+    cli("up", "-d", "db")
+    identity = cli(
+        "run", "-d", "-l", "tier=test", "--cap-add", "SYS_TIME", "--cap-drop", "CHOWN", "--use-aliases",
+        "--env-from-file", "vars", "-e", "BOTH=flag", "--name", "c-special", "db", "sleep", "1000",
+    ).stdout.strip()  # fmt: skip
+    found = [json.loads(line) for line in cli("ps", "-a", "--format", "json").stdout.splitlines()]
+    assert [entry["Name"] for entry in found] == ["c-db-1"]
+    about = json.loads(cli.engine.docker("inspect", identity).stdout)[0]
+    assert about["Config"]["Labels"]["tier"] == "test"
+    assert {"FROM=file", "BOTH=flag"} <= {*about["Config"]["Env"]}
+    assert [cap.removeprefix("CAP_") for cap in about["HostConfig"]["CapAdd"]] == ["SYS_TIME"]
+    assert "db" in about["NetworkSettings"]["Networks"]["c_default"]["Aliases"]
+    cli.engine.docker("rm", "-f", identity)
+
+
+def test_attached_up_ends_with_the_first_failure_and_its_code(cli):
+    (cli.folder / "stack.yaml").write_text("""
+name: c
+services:
+  good: {image: busybox, command: [sh, -c, "echo fine; exit 0"]}
+  bad: {image: busybox, command: [sh, -c, "sleep 1; echo broken; exit 7"]}
+  long: {image: busybox, command: [sleep, "1000"], stop_signal: SIGKILL}
+""")
+    done = cli("up", "--abort-on-container-failure", "--no-attach", "good", check=False)
+    assert done.returncode == 7
+    assert "broken" in done.stdout
+    assert "bad-1" in done.stdout
+    assert "fine" not in done.stdout
+    assert states(cli)["c-long-1"] == "exited"
+    one = cli("up", "--abort-on-container-exit", "--attach", "bad", check=False)
+    assert "fine" not in one.stdout
+    assert cli("up", "--exit-code-from", "bad", check=False).returncode == 7
+
+
+def test_restart_takes_those_with_it_that_asked_for_it(cli):
+    (cli.folder / "stack.yaml").write_text("""
+name: c
+services:
+  db: {image: busybox, command: [sleep, "1000"], stop_signal: SIGKILL}
+  web:
+    image: busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    depends_on: {db: {condition: service_started, restart: true}}
+  other:
+    image: busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    depends_on: [db]
+""")
+    cli("up", "-d")
+
+    def starts() -> dict[str, str]:
+        names = ("db", "web", "other")
+        texts = cli.engine.docker("inspect", *(f"c-{name}-1" for name in names)).stdout
+        return dict(
+            zip(names, (one["State"]["StartedAt"] for one in json.loads(texts)), strict=True)
+        )
+
+    before = starts()
+    cli("restart", "db")
+    after = starts()
+    assert {name for name in before if before[name] != after[name]} == {"db", "web"}
+    cli("restart", "--no-deps", "db")
+    assert starts()["web"] == after["web"]
+
+
+def test_kill_can_remove_what_the_file_no_longer_has_and_ls_filters(cli):
+    cli("up", "-d")
+    (cli.folder / "stack.yaml").write_text(
+        "name: c\nservices: {db: {image: busybox, command: [sleep, '1000']}}\n"
+    )
+    assert "c-web-1" not in cli("ps", "--no-orphans").stdout
+    cli("kill", "--remove-orphans", "db")
+    assert list(states(cli)) == ["c-db-1"]
+    assert cli("ls", "-aq", "--filter", "name=c").stdout == "c\n"
+    assert cli("ls", "-aq", "--filter", "name=x").stdout == ""
+    assert cli("rm", check=False).returncode == 1
+    cli("rm", "-f")
+    assert states(cli) == {}

@@ -107,6 +107,7 @@ def test_exec_hands_every_key_to_the_program_and_follows_the_window(user):
         terminal.press(b"cat\r")
         time.sleep(0.3)
         terminal.press(b"\x03")  # ends cat, not exec
+        terminal.see(rb"\^C(.|\s)*# ")
         terminal.press(b"echo still-$((40+2))\r")
         terminal.see(rb"still-42")
         # As an editor does: no echo, no lines, every key as it is.

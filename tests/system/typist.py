@@ -15,6 +15,14 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+# A session whose controlling terminal this is, so that Ctrl-C arrives as from a keyboard.
+_IN_A_SESSION = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "stackctl", *sys.argv[1:]])
+"""
+
 
 class Typist:
     """One command on a terminal of its own; used as a context manager, which ends it."""
@@ -35,11 +43,7 @@ class Typist:
             [
                 sys.executable,
                 "-c",
-                # A session whose controlling terminal this is, so that Ctrl-C arrives as from a keyboard.
-                (
-                    "import fcntl,os,sys,termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-                    "os.execv(sys.executable, [sys.executable, '-m', 'stackctl', *sys.argv[1:]])"
-                ),
+                _IN_A_SESSION,
                 *argv,
             ],
             cwd=cwd,

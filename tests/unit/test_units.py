@@ -41,7 +41,22 @@ def test_a_size_counts_in_powers_of_1024(text, size):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "1x", "1 k b", "-2", "--1", "1,5g", "9e99", "99999999999g", "1e", "1 kk", "١k"],
+    [
+        "",
+        "x",
+        "1x",
+        "1 k b",
+        "-2",
+        "--1",
+        "1,5g",
+        "9e99",
+        "99999999999g",
+        "1e",
+        "1 kk",
+        " 1k",
+        "1k ",
+        "١k",
+    ],
 )
 def test_what_is_not_a_size_is_refused(text):
     with pytest.raises(InvalidInputError):

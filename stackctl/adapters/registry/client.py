@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import aiohttp
 from yarl import URL
@@ -117,9 +117,14 @@ class RegistryClient:
         return Descriptor(media_type=content_type, digest=digest, size=len(data)), data
 
     async def fetch(
-        self, reference: Reference, descriptor: Descriptor, credentials: Credentials | None
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        credentials: Credentials | None,
+        *,
+        start: int = 0,
     ) -> AsyncIterator[bytes]:
-        got = failures = 0
+        got, failures = start, 0
         while True:
             before = got
             try:
@@ -170,6 +175,8 @@ class RegistryClient:
         path: Path,
         credentials: Credentials | None,
         progress: Callable[[int], None] | None = None,
+        *,
+        sources: Sequence[str] = (),
     ) -> bool:
         call = self._call(reference, "HEAD", f"blobs/{descriptor.digest}", credentials, push=True)
         async with await self._send(call, reference) as response:
@@ -177,6 +184,9 @@ class RegistryClient:
                 return False
             if response.status not in (404, 405):
                 raise await _refusal(response, reference, credentials, pushing=True)
+        for source in sources:
+            if await self._mount(reference, descriptor.digest, source, credentials):
+                return False
         size = (await asyncio.to_thread(path.stat)).st_size
         for attempt in range(1, _UPLOAD_TRIES + 1):
             try:
@@ -187,6 +197,33 @@ class RegistryClient:
                     raise
                 await self._clock.sleep(0.5 * 2 ** (attempt - 1))
         return True
+
+    async def _mount(
+        self, reference: Reference, digest: str, source: str, credentials: Credentials | None
+    ) -> bool:
+        """Ask the registry to take a blob from another of its repositories (distribution specification, end-11)."""
+        query = urlencode({"mount": digest, "from": source})
+        call = self._call(reference, "POST", f"blobs/uploads/?{query}", credentials, push=True)
+        call = replace(
+            call,
+            headers={"Content-Length": "0"},
+            scope=f"{call.scope} repository:{source}:pull",
+        )
+        try:
+            response = await self._send(call, reference)
+        except StackctlError:
+            return False  # may not be read by this user: it is uploaded as any other
+        async with response:
+            if response.status == 201:
+                return True
+            location = response.headers.get("Location", "")
+            target = urljoin(str(response.url), location)
+        if response.status == 202 and location:
+            # The registry began an upload instead; it is given up, so that nothing is left there.
+            with contextlib.suppress(StackctlError):
+                cancel = replace(call, method="DELETE", path=target, headers={})
+                (await self._send(cancel, reference)).release()
+        return False
 
     async def _upload(
         self,

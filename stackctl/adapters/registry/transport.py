@@ -194,15 +194,17 @@ class Transport:
     ) -> dict[str, object]:
         """Ask the token service (distribution, token.md; with an identity token oauth2.md)."""
         realm, credentials = challenge.parameters["realm"], call.credentials
-        query = {"service": challenge.parameters.get("service", "")}
-        scope = call.scope or challenge.parameters.get("scope", "")
-        if scope:
-            query["scope"] = scope
-        query = {key: value for key, value in query.items() if value}
+        # One parameter a scope (distribution, token.md), where oauth2.md has them in one.
+        scopes = (call.scope or challenge.parameters.get("scope", "")).split()
+        query: dict[str, str | list[str]] = {}
+        if service := challenge.parameters.get("service", ""):
+            query["service"] = service
+        if scopes:
+            query["scope"] = scopes
         headers: dict[str, str] = {}
         if credentials and credentials.identity_token:
             form = {
-                **query, "grant_type": "refresh_token", "client_id": "stackctl",
+                **query, "scope": " ".join(scopes), "grant_type": "refresh_token", "client_id": "stackctl",
                 "refresh_token": credentials.identity_token,
             }  # fmt: skip
             body = str(URL.build(query=form))[1:].encode()

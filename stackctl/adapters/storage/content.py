@@ -12,7 +12,7 @@ import hashlib
 import os
 import posixpath
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -42,6 +42,7 @@ from stackctl.oci.digest import check_digest, digest_of, is_digest
 
 MAX_SMALL_BLOB = 8 << 20
 _BATCH = 1 << 20
+_PARTIAL = "partial-"
 _MAX_ARCHIVE_ENTRIES = 100_000
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _INDEX = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % OCI_INDEX.encode()
@@ -70,28 +71,66 @@ class BlobStore:
             atomic_write(root / "index.json", _INDEX)
 
     async def recover(self) -> None:
-        """Remove what a crash left half written. To be called before anything is stored."""
+        """Remove what a crash left half written. To be called before anything is stored.
+
+        The first part of a download stays, since the next pull goes on from there and verifies the whole.
+        """
         for left in await asyncio.to_thread(lambda: list(self._ingest.iterdir())):
-            await asyncio.to_thread(remove_tree, left)
+            if not left.name.startswith(_PARTIAL):
+                await asyncio.to_thread(remove_tree, left)
+
+    def partial(self, expected: Descriptor) -> int:
+        try:
+            size = self._partial_path(expected.digest).stat().st_size
+        except OSError:
+            return 0
+        # One that is as long as the blob and yet no blob is wrong: it starts anew.
+        return size if expected.size < 0 or size < expected.size else 0
+
+    async def drop_partials(self, kept: Collection[str] = ()) -> int:
+        spared = {self._partial_path(digest).name for digest in kept if is_digest(digest)}
+        return await asyncio.to_thread(self._drop_partials, spared)
+
+    def _drop_partials(self, spared: Collection[str]) -> int:
+        freed = 0
+        for left in self._ingest.glob(f"{_PARTIAL}*"):
+            if left.name not in spared:
+                freed += left.stat().st_size
+                left.unlink(missing_ok=True)
+        return freed
+
+    def _partial_path(self, digest: str) -> Path:
+        return self._ingest / f"{_PARTIAL}{digest.replace(':', '-')}"
 
     def new_file(self) -> Path:
         """Return a name for a file to be written and then given to ``adopt``."""
         return self._ingest / os.urandom(8).hex()
 
     async def ingest(
-        self, chunks: AsyncIterator[bytes], expected: Descriptor | None = None
+        self,
+        chunks: AsyncIterator[bytes],
+        expected: Descriptor | None = None,
+        *,
+        resume: bool = False,
     ) -> Descriptor:
         algorithm = expected.digest.partition(":")[0] if expected else "sha256"
-        writer = _Writer(self.new_file(), algorithm if expected else "")
+        start, path = 0, self.new_file()
+        if resume and expected is not None:
+            start, path = self.partial(expected), self._partial_path(expected.digest)
+        writer = _Writer(path, algorithm if expected else "", at=start)
         limit = expected.size if expected is not None and expected.size >= 0 else None
+        keep = resume
         try:
+            if start:
+                await to_the_end(writer.hash_again)
             batch: list[bytes] = []
-            waiting = total = 0
+            waiting, total = 0, start
             async for chunk in chunks:
                 batch.append(chunk)
                 waiting += len(chunk)
                 total += len(chunk)
                 if limit is not None and total > limit:
+                    keep = False
                     raise InvalidInputError(
                         f"the blob {_name(expected)} is larger than the {limit} bytes it should have"
                     )
@@ -100,11 +139,16 @@ class BlobStore:
                     batch, waiting = [], 0
             await to_the_end(functools.partial(writer.write, batch))
             found, size = await to_the_end(writer.finish)
+            # Whole: it becomes the blob, or it is wrong and of no use to anybody.
+            keep = False
             return await self._accept(writer, found, size, expected)
         except OSError as error:
             raise _mapped(error) from error
         finally:
-            writer.discard()
+            if keep:
+                writer.close()
+            else:
+                writer.discard()
             await _closed(chunks)
 
     async def _accept(
@@ -212,12 +256,22 @@ class BlobStore:
 class _Writer:
     """One blob being written: always hashed as SHA-256, and as what is expected where that is something else."""
 
-    def __init__(self, path: Path, algorithm: str) -> None:
+    def __init__(self, path: Path, algorithm: str, *, at: int = 0) -> None:
         self.path = path
         self.expected_digest = ""
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # From the start a new file, whatever is there under the name of a partial download.
+        if not at:
+            path.unlink(missing_ok=True)
+        new = 0 if at else os.O_CREAT | os.O_EXCL
+        self._fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | new, 0o600)
         self._hash = hashlib.new(algorithm or "sha256")
         self._size = 0
+
+    def hash_again(self) -> None:
+        """Take what the file holds already as written."""
+        while data := os.read(self._fd, _BATCH):
+            self._hash.update(data)
+            self._size += len(data)
 
     def write(self, batch: list[bytes]) -> None:
         for data in batch:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stackctl.cli import interact
+from stackctl.cli import interact, terminal
 from stackctl.cli.context import Session
 from stackctl.values import JsonObject
 
@@ -48,6 +48,8 @@ def command(
         "User": user,
         "WorkingDir": workdir,
     }
+    if tty:
+        body["ConsoleSize"] = [*terminal.size()]
     identity = engine.create_exec(container.id, body)
     if detach:
         engine.start_exec_detached(identity)

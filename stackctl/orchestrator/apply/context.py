@@ -5,10 +5,9 @@ import hashlib
 import io
 import json
 import os
-import tarfile
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
 from stackctl.ignore import Ignore
@@ -19,6 +18,9 @@ from stackctl.orchestrator.planning import labels
 from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.plan import BuildImage
 from stackctl.values import JsonObject
+
+if TYPE_CHECKING:
+    import tarfile
 
 _IN_MEMORY = 8 << 20
 _DOCKERFILE = "Dockerfile"
@@ -62,6 +64,8 @@ def pack(build: Build, *, service: str) -> BinaryIO:
 
 
 def _pack_into(output: BinaryIO, build: Build, service: str) -> None:
+    import tarfile  # 10 ms that an ``up`` without builds need not wait for
+
     root = Path(build.context)
     if not root.is_dir():
         raise NotFoundError(f"service {service!r}: build context {root} is not a directory")
@@ -154,6 +158,12 @@ def _agent(service: str) -> str:
     return socket
 
 
+def _image_cache(text: str) -> str:
+    """Return the image of a cache that is one (its name, or "type=registry,ref=NAME"), "" for another kind."""
+    words = dict(word.partition("=")[::2] for word in text.split(","))
+    return text if "type" not in words else words.get("ref", "")
+
+
 def _local_cache(text: str) -> str:
     """Return the directory of a cache that is one ("type=local,src=…" or "dest=…"), "" for another kind."""
     words = dict(word.partition("=")[::2] for word in text.split(","))
@@ -186,6 +196,7 @@ def build_query(
             )
     if len(build.platforms) > 1:
         raise UnsupportedError(f"service {service.name!r}: only one build platform is supported")
+    images = [name for text in build.cache_from if (name := _image_cache(text))]
     carried = {
         **build.labels,
         labels.PROJECT: stack.name,
@@ -200,7 +211,7 @@ def build_query(
         "platform": platform,
         "extrahosts": ",".join(entry.replace("=", ":", 1) for entry in build.extra_hosts),
         "shmsize": str(build.shm_size) if build.shm_size else "",
-        "cachefrom": json.dumps(list(build.cache_from)) if build.cache_from else "",
+        "cachefrom": json.dumps(images) if images else "",
         "nocache": "1" if action.no_cache else "",
         "pull": "1" if action.pull else "",
         "buildargs": json.dumps(args) if args else "",
@@ -242,7 +253,7 @@ def _read(path: Path, service: str) -> bytes:
         ) from error
 
 
-def _add(archive: tarfile.TarFile, name: str, path: str) -> None:
+def _add(archive: "tarfile.TarFile", name: str, path: str) -> None:
     info = cast("tarfile.TarInfo | None", archive.gettarinfo(path, arcname=name))
     if info is None:
         return  # a socket: it has no place in an archive

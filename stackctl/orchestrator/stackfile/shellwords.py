@@ -2,15 +2,13 @@
 
 from stackctl.errors import InvalidInputError
 
-_ESCAPES = {"n": "\n", "t": "\t"}
-
 
 def split(text: str) -> list[str]:
-    r"""Return the words of a command; raises InvalidInputError where a quote or parenthesis stays open.
+    """Return the words of a command; raises InvalidInputError where a quote or parenthesis stays open.
 
-    Quotes group, a backslash takes the next character (``\n`` and ``\t`` are line feed and tab, outside quotes
-    and in double quotes). ``;``, ``&``, ``|``, ``<`` and ``>`` are ordinary characters: there is no shell, and
-    dropping what follows them, as Compose does, would lose what the user wrote.
+    Quotes group; a backslash takes the next character as it is, except in single quotes. ``;``, ``&``, ``|``, ``<``
+    and ``>`` are ordinary characters: there is no shell, and dropping what follows them, as Compose does, would lose
+    what the user wrote.
     """
     words: list[str] = []
     word = ""
@@ -19,7 +17,7 @@ def split(text: str) -> list[str]:
     escaped = False
     for char in text:
         if escaped:
-            word += _ESCAPES.get(char, char)
+            word += char
             escaped = False
             started = True
         elif char == "\\" and quote != "'":

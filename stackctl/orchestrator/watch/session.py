@@ -10,10 +10,10 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
+from stackctl.frozen import frozen
 from stackctl.ignore import read_patterns
 from stackctl.orchestrator.apply.contract import Engine, EventStream
 from stackctl.orchestrator.model.stack import Stack
@@ -28,7 +28,7 @@ _SERVICE = "com.docker.compose.service"
 _ONEOFF = "com.docker.compose.oneoff"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Doors:
     """What a session reaches the outside by; ``events`` makes a fresh watcher of directories.
 
