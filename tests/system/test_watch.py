@@ -512,7 +512,8 @@ def test_an_engine_without_batches_gets_archives_and_deletes_with_rm(stack):
     stack.write(APP)
     stack("up", "-d")
     environ = stack.engine.environ
-    deliver = ArchiveDelivery(EngineClient(choose("", environ, uid=0), environ=environ))
+    client = EngineClient(choose("", environ, uid=0), environ=environ)
+    deliver = ArchiveDelivery(client)
     files = {f"/app/{name}": str(src / name) for name in ("d", "d/f", "link")}
     done = deliver("w-app-1", files)
     assert (done.written, done.deleted, done.size) == (3, 0, 1)
@@ -523,3 +524,6 @@ def test_an_engine_without_batches_gets_archives_and_deletes_with_rm(stack):
     done = deliver("w-app-1", files)
     assert (done.written, done.deleted) == (1, 1)
     assert os.listdir(app) == ["link"]
+    kept = client._transport._local.connection
+    kept.file.close()
+    kept.close()
