@@ -406,7 +406,7 @@ def test_five_thousand_files_arrive_in_one_batch(stack):
     assert said["written"] == 5051
     assert len(os.listdir(stack.seen("/app/all/d7"))) == 100
     shutil.rmtree(src / "all")
-    until(lambda: not stack.seen("/app/all").exists())
+    until(lambda: not stack.seen("/app/all").exists(), timeout=60)
 
 
 def test_up_watch_streams_logs_and_syncs(stack):
