@@ -308,7 +308,7 @@ def test_a_log_is_rotated_and_loses_no_line(sdk):
 def test_variables_without_a_value_are_taken_away(sdk):
     box = sdk.containers.create("busybox", ["env"], environment=["HOSTNAME", "A=b"])
     box.reload()
-    assert box.attrs["Config"]["Env"] [:2] == ["HOSTNAME", "A=b"]
+    assert box.attrs["Config"]["Env"][:2] == ["HOSTNAME", "A=b"]
     box.start()
     box.wait()
     lines = box.logs().splitlines()
