@@ -6,20 +6,20 @@ The first Ctrl-C stops the containers in order; a second one kills them.
 import contextlib
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from stackctl.cli.context import Session
 from stackctl.cli.logview import LogView, Look
 from stackctl.cli.planned import UpRequest
 from stackctl.cli.render.containers import Listed, from_event
 from stackctl.errors import InterruptedByUserError, StackctlError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.values import Json
 
 __all__ = ["Look", "Watch", "up"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Watch:
     """Whose logs are shown, and what ends the stack: ``abort`` is "", "exit" or "failure" of a container.
 

@@ -56,6 +56,7 @@ class GlobalOptions:
     progress: str = "auto"
     parallel: int = 0
     dry_run: bool = False
+    all_resources: bool = False
 
 
 class Session:
@@ -147,7 +148,7 @@ class Session:
                 interpolate=interpolate,
                 normalize=normalize,
                 resolve_paths=resolve_paths,
-                all_resources=all_resources,
+                all_resources=all_resources or options.all_resources,
             )
         )
         if warn:

@@ -13,11 +13,11 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.apply.contract import ByteStream
 from stackctl.values import JsonObject
 
@@ -29,7 +29,7 @@ DIRECTORY, LINK = 1 << 31, 1 << 27
 _LINKS = 40  # as the kernel: more in a row are a loop
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Source:
     """What is sent: a path here, or the tar on standard input as ``content``."""
 

@@ -23,7 +23,7 @@ class Rehearsed(StackctlError):
 class RehearsalEngine:
     """Passes reading calls on and tells of the others."""
 
-    def __init__(self, engine: object, say: Callable[[str], None]) -> None:
+    def __init__(self, engine: Any, say: Callable[[str], None]) -> None:  # noqa: ANN401 - as above
         self._engine = engine
         self._say = say
 

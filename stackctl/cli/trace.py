@@ -7,10 +7,10 @@ in microseconds from the start of the command.
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stackctl.errors import InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.apply.progress import ProgressEvent, Step
 from stackctl.orchestrator.planning.graph import critical_path
 from stackctl.orchestrator.planning.plan import Operation, Plan
@@ -19,7 +19,7 @@ from stackctl.values import Json, JsonObject
 _ENDS = (Step.DONE, Step.FAILED, Step.WARNING, Step.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Span:
     """A stretch of time in seconds of the monotonic clock."""
 

@@ -122,7 +122,8 @@ class Containers:
         undo.callback(self.files.remove, container_id)
         self.files.make(container_id)
         undo.push_async_callback(self.world.layers.discard, container_id)
-        await self.world.layers.prepare(container_id, image.layers)
+        # What goes with its container needs no flush to the disk, which unmounting would wait for.
+        await self.world.layers.prepare(container_id, image.layers, volatile=spec.auto_remove)
         return self.book.save(record)
 
     async def _drop_volumes(self, made: Sequence[VolumeRecord]) -> None:

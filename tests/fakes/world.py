@@ -242,6 +242,9 @@ class FakeNetwork:
 
     async def remove_sandbox(self, container_id: str) -> None:
         self.kernel.undo(f"sandbox {container_id}")
+        for item in list(self.kernel.effects):
+            if item.startswith(f"link {container_id} "):
+                self.kernel.undo(item)
 
     async def sandboxes(self) -> list[str]:
         found = [item for item in self.kernel.effects if item.startswith("sandbox ")]

@@ -151,7 +151,8 @@ async def test_a_missing_program_leaves_the_container_created_with_127(engine: E
 
 
 async def test_stop_sends_the_signal_then_kills(engine: Engine) -> None:
-    await up(engine, "polite", "trap 'exit 9' TERM; while true; do sleep 0.05; done")
+    await up(engine, "polite", "trap 'exit 9' TERM; touch /set; while true; do sleep 0.05; done")
+    await execute(engine, "polite", "until [ -e /set ]; do sleep 0.01; done")
     await engine.running.stop("polite", timeout=5)
     assert engine.containers.resolve("polite").exit_code == 9
     await up(engine, "deaf", "trap '' TERM; while true; do sleep 0.05; done")
@@ -234,9 +235,11 @@ async def test_on_failure_restarts_until_its_limit(engine: Engine) -> None:
     await engine.running.start(made.id)
     assert (await asyncio.wait_for(waiter, 20)).code == 6
     async with asyncio.timeout(20):
-        while engine.containers.resolve(made.id).status is not Status.EXITED:
+        while (
+            engine.containers.resolve(made.id).restart_count,
+            engine.containers.resolve(made.id).status,
+        ) != (2, Status.EXITED):
             await asyncio.sleep(0.05)
-    assert engine.containers.resolve(made.id).restart_count == 2
 
 
 async def test_a_healthcheck_turns_healthy_and_unhealthy(engine: Engine) -> None:

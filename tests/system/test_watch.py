@@ -200,16 +200,16 @@ def test_an_image_without_any_program_of_its_own_gets_files_and_deletions(stack)
       dockerfile_inline: |
         FROM scratch
         COPY src /app
-    command: [/sleeper, sleep, "1000"]
-    volumes: ["/bin/busybox:/sleeper:ro"]
+    command: [/busybox, sleep, "1000"]
+    volumes: ["/bin/busybox:/busybox:ro"]
     entrypoint: []
     stop_signal: SIGKILL
     develop:
       watch:
         - {action: sync, path: ./src, target: /app}
-""".replace("/sleeper", "/busybox")
+"""
     )
-    watch = stack.watch()
+    watch = stack.watch("--build")
     page = stack.seen("/app/page")
     assert page.read_text() == "1"
     (stack.folder / "src" / "page").write_text("2")
@@ -308,7 +308,7 @@ def test_a_rebuild_is_superseded_by_a_newer_change_and_synced_files_outlive_it(s
         (stack.folder / name).mkdir()
     (stack.folder / "app" / "slow").write_text("0")
     stack.write(BUILT)
-    watch = stack.watch()
+    watch = stack.watch("--build")
     (stack.folder / "src" / "f").write_text("synced")
     watch.wait("synced")
     first = stack.pid("app")
@@ -484,7 +484,7 @@ def test_the_example_serves_what_is_saved(stack):
         "127.0.0.1:8001:8001", "127.0.0.1:18001:8001"
     )
     (stack.folder / "stack.yaml").write_text(text)
-    watch = stack.watch()
+    watch = stack.watch("--build")
 
     def page() -> bytes:
         with urllib.request.urlopen("http://127.0.0.1:18001/", timeout=5) as answer:

@@ -28,6 +28,7 @@ from pathlib import Path
 from stackctl.adapters.storage.tarreader import Readable
 from stackctl.contracts.storage import SyncResult
 from stackctl.errors import HostError, InvalidInputError
+from stackctl.frozen import frozen
 from stackctl.host.files import open_in_root, write_all
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW
@@ -41,7 +42,7 @@ _MOST_FAILURES = 20
 _HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Entry:
     """One change. ``mode`` are permission bits, None to leave them; ``mtime`` nanoseconds, 0 for now."""
 

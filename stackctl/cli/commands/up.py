@@ -88,6 +88,9 @@ def command(
     exit_code_from: Annotated[
         str, typer.Option(help="Exit with this service's code; implies --abort-on-container-exit.")
     ] = "",
+    menu: Annotated[  # noqa: ARG001 - there is no menu to switch
+        bool, typer.Option("--menu/--no-menu", help="For docker compose's users.", hidden=True)
+    ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Logs without colours.")] = False,
     no_log_prefix: Annotated[
         bool, typer.Option("--no-log-prefix", help="Log lines without the container's name.")

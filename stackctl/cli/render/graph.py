@@ -1,9 +1,9 @@
 """The services and what they wait for: as a tree, for Graphviz, for Mermaid, as a drawing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
+from stackctl.frozen import frozen
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.graph import dependencies
 
@@ -16,7 +16,7 @@ _GOOD, _BAD, _BUSY = ("running", "healthy"), ("exited", "dead", "unhealthy"), ("
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 160, 48, 40, 60, 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Drawn:
     """The graph: services in order, each with what it waits for and until when; their states by name."""
 

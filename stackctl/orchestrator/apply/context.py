@@ -5,10 +5,9 @@ import hashlib
 import io
 import json
 import os
-import tarfile
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
 from stackctl.ignore import Ignore
@@ -19,6 +18,9 @@ from stackctl.orchestrator.planning import labels
 from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.plan import BuildImage
 from stackctl.values import JsonObject
+
+if TYPE_CHECKING:
+    import tarfile
 
 _IN_MEMORY = 8 << 20
 _DOCKERFILE = "Dockerfile"
@@ -62,6 +64,8 @@ def pack(build: Build, *, service: str) -> BinaryIO:
 
 
 def _pack_into(output: BinaryIO, build: Build, service: str) -> None:
+    import tarfile  # 10 ms that an ``up`` without builds need not wait for
+
     root = Path(build.context)
     if not root.is_dir():
         raise NotFoundError(f"service {service!r}: build context {root} is not a directory")
@@ -249,7 +253,7 @@ def _read(path: Path, service: str) -> bytes:
         ) from error
 
 
-def _add(archive: tarfile.TarFile, name: str, path: str) -> None:
+def _add(archive: "tarfile.TarFile", name: str, path: str) -> None:
     info = cast("tarfile.TarInfo | None", archive.gettarinfo(path, arcname=name))
     if info is None:
         return  # a socket: it has no place in an archive

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from stackctl.errors import NotFoundError
+from stackctl.frozen import frozen
 
 # Seconds of silence that end a batch, and what it may take at most: a save is one or two events, a checkout thousands.
 QUIET, LONGEST = 0.005, 0.05
@@ -41,7 +42,7 @@ class _Folder:
     entries: dict[str, _Signature] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Batch:
     """Changed paths, sorted; ``since`` is when the first event of it was read (monotonic seconds)."""
 

@@ -11,10 +11,10 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
 from stackctl.errors import StackctlError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.apply.contract import Engine
 from stackctl.values import JsonObject
 
@@ -24,7 +24,7 @@ _NAMES_AT_ONCE = 64 * 1024
 Files = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Delivered:
     """What one container got; ``failures`` are (path, why) of what it did not take."""
 

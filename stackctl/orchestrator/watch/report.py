@@ -1,9 +1,9 @@
 """What a watch session tells: one value an event, as text for people and JSON for editors."""
 
 import posixpath
-from dataclasses import dataclass
 from enum import StrEnum
 
+from stackctl.frozen import frozen
 from stackctl.values import JsonObject
 
 _SHOWN = 3
@@ -25,7 +25,7 @@ class Kind(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Happening:
     """One event of a session. ``seconds`` counts from the first change seen; 0.0 where that means nothing.
 

@@ -4,6 +4,7 @@ import posixpath
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stackctl.frozen import frozen
 from stackctl.ignore import Ignore
 from stackctl.orchestrator.model.develop import Hook, WatchRule
 from stackctl.orchestrator.model.stack import Stack
@@ -34,7 +35,7 @@ DEFAULT_IGNORES = (
 SYNCS = frozenset({"sync", "sync+restart", "sync+exec"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Rule:
     """One watch rule of a service, ready to be asked.
 
