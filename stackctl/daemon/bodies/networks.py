@@ -96,7 +96,7 @@ def network_body(
         "EnableIPv6": record.enable_ipv6,
         "IPAM": {
             "Driver": record.ipam_driver,
-            "Options": None if record.name in PREDEFINED else {**record.ipam_options},
+            "Options": {**record.ipam_options} or None,
             "Config": [_subnet_body(subnet) for subnet in subnets],
         },
         "Internal": record.internal,
