@@ -5,6 +5,8 @@ Only ``cli.main`` and ``daemon.errors`` turn a kind into an exit code or an HTTP
 mapped at the door it comes through, with ``raise ... from``.
 """
 
+from errno import ENOSPC
+
 from stackctl.frozen import frozen
 
 
@@ -65,6 +67,8 @@ class HostError(StackctlError):
     def __init__(
         self, message: str, *, hint: str = "", errno: int = 0, exit_code: int = -1
     ) -> None:
+        if errno == ENOSPC and not hint:
+            hint = "free some space: stackctl image prune; or move STACKCTL_DATA_ROOT"
         super().__init__(message, hint=hint)
         self.errno = errno
         self.exit_code = exit_code

@@ -77,10 +77,18 @@ class BuildCache:
         if not all(self._layers.has(one) and self._content.has(blob.digest) for one, blob in fresh):
             self._forget(record)
             return None
+        blobs = await asyncio.to_thread(self._sized, [blob for _, blob in fresh])
+        after = replace(after, blobs=(*before.blobs, *blobs))
         now = self._clock.now()
         if now - record.used_at > _TOUCH_AFTER:
             self._save(replace(record, used_at=now))
         return after
+
+    def _sized(self, blobs: Sequence[Descriptor]) -> list[Descriptor]:
+        """Return the descriptors with the sizes that a manifest must tell."""
+        return [
+            replace(blob, size=self._content.path(blob.digest).stat().st_size) for blob in blobs
+        ]
 
     async def remember(self, key: str, after: State) -> None:
         """Store what a step led to."""

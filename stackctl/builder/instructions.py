@@ -665,4 +665,4 @@ _READERS: Mapping[str, Callable[[_Reading], Instruction]] = {
 
 def command_text(args: Sequence[str]) -> str:
     """Return the exec form of a command as history and messages show it."""
-    return json.dumps(list(args), ensure_ascii=False)
+    return "[" + " ".join(json.dumps(word, ensure_ascii=False) for word in args) + "]"

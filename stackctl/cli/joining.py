@@ -1,6 +1,5 @@
 """Plans made and carried out: what the commands of a stack's life share."""
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,8 +9,6 @@ from stackctl.errors import ConflictError
 from stackctl.orchestrator.apply.inputs import read_inputs
 from stackctl.orchestrator.apply.observe import observe
 from stackctl.orchestrator.model.stack import Stack
-from stackctl.orchestrator.planning import lifecycle
-from stackctl.orchestrator.planning.destroy import destroy
 from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
@@ -67,6 +64,8 @@ def plan_up(
 
 def plan_down(engine: "Engine", project: str, stack: Stack | None, request: DownRequest) -> Plan:
     """Return what ``down`` would do."""
+    from stackctl.orchestrator.planning.destroy import destroy
+
     options = DestroyOptions(
         services=request.services,
         volumes=request.volumes,
@@ -120,6 +119,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
 
 def start(session: "Session", project: str, services: tuple[str, ...]) -> None:
     """Start what is stopped, dependencies first."""
+    from stackctl.orchestrator.planning import lifecycle
+
     stack = session.stack_or_none(project)
     observed = observe(session.engine(), project)
     session.apply(lifecycle.start(project, stack, observed, services), stack)
@@ -127,7 +128,11 @@ def start(session: "Session", project: str, services: tuple[str, ...]) -> None:
 
 def stop(session: "Session", project: str, services: tuple[str, ...], timeout: int | None) -> None:
     """Stop what runs, dependents first."""
-    stack = session.stack_or_none(project)
+    from stackctl.orchestrator.planning import lifecycle
+
+    # Its pre_stop hooks are all that the file would add; who names the stack alone goes without.
+    known = session.given_name and not session.options.files
+    stack = None if known else session.stack_or_none(project)
     observed = observe(session.engine(), project)
     session.apply(lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
 
@@ -219,6 +224,8 @@ def _has_containers(session: "Session", stack: Stack, service: str) -> bool:
 
 def create_one_off(session: "Session", stack: Stack, request: OneOff) -> str:
     """Create the container of ``run`` and return its ID."""
+    import secrets
+
     from stackctl.orchestrator.apply.oneoff import Changes, create
 
     changes = Changes(

@@ -34,6 +34,7 @@ COMMANDS = {
     "plan": "plan",
     "graph": "graph",
     "config": "config",
+    "validate": "validate",
     "build": "build",
     "pull": "pull",
     "push": "push",
@@ -72,14 +73,6 @@ EPILOG = (
 )
 
 
-DRY_RUN = frozenset(
-    {
-        "up", "down", "run", "exec", "build", "pull", "push", "create", "start", "stop", "restart", "pause", "unpause",
-        "kill", "rm", "scale", "cp", "attach", "commit",
-    }
-)  # fmt: skip
-
-
 def _dry_run_option() -> TyperOption:
     """--dry-run after the command, as docker compose takes it."""
 
@@ -110,7 +103,6 @@ class LazyGroup(TyperGroup):
         loaded = importlib.import_module(f"stackctl.cli.commands.{module}")
         if hasattr(loaded, "app"):
             return get_command(loaded.app)
-        rehearsable = cmd_name in DRY_RUN
         single = typer.Typer(
             rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
         )
@@ -121,8 +113,7 @@ class LazyGroup(TyperGroup):
             no_args_is_help=False,
         )(loaded.command)
         made = get_command(single)
-        if rehearsable:
-            made.params.append(_dry_run_option())
+        made.params.append(_dry_run_option())
         return made
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -190,6 +181,9 @@ def options(
     parallel: Annotated[
         int, typer.Option(help="Operations at once; 0 for what the machine can.")
     ] = 0,
+    all_resources: Annotated[
+        bool, typer.Option(help="Keep networks, volumes, configs and secrets that no service uses.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done; change nothing.")] = False,
     version: Annotated[  # noqa: ARG001
         bool,
@@ -219,6 +213,7 @@ def options(
         progress=progress,
         parallel=parallel,
         dry_run=dry_run,
+        all_resources=all_resources,
     )
 
 

@@ -1,12 +1,9 @@
 """Error kind to HTTP status and body: the one place of the engine half where an error becomes text."""
 
-import errno
-
 from stackctl.errors import (
     ConflictError,
     DeadlineError,
     ForbiddenError,
-    HostError,
     InvalidInputError,
     NotFoundError,
     NotModifiedError,
@@ -39,6 +36,4 @@ def status_of(error: StackctlError) -> int:
 
 def text_of(error: StackctlError) -> str:
     """Return the message with its hint."""
-    if isinstance(error, HostError) and error.errno == errno.ENOSPC and not error.hint:
-        return f"{error.message} (free some: stackctl image prune, or move STACKCTL_DATA_ROOT)"
     return f"{error.message} ({error.hint})" if error.hint else error.message

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             hosts=options.host,
             tls=_tls_files(options),
             insecure_tcp=options.insecure_tcp,
+            experimental=options.experimental,
         )
         if options.command == "check":
             from stackctl.daemon.check import run_check
@@ -80,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--insecure-tcp", action="store_true",
         help="serve tcp addresses without TLS: whoever reaches them is root on this machine",
+    )  # fmt: skip
+    parser.add_argument(
+        "--experimental", action="store_true",
+        help="say that experimental features are on; nothing here depends on it",
     )  # fmt: skip
     for flag in ("--registry-mirror", "--insecure-registry"):
         parser.add_argument(flag, action="append", default=[], help="as dockerd's; repeatable")

@@ -42,6 +42,7 @@ class Settings:
     tcp_hosts: tuple[str, ...] = ()
     tls: TlsFiles | None = None
     insecure_tcp: bool = False
+    experimental: bool = False
 
     @property
     def runtime_paths(self) -> Mapping[str, str]:
@@ -63,6 +64,7 @@ def load_settings(
     hosts: Sequence[str] = (),
     tls: TlsFiles | None = None,
     insecure_tcp: bool = False,
+    experimental: bool = False,
 ) -> Settings:
     """Return the settings; flags win over the environment, which wins over the settings file.
 
@@ -89,6 +91,7 @@ def load_settings(
         tcp_hosts=tuple(host for host in hosts if host.startswith("tcp://")),
         tls=tls,
         insecure_tcp=insecure_tcp,
+        experimental=experimental,
     )
     settings = _read_file(settings, file, required=bool(text))
     for host in (*hosts, *settings.tcp_hosts):
@@ -141,6 +144,7 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         default_runtime=default,
         runtimes=runtimes,
         labels=reader.texts("labels"),
+        experimental=settings.experimental or reader.boolean("experimental"),
         tcp_hosts=settings.tcp_hosts
         + tuple(host for host in reader.texts("hosts") if not host.startswith(("unix:", "fd:"))),
         tls=settings.tls or _tls_files(reader),

@@ -199,7 +199,13 @@ async def save(images: "Images", references: Sequence[str]) -> AsyncIterator[byt
 
 
 def _named(images: "Images", reference: str) -> list[tuple[ImageRecord, list[str]]]:
-    """Return the images of a reference: a name without a tag stands for every tag of the repository."""
+    """Return the images of a reference: a name without a tag stands for every tag of the repository.
+
+    Names go before IDs, since "a" is both a name and the beginning of an ID.
+    """
+    found = _of_repository(images, reference)
+    if found:
+        return found
     record = images.find(reference)
     by_id = record is not None and record.id.removeprefix("sha256:").startswith(
         reference.removeprefix("sha256:")
@@ -211,13 +217,22 @@ def _named(images: "Images", reference: str) -> list[tuple[ImageRecord, list[str
         return [(images.resolve(reference), [str(parsed)])]
     if parsed.digest:
         return [(images.resolve(reference), [])]
+    raise NotFoundError(f"No such image: {parsed.with_default_tag()}")
+
+
+def _of_repository(images: "Images", reference: str) -> list[tuple[ImageRecord, list[str]]]:
+    """Return the images with tags of a repository; none when the reference is more than a repository's name."""
+    try:
+        parsed = parse_reference(reference)
+    except InvalidInputError:
+        return []
+    if parsed.tag or parsed.digest:
+        return []
     found = []
     for item in images.all():
         tags = [tag for tag in item.tags if parse_reference(tag).name == parsed.name]
         if tags:
             found.append((item, tags))
-    if not found:
-        raise NotFoundError(f"No such image: {parsed.with_default_tag()}")
     return found
 
 

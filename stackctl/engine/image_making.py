@@ -46,9 +46,9 @@ async def import_(
             architecture=platform.architecture,
             variant=platform.variant,
             os=platform.os,
-            comment=message,
+            comment=message or "Imported from -",
             diff_ids=(layer.digest,),
-            history=(HistoryEntry(created=created, comment=message),),
+            history=(HistoryEntry(created=created, comment=message or "Imported from -"),),
         )
         record = await images.add(
             document_tree(document), layers=[layer], tags=[reference] if reference else []

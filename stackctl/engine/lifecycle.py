@@ -99,7 +99,7 @@ def still_up(record: ContainerRecord) -> ConflictError:
     """Return the error of removing a container that is up."""
     how = "unpause and then stop" if record.status is Status.PAUSED else "stop"
     return ConflictError(
-        f'cannot remove container "/{record.name}": container is {record.status.value}: '
+        f'cannot remove container "{record.name}": container is {record.status.value}: '
         f"{how} the container before removing or force remove"
     )
 
@@ -107,7 +107,7 @@ def still_up(record: ContainerRecord) -> ConflictError:
 def require_running(record: ContainerRecord) -> None:
     """Raise ConflictError unless the container's processes can be acted on."""
     if record.status is Status.PAUSED:
-        raise ConflictError(f"Container {record.id} is paused, unpause the container before exec")
+        raise ConflictError(f"Container {record.name} is paused, unpause the container before exec")
     if record.status is Status.RESTARTING:
         raise ConflictError(
             f"Container {record.id} is restarting, wait until the container is running"

@@ -36,7 +36,9 @@ def check_log_config(config: LogConfig) -> None:
     kind = config.type or "json-file"
     if kind not in DRIVERS:
         # Docker's text as it is: clients compare the whole of it.
-        raise InvalidInputError(f"logger: no log driver named '{kind[:80]}' is registered")
+        raise InvalidInputError(
+            f'error looking up logging plugin {kind[:80]}: plugin "{kind[:80]}" not found'
+        )
     if kind == "none":
         return
     for name in config.config:

@@ -315,18 +315,21 @@ class RunningContainers:
 
     async def kill(self, ref: str, signal: str = "KILL") -> None:
         """Send a signal; for SIGKILL, return when the container has ended. Raises ConflictError when not running."""
-        number = signal_number(signal or "KILL")
         record = self.book.container(ref)
+        try:
+            number = signal_number(signal or "KILL")
+        except InvalidInputError as error:
+            raise InvalidInputError(f"cannot kill container: {ref}: {error.message}") from error
         live = self.book.live(record.id)
         async with live.lock:
             record = self.book.container(record.id)
             if record.status is Status.RESTARTING:
                 raise ConflictError(
-                    f"cannot kill container: {record.id}: container {record.id} is restarting"
+                    f"cannot kill container: {ref}: container {record.id} is restarting"
                 )
             if record.status not in lifecycle.LIVE:
                 raise ConflictError(
-                    f"cannot kill container: {record.id}: container {record.id} is not running"
+                    f"cannot kill container: {ref}: container {record.id} is not running"
                 )
             ends_it = number in (
                 int(signals.SIGKILL), signal_number(record.stop_signal or "TERM")
@@ -340,7 +343,7 @@ class RunningContainers:
             await self.world.runtime.kill(record.id, number)
         except ConflictError as error:
             raise ConflictError(
-                f"cannot kill container: {record.id}: container {record.id} is not running"
+                f"cannot kill container: {ref}: container {record.id} is not running"
             ) from error
         self.event("kill", record, signal=str(number))
         if number == signals.SIGKILL:

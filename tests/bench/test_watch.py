@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -58,7 +57,7 @@ def watching(engine, tmp_path):
 
     yield start
     for process in processes:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(30)
     for reader, process in zip(readers, processes, strict=True):
         reader.join()

@@ -1,5 +1,6 @@
 """docker-py, and requests of our own, against our socket."""
 
+import asyncio
 import http.client
 import io
 import json
@@ -8,6 +9,7 @@ import tarfile
 import threading
 import time
 
+import aiohttp
 import docker.errors
 import pytest
 
@@ -263,3 +265,60 @@ def test_a_broken_request_head_is_refused(dock):
         client.connect(str(dock.paths.socket))
         client.sendall(b"NONSENSE\r\n\r\n")
         assert b" 400 " in client.recv(4096).split(b"\r\n")[0] + b" "
+
+
+def test_a_websocket_carries_both_ways(sdk, dock):
+    async def talk():
+        connector = aiohttp.UnixConnector(path=str(dock.paths.socket))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            address = f"http://x/v1.45/containers/{box.id}/attach/ws?stdin=1&stdout=1&stream=1"
+            async with session.ws_connect(address) as ws:
+                await asyncio.to_thread(box.start)
+                await ws.send_bytes(b"ping\n")
+                message = await ws.receive(timeout=10)
+                return message.data
+
+    box = sdk.containers.create("busybox", "cat", stdin_open=True)
+    assert asyncio.run(talk()) == b"ping\n"
+    box.kill()
+
+
+def test_slow_readers_of_a_log_do_not_hold_the_container(sdk, dock):
+    box = sdk.containers.create("busybox", ["sh", "-c", "yes 0123456789 | head -n 400000; exit 5"])
+    box.start()
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(str(dock.paths.socket))
+        path = f"/v1.45/containers/{box.id}/logs?stdout=1&follow=1"
+        slow.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert box.wait(timeout=30)["StatusCode"] == 5
+    # Nothing is lost for who reads at leisure.
+    lines = sum(chunk.count(b"\n") for chunk in box.logs(stream=True, follow=True))
+    assert lines == 400_000
+
+
+def test_a_log_is_rotated_and_loses_no_line(sdk):
+    words = ["sh", "-c", "i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done; sleep 2"]
+    config = docker.types.LogConfig(config={"max-size": "50k", "max-file": "30"})
+    box = sdk.containers.run("busybox", words, log_config=config, detach=True)
+    seen = b"".join(box.logs(stream=True, follow=True)).splitlines()
+    assert seen == [f"line {number}".encode() for number in range(30_000)]
+    assert box.logs().count(b"\n") == 30_000
+
+
+def test_variables_without_a_value_are_taken_away(sdk):
+    box = sdk.containers.create("busybox", ["env"], environment=["HOSTNAME", "A=b"])
+    box.reload()
+    assert box.attrs["Config"]["Env"][:2] == ["HOSTNAME", "A=b"]
+    box.start()
+    box.wait()
+    lines = box.logs().splitlines()
+    assert b"A=b" in lines
+    assert not any(line.startswith(b"HOSTNAME=") for line in lines)
+
+
+def test_changes_tell_what_the_container_did_and_no_mounts(sdk):
+    box = sdk.containers.run(
+        "busybox", ["sh", "-c", "touch /made"], volumes={"somewhere": {"bind": "/vol"}}, detach=True
+    )
+    box.wait()
+    assert box.diff() == [{"Path": "/made", "Kind": 1}]

@@ -26,12 +26,16 @@ _RULES = (
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
     (re.compile(r"/tmp/tour[\w-]+"), "$W"),
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)"), "TIME"),
-    (re.compile(r"(?:file|multi|dir):[0-9a-f]{64}"), "CONTENT"),
+    (re.compile(r"(?:file|multi|dir):[0-9a-f]{16,64}…?"), "CONTENT"),
+    (re.compile(r"endpoint \w+ \("), "endpoint NAME ("),
+    (re.compile(r"\[::1\]:\d{2,}"), "[::1]:PORT"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "ID"),
     (re.compile(r"\b(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{12}\b"), "ID"),
     (re.compile(r"Up .*?(?= \(|$|\n)"), "Up TIME"),
     (re.compile(r"Exited \((\d+)\) [\w ]+ ago"), r"Exited (\1) TIME ago"),
     (re.compile(r"[\d.]+ ?(?:k|M|G)?B\b"), "SIZE"),
+    # The client's own complaint, now and then, when the engine refuses while it still sends.
+    (re.compile(r'time="TIME" level=error msg="Can\'t [^\n]*closed pipe"\n'), ""),
     (re.compile(r"[ \t]+"), " "),
     (re.compile(r" +\n"), "\n"),
 )

@@ -474,3 +474,21 @@ async def test_what_is_no_image_is_refused_by_name_before_anything_is_downloaded
         await statuses(shelf.images.pull(str(reference)))
     assert asked == []
     assert await shelf.content.digests() == []
+
+
+async def test_what_is_on_docker_hub_is_pulled_from_a_mirror_first(registry, shelf, tmp_path):
+    mirrored = f"{registry.host}/library/mirrored:v1"
+    image_id = await made(shelf, mirrored)
+    async for _ in shelf.images.push(mirrored):
+        pass
+    await shelf.images.remove(mirrored, force=True)
+    # The first mirror does not answer; the second has it.
+    client = RegistryClient(QuickClock(), mirrors=("http://127.0.0.1:9", f"http://{registry.host}"))
+    other = Shelf(tmp_path / "other", client)
+    try:
+        await other.images.start()
+        await statuses(other.images.pull("mirrored:v1"))
+        assert other.images.resolve("mirrored:v1").id == image_id
+    finally:
+        await other.layers.close()
+        await client.close()

@@ -282,7 +282,7 @@ def test_commands_on_a_known_stack_never_read_the_stack_file(cli):
     assert "c-db-1" in cli("ps", environ={"COMPOSE_PROJECT_NAME": "c"}).stdout
     nobody = cli("-p", "c", "logs", "nobody", check=False)
     assert "has no service nobody" in nobody.stderr
-    cli("-p", "c", "stop", "-t", "1")
+    assert "stack file" not in cli("-p", "c", "stop", "-t", "1").stderr
     assert set(states(cli).values()) == {"exited"}
 
 
@@ -386,3 +386,51 @@ services:
     one = cli("up", "--abort-on-container-exit", "--attach", "bad", check=False)
     assert "fine" not in one.stdout
     assert cli("up", "--exit-code-from", "bad", check=False).returncode == 7
+
+
+def test_restart_takes_those_with_it_that_asked_for_it(cli):
+    (cli.folder / "stack.yaml").write_text("""
+name: c
+services:
+  db: {image: busybox, command: [sleep, "1000"], stop_signal: SIGKILL}
+  web:
+    image: busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    depends_on: {db: {condition: service_started, restart: true}}
+  other:
+    image: busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    depends_on: [db]
+""")
+    cli("up", "-d")
+
+    def starts() -> dict[str, str]:
+        names = ("db", "web", "other")
+        texts = cli.engine.docker("inspect", *(f"c-{name}-1" for name in names)).stdout
+        return dict(
+            zip(names, (one["State"]["StartedAt"] for one in json.loads(texts)), strict=True)
+        )
+
+    before = starts()
+    cli("restart", "db")
+    after = starts()
+    assert {name for name in before if before[name] != after[name]} == {"db", "web"}
+    cli("restart", "--no-deps", "db")
+    assert starts()["web"] == after["web"]
+
+
+def test_kill_can_remove_what_the_file_no_longer_has_and_ls_filters(cli):
+    cli("up", "-d")
+    (cli.folder / "stack.yaml").write_text(
+        "name: c\nservices: {db: {image: busybox, command: [sleep, '1000']}}\n"
+    )
+    assert "c-web-1" not in cli("ps", "--no-orphans").stdout
+    cli("kill", "--remove-orphans", "db")
+    assert list(states(cli)) == ["c-db-1"]
+    assert cli("ls", "-aq", "--filter", "name=c").stdout == "c\n"
+    assert cli("ls", "-aq", "--filter", "name=x").stdout == ""
+    assert cli("rm", check=False).returncode == 1
+    cli("rm", "-f")
+    assert states(cli) == {}

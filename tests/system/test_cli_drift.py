@@ -151,13 +151,14 @@ def interrupted(cli, number: signal.Signals, after: int) -> bool:
         text=True,
     )
     begun = 0
-    for line in process.stderr:
-        begun += line.startswith("{") and json.loads(line)["step"] == "started"
-        if begun == after:
-            process.send_signal(number)
-            break
-    process.stderr.read()
-    code = process.wait(60)
+    with process:
+        for line in process.stderr:
+            begun += line.startswith("{") and json.loads(line)["step"] == "started"
+            if begun == after:
+                process.send_signal(number)
+                break
+        process.stderr.read()
+        code = process.wait(60)
     if begun == after:
         # At the last operation it may be done before the signal arrives.
         assert code in (130, 143, -9, 0)
@@ -166,7 +167,11 @@ def interrupted(cli, number: signal.Signals, after: int) -> bool:
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)],
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.long),
+    ],
 )
 def test_up_interrupted_at_any_operation_can_be_finished_and_taken_down(cli, number):
     after = 1

@@ -200,16 +200,16 @@ def test_an_image_without_any_program_of_its_own_gets_files_and_deletions(stack)
       dockerfile_inline: |
         FROM scratch
         COPY src /app
-    command: [/sleeper, sleep, "1000"]
-    volumes: ["/bin/busybox:/sleeper:ro"]
+    command: [/busybox, sleep, "1000"]
+    volumes: ["/bin/busybox:/busybox:ro"]
     entrypoint: []
     stop_signal: SIGKILL
     develop:
       watch:
         - {action: sync, path: ./src, target: /app}
-""".replace("/sleeper", "/busybox")
+"""
     )
-    watch = stack.watch()
+    watch = stack.watch("--build")
     page = stack.seen("/app/page")
     assert page.read_text() == "1"
     (stack.folder / "src" / "page").write_text("2")
@@ -308,7 +308,7 @@ def test_a_rebuild_is_superseded_by_a_newer_change_and_synced_files_outlive_it(s
         (stack.folder / name).mkdir()
     (stack.folder / "app" / "slow").write_text("0")
     stack.write(BUILT)
-    watch = stack.watch()
+    watch = stack.watch("--build")
     (stack.folder / "src" / "f").write_text("synced")
     watch.wait("synced")
     first = stack.pid("app")
@@ -406,7 +406,7 @@ def test_five_thousand_files_arrive_in_one_batch(stack):
     assert said["written"] == 5051
     assert len(os.listdir(stack.seen("/app/all/d7"))) == 100
     shutil.rmtree(src / "all")
-    until(lambda: not stack.seen("/app/all").exists())
+    until(lambda: not stack.seen("/app/all").exists(), timeout=60)
 
 
 def test_up_watch_streams_logs_and_syncs(stack):
@@ -484,7 +484,7 @@ def test_the_example_serves_what_is_saved(stack):
         "127.0.0.1:8001:8001", "127.0.0.1:18001:8001"
     )
     (stack.folder / "stack.yaml").write_text(text)
-    watch = stack.watch()
+    watch = stack.watch("--build")
 
     def page() -> bytes:
         with urllib.request.urlopen("http://127.0.0.1:18001/", timeout=5) as answer:
@@ -498,3 +498,32 @@ def test_the_example_serves_what_is_saved(stack):
     (stack.folder / "site" / "other.html").write_text("other")
     watch.wait("restarted")
     until(lambda: page() == b"other")
+
+
+def test_an_engine_without_batches_gets_archives_and_deletes_with_rm(stack):
+    from stackctl.client.endpoints import choose
+    from stackctl.client.engine import EngineClient
+    from stackctl.orchestrator.watch.delivery import ArchiveDelivery
+
+    src = stack.folder / "src"
+    (src / "d").mkdir(parents=True)
+    (src / "d" / "f").write_text("f")
+    (src / "link").symlink_to("d/f")
+    stack.write(APP)
+    stack("up", "-d")
+    environ = stack.engine.environ
+    client = EngineClient(choose("", environ, uid=0), environ=environ)
+    deliver = ArchiveDelivery(client)
+    files = {f"/app/{name}": str(src / name) for name in ("d", "d/f", "link")}
+    done = deliver("w-app-1", files)
+    assert (done.written, done.deleted, done.size) == (3, 0, 1)
+    app = stack.seen("/app")
+    assert (app / "d" / "f").read_text() == "f"
+    assert os.readlink(app / "link") == "d/f"
+    shutil.rmtree(src / "d")
+    done = deliver("w-app-1", files)
+    assert (done.written, done.deleted) == (1, 1)
+    assert os.listdir(app) == ["link"]
+    kept = client._transport._local.connection
+    kept.file.close()
+    kept.close()

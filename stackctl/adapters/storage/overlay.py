@@ -14,6 +14,7 @@ the machine went down is removed at the next start and unpacked again from its b
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import re
 import stat
@@ -59,6 +60,9 @@ class _Snapshot:
     volatile: bool = False
 
 
+LOG = logging.getLogger(__name__)
+
+
 class OverlayStore:
     """Layers and snapshots below ``data_root``; short-lived views below ``run_root``. One process at a time."""
 
@@ -75,6 +79,7 @@ class OverlayStore:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._slots = asyncio.Semaphore(max(2, min(4, os.cpu_count() or 2)))
         self._flush: asyncio.Task[None] | None = None
+        self._removals: set[asyncio.Task[None]] = set()
         for directory in (
             self._layers_root, self._links, self._temporary, self._snapshots_root, self._views,
             self._temporary / "empty",
@@ -101,6 +106,7 @@ class OverlayStore:
 
     async def close(self) -> None:
         """Finish flushing; mounts stay."""
+        await asyncio.gather(*self._removals, return_exceptions=True)
         if self._flush is not None:
             self._flush.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -143,7 +149,18 @@ class OverlayStore:
             trash = self._temporary / os.urandom(8).hex()
             with contextlib.suppress(FileNotFoundError):
                 (self._layers_root / _hex(chain_id)).rename(trash)
-                await to_the_end(remove_tree, trash)
+                self._remove_later(trash)
+
+    def _remove_later(self, trash: Path) -> None:
+        """Remove files nobody can find any more beside other work; what is left when the daemon ends, ``recover`` takes."""
+        task = asyncio.create_task(to_the_end(remove_tree, trash), name="remove a layer")
+        self._removals.add(task)
+        task.add_done_callback(self._removed)
+
+    def _removed(self, task: "asyncio.Task[None]") -> None:
+        self._removals.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.warning("a removed layer's files are still there: %s", error)
 
     async def layers(self) -> Sequence[str]:
         return tuple(self._known)

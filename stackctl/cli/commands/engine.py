@@ -1,14 +1,19 @@
 """stackctl engine: the built-in engine's life."""
 
 import json
+import os
+import shutil
 import sys
+from importlib import resources
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stackctl.cli import dockercontext
 from stackctl.cli.context import Session
 from stackctl.cli.render import tables
-from stackctl.errors import NotFoundError
+from stackctl.errors import HostError, NotFoundError
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -124,3 +129,46 @@ def check(
     tables.check_layout(layout)
     sys.stdout.flush()
     raise typer.Exit(session.daemon().check("json" if layout == "json" else "text"))
+
+
+@app.command()
+def context(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The context's name.")] = "stackctl",
+    use: Annotated[bool, typer.Option("--use", help="Make it docker's default.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take it away again.")] = False,
+) -> None:
+    """Register this engine as a docker context: docker --context stackctl ps."""
+    session = Session.of(ctx)
+    home = dockercontext.docker_home(os.environ)
+    if remove:
+        found = dockercontext.remove(home, name)
+        session.note(f"context {name} removed" if found else f"there was no context {name}")
+        return
+    address = f"unix://{session.paths().socket}"
+    dockercontext.register(home, name, address)
+    if use:
+        dockercontext.use(home, name)
+    session.note(f"context {name} is {address}")
+
+
+@app.command(name="install-units")
+def install_units(
+    ctx: typer.Context,
+    directory: Annotated[
+        str, typer.Option("--directory", help="Where systemd looks for units.")
+    ] = "/etc/systemd/system",
+) -> None:
+    """Install systemd units that start the engine at boot and when its socket is used."""
+    session = Session.of(ctx)
+    program = shutil.which("stackctld") or str(Path(sys.argv[0]).resolve().parent / "stackctld")
+    units = resources.files("stackctl") / "daemon" / "systemd"
+    for name in ("stackctl.socket", "stackctl.service"):
+        text = (units / name).read_text(encoding="utf-8").replace("/usr/bin/stackctld", program)
+        try:
+            Path(directory, name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise HostError(f"cannot write {directory}/{name}: {error.strerror}") from error
+    session.note(
+        f"units installed in {directory}; then: systemctl daemon-reload && systemctl enable --now stackctl.socket"
+    )

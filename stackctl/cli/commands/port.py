@@ -7,6 +7,8 @@ import typer
 from stackctl.cli.context import Session
 from stackctl.errors import NotFoundError
 
+EPILOG = "Examples: stackctl port web 80    stackctl port --protocol udp dns 53"
+
 
 def command(
     ctx: typer.Context,

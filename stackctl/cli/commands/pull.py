@@ -7,6 +7,10 @@ import typer
 from stackctl.cli.context import Session
 from stackctl.errors import InvalidInputError, StackctlError
 
+EPILOG = (
+    "Examples: stackctl pull    stackctl pull --include-deps web    stackctl pull --policy missing"
+)
+
 
 def command(
     ctx: typer.Context,

@@ -8,6 +8,8 @@ import typer
 from stackctl.cli.context import Session
 from stackctl.errors import InvalidInputError
 
+EPILOG = "Examples: stackctl rm -f    stackctl rm -sfv web"
+
 
 def command(
     ctx: typer.Context,

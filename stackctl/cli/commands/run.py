@@ -31,7 +31,9 @@ def command(
     entrypoint: Annotated[str | None, typer.Option(help="Instead of its entrypoint.")] = None,
     name: Annotated[str, typer.Option(help="Name of the container.")] = "",
     no_deps: Annotated[bool, typer.Option(help="Do not start what it depends on.")] = False,
-    no_tty: Annotated[bool, typer.Option("-T", "--no-tty", help="No terminal.")] = False,
+    no_tty: Annotated[
+        bool, typer.Option("-T", "--no-tty", "--no-TTY", help="No terminal.")
+    ] = False,
     service_ports: Annotated[
         bool, typer.Option("-P", "--service-ports", help="Publish the service's ports.")
     ] = False,

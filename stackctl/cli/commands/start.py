@@ -6,6 +6,8 @@ import typer
 
 from stackctl.cli.context import Session
 
+EPILOG = "Examples: stackctl start    stackctl start web"
+
 
 def command(
     ctx: typer.Context,

@@ -6,6 +6,8 @@ import typer
 
 from stackctl.cli.context import Session
 
+EPILOG = "Examples: stackctl stop    stackctl -p NAME stop -t 3 web"
+
 
 def command(
     ctx: typer.Context,

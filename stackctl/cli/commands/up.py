@@ -88,6 +88,9 @@ def command(
     exit_code_from: Annotated[
         str, typer.Option(help="Exit with this service's code; implies --abort-on-container-exit.")
     ] = "",
+    menu: Annotated[  # noqa: ARG001 - there is no menu to switch
+        bool, typer.Option("--menu/--no-menu", help="For docker compose's users.", hidden=True)
+    ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Logs without colours.")] = False,
     no_log_prefix: Annotated[
         bool, typer.Option("--no-log-prefix", help="Log lines without the container's name.")
@@ -138,7 +141,7 @@ def command(
     )
     if plan_file:
         request = session.keep_to(plan_file, given=request)
-    stack = session.stack(request.services)
+    stack = session.stack_to_start(request.services, no_deps=request.no_deps)
     if not (detach or request.wait or request.no_start or session.options.dry_run):
         from stackctl.cli import attached
 

@@ -10,6 +10,8 @@ from stackctl.cli.context import Session
 from stackctl.errors import StackctlError
 from stackctl.values import JsonObject
 
+EPILOG = "Examples: stackctl version    stackctl version --short"
+
 
 def command(
     ctx: typer.Context,

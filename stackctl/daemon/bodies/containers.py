@@ -124,7 +124,7 @@ def _config(record: ContainerRecord) -> JsonObject:
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,
         "StdinOnce": spec.stdin_once,
-        "Env": [*record.env],
+        "Env": [*record.env] or None,
         "Cmd": None if record.cmd is None else [*record.cmd],
         "Image": spec.image,
         "Volumes": volumes,
@@ -170,7 +170,7 @@ def host_config(spec: ContainerSpec) -> JsonObject:
         "Binds": mounts.binds_body(spec.mounts),
         "ContainerIDFile": spec.container_id_file,
         "LogConfig": {"Type": spec.log_config.type, "Config": {**spec.log_config.config}},
-        "NetworkMode": spec.network_mode,
+        "NetworkMode": "bridge" if spec.network_mode == "default" else spec.network_mode,
         "PortBindings": ports.bindings_body(spec.port_bindings),
         "RestartPolicy": {
             "Name": spec.restart_policy.name,

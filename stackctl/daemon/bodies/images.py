@@ -25,16 +25,26 @@ def created_at(record: ImageRecord) -> float:
     return times.parse_instant(text, field="created", now=0.0)
 
 
-def entry_body(record: ImageRecord, *, containers: int = -1) -> JsonObject:
-    """Return one entry of GET /images/json."""
+def entry_body(
+    record: ImageRecord, *, containers: int = -1, references: Sequence[str] = ()
+) -> JsonObject:
+    """Return one entry of GET /images/json; of its names only those that fit ``references``, if there are any."""
+
+    def shown(names: Sequence[str]) -> list[Json]:
+        return [
+            name
+            for name in names
+            if not references or any(_fits(name, pattern) for pattern in references)
+        ]
+
     return {
         "Containers": containers,
         "Created": int(created_at(record)),
         "Id": record.id,
         "Labels": {**record.config.labels} or None,
         "ParentId": record.parent,
-        "RepoDigests": [*record.digests],
-        "RepoTags": [*record.tags],
+        "RepoDigests": shown(record.digests),
+        "RepoTags": shown(record.tags),
         "SharedSize": -1,
         "Size": record.size,
     }

@@ -112,7 +112,10 @@ def check_filters(filters: Filters) -> None:
     states = {status.value for status in Status}
     for value in filters.get("status", ()):
         if value not in states:
-            raise InvalidInputError(f"invalid filter 'status={value}'")
+            raise InvalidInputError(
+                f"invalid filter 'status={value}': invalid value for state ({value}): must be one of "
+                f"{', '.join(status.value for status in Status)}"
+            )
     for value in filters.get("health", ()):
         if value not in _HEALTHS:
             raise InvalidInputError(f"invalid filter 'health={value}'")
@@ -205,7 +208,11 @@ def entry_body(
         "Labels": {**record.labels},
         "State": record.status.value,
         "Status": status_sentence(record, now),
-        "HostConfig": {"NetworkMode": record.spec.network_mode},
+        "HostConfig": {
+            "NetworkMode": "bridge"
+            if record.spec.network_mode == "default"
+            else record.spec.network_mode
+        },
         "NetworkSettings": {
             "Networks": {
                 name: endpoint_body(endpoint, requests.get(name), record.id, live=live)

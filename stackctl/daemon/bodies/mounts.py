@@ -67,13 +67,13 @@ def parse_bind(text: str, *, at: str, driver: str = "") -> MountRequest:
         if word in _PROPAGATIONS:
             propagation = word
         elif word not in ("ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent"):
-            raise InvalidInputError(f'invalid {at}: invalid mode: "{mode[:80]}"')
+            raise InvalidInputError(f"invalid mode: {mode[:80]}")
     if {"ro", "rw"} <= set(words):
-        raise InvalidInputError(f'invalid {at}: invalid mode: "{mode[:80]}"')
+        raise InvalidInputError(f"invalid mode: {mode[:80]}")
     is_path = source.startswith("/")
     if not is_path and not _VOLUME_NAME.fullmatch(source):
         raise InvalidInputError(
-            f'invalid {at}: "{source[:200]}" includes invalid characters for a local volume name, only '
+            f'create {source[:200]}: "{source[:200]}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
     return MountRequest(
@@ -234,7 +234,7 @@ def points_body(mounts: Sequence[MountPoint]) -> list[Json]:
             "Source": mount.source,
             "Destination": mount.target,
             **({"Driver": mount.driver} if mount.driver else {}),
-            "Mode": mount.mode,
+            "Mode": mount.mode or ("z" if mount.type == "volume" and mount.name else ""),
             "RW": not mount.read_only,
             "Propagation": mount.propagation or ("rprivate" if mount.type == "bind" else ""),
         }

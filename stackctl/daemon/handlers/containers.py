@@ -23,7 +23,14 @@ async def create(call: Call) -> web.StreamResponse:
     name = create_bodies.check_name(call.text("name"))
     body = await call.body()
     spec = create_bodies.read_spec(body, cpus=call.engine.world.host.cpus)
-    made = await call.engine.containers.create(spec, name=name, platform=call.text("platform"))
+    try:
+        made = await call.engine.containers.create(spec, name=name, platform=call.text("platform"))
+    except NotFoundError as error:
+        if error.message.startswith("network "):
+            # Clients take 404 for a missing image, and would pull it.
+            words = f"failed to set up container networking: {error.message}"
+            raise InvalidInputError(words, hint=error.hint) from error
+        raise
     return call.json({"Id": made.id, "Warnings": [*made.warnings]}, status=201)
 
 

@@ -44,7 +44,8 @@ async def list_(call: Call) -> web.StreamResponse:
             continue
         found.append(image)
     found.sort(key=lambda image: (bodies.created_at(image), image.tagged_at), reverse=True)
-    return call.json([bodies.entry_body(image) for image in found])
+    wanted = filters.get("reference", ())
+    return call.json([bodies.entry_body(image, references=wanted) for image in found])
 
 
 def _bounds(call: Call, filters: Filters) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """/containers/{id}: attach and logs."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -7,6 +8,7 @@ from aiohttp import web
 from stackctl.api import times
 from stackctl.api.detach import parse_keys
 from stackctl.api.framing import SYSTEM_ERROR, encode_frame, encode_frames
+from stackctl.contracts.runtime import Streams
 from stackctl.daemon.call import Call
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import (
@@ -46,6 +48,49 @@ async def attach(call: Call) -> web.StreamResponse:
         return response
     finally:
         await streams.close()
+
+
+async def attach_ws(call: Call) -> web.StreamResponse:
+    """Attach over a WebSocket: output as binary messages without frames, messages that come as input."""
+    engine = call.engine
+    record = engine.containers.resolve(call.args["id"])
+    wants = _wanted(call)
+    stdin = call.flag("stdin") and record.spec.open_stdin
+    streams = await engine.running.attach(
+        record.id,
+        stdin=stdin,
+        stdout=1 in wants,
+        stderr=2 in wants,
+        logs=call.flag("logs"),
+        stream=call.flag("stream"),
+    )
+    try:
+        socket = web.WebSocketResponse()
+        await socket.prepare(call.request)
+        call.started = True
+        sending = asyncio.create_task(_send_output(socket, streams, wants))
+        try:
+            async for message in socket:
+                if stdin and message.type in (web.WSMsgType.TEXT, web.WSMsgType.BINARY):
+                    data = message.data
+                    await streams.write(data.encode() if isinstance(data, str) else data)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        return socket
+    finally:
+        await streams.close()
+
+
+async def _send_output(
+    socket: web.WebSocketResponse, streams: Streams, wants: frozenset[int]
+) -> None:
+    try:
+        async for stream, data in streams.output():
+            if stream in wants:
+                await socket.send_bytes(data)
+    finally:
+        await socket.close()
 
 
 def _wanted(call: Call) -> frozenset[int]:
@@ -121,5 +166,6 @@ def _tail(call: Call) -> int:
 
 ROUTES = (
     ("POST", "/containers/{id}/attach", attach),
+    ("GET", "/containers/{id}/attach/ws", attach_ws),
     ("GET", "/containers/{id}/logs", logs),
 )

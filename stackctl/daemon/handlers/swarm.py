@@ -4,7 +4,7 @@ from aiohttp import web
 
 from stackctl.daemon.app import Handler
 from stackctl.daemon.call import Call
-from stackctl.errors import StackctlError, UnavailableError, UnsupportedError
+from stackctl.errors import NotFoundError, StackctlError, UnavailableError, UnsupportedError
 
 
 def refuse(kind: type[StackctlError], message: str, *, hint: str = "") -> Handler:
@@ -24,6 +24,12 @@ no_manager = refuse(
 no_member = refuse(UnavailableError, "This node is not part of a swarm")
 no_swarm = refuse(UnsupportedError, "swarm mode is not offered by this engine")
 no_plugins = refuse(UnsupportedError, "plugins are not offered by this engine")
+
+
+async def no_plugin(call: Call) -> web.StreamResponse:
+    raise NotFoundError(f'plugin "{call.args["name"]}" not found')
+
+
 no_search = refuse(
     UnsupportedError,
     "image search is not offered by this engine",
@@ -51,6 +57,7 @@ ROUTES = (
     ("POST", "/swarm/leave", no_member),
     ("POST", "/swarm/init", no_swarm),
     ("POST", "/swarm/join", no_swarm),
+    ("GET", "/plugins/{name:*}/json", no_plugin),
     ("GET", "/plugins/{rest:*}", no_plugins),
     ("POST", "/plugins/{rest:*}", no_plugins),
     ("DELETE", "/plugins/{rest:*}", no_plugins),

@@ -3,9 +3,8 @@
 import re
 import threading
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from stackctl.orchestrator.apply.contract import Engine
 from stackctl.orchestrator.planning import labels
 from stackctl.orchestrator.planning.observed import (
     Observed,
@@ -18,10 +17,13 @@ from stackctl.orchestrator.planning.observed import (
 )
 from stackctl.values import Json, JsonObject
 
+if TYPE_CHECKING:
+    from stackctl.orchestrator.apply.contract import Engine
+
 _EXITED = re.compile(r"^(?:Exited|Restarting) \((-?\d+)\)")
 
 
-def observe(engine: Engine, project: str) -> Observed:
+def observe(engine: "Engine", project: str) -> Observed:
     """Return the containers of the stack and every network, volume and image; raises what the engine raises."""
     answers: dict[str, list[JsonObject]] = {}
     failures: list[BaseException] = []

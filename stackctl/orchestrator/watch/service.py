@@ -5,6 +5,7 @@ the new image is being made, and a build is stopped when something newer asks fo
 stays in the queue; a container made anew gets all that changed since the session began.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -88,9 +89,9 @@ class WatchedService:
         self._wanted_build = Work()
         self._building: Cancel | None = None
         self._touched: dict[str, str] = {}
-        self._known: set[str] | None = None
+        self._known: set[str] = set()
         self._missed: set[str] = set()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._busy = 0
         self._threads = [
             threading.Thread(target=self._run, args=(step,), name=f"watch {name}", daemon=True)
@@ -123,36 +124,31 @@ class WatchedService:
     def started(self, container: str) -> None:
         """A container of the service was started: one that is new or missed something gets all that changed."""
         with self._changed:
-            known = self._known is None or container in self._known
-            if (known and container not in self._missed) or not self._touched:
-                self._changed.notify_all()
-                return
-            if self._known is not None:
-                self._known.add(container)
+            lacks = container in self._missed or container not in self._known
+            self._known.add(container)
             self._missed.discard(container)
-            self._pending.add(Work(files=dict(self._touched), since=time.monotonic()))
+            if lacks and self._touched:
+                self._pending.add(Work(files=dict(self._touched), since=time.monotonic()))
             self._changed.notify_all()
 
     def remember(self) -> None:
-        """Note which containers there are now: those got, or will get, every change."""
+        """Note which containers there are now: those get every change from now on."""
         known = {identity for identity, _, _ in self._containers(self.name, fresh=True)}
         with self._changed:
-            self._known = known
+            self._known |= known
 
     def carry_over(self, other: "WatchedService") -> None:
-        """Take over what another session's service has not done, and what it has touched."""
-        with other._changed:  # noqa: SLF001 - the same class
-            touched, pending = dict(other._touched), other._pending  # noqa: SLF001
-            missed = set(other._missed)  # noqa: SLF001
+        """Take over what another session's service, stopped, has not done, and what it has touched."""
         with self._changed:
-            self._touched = {**touched, **self._touched}
-            self._missed |= missed
-            self._pending.add(pending)
+            self._known = set(other._known)  # noqa: SLF001 - the same class
+            self._touched = dict(other._touched)  # noqa: SLF001
+            self._missed = set(other._missed)  # noqa: SLF001
+            self._pending.add(other._pending)  # noqa: SLF001
 
     def stop(self) -> None:
         """End the threads; a build under way is ended too."""
         with self._changed:
-            self._stopping = True
+            self._stopping.set()
             building = self._building
             self._changed.notify_all()
         if building is not None:
@@ -168,7 +164,7 @@ class WatchedService:
     # Threads
 
     def _run(self, step: Callable[[], None]) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 step()
             except StackctlError as error:
@@ -184,9 +180,9 @@ class WatchedService:
 
     def _next_build(self) -> None:
         with self._changed:
-            while not self._wanted_build and not self._stopping:
+            while not self._wanted_build and not self._stopping.is_set():
                 self._changed.wait()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             self._busy += 1
             work, self._wanted_build = self._wanted_build, Work()
@@ -197,7 +193,7 @@ class WatchedService:
         except StackctlError:
             if not cancel.requested:
                 raise
-            if not self._stopping:
+            if not self._stopping.is_set():
                 text = "something newer changed"
                 self._report(Happening(kind=Kind.SUPERSEDED, service=self.name, text=text))
             return
@@ -209,14 +205,14 @@ class WatchedService:
 
     def _next_sync(self) -> None:
         with self._changed:
-            while not self._pending and not self._stopping:
+            while not self._pending and not self._stopping.is_set():
                 self._changed.wait()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             self._busy += 1
             work, self._pending = self._pending, Work()
         delay = _FIRST_RETRY
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 self._do(work, fresh=delay != _FIRST_RETRY)
                 return
@@ -229,6 +225,10 @@ class WatchedService:
                     work.add(self._pending)
                     self._pending = Work()
                 delay = min(delay * 2, _LAST_RETRY)
+        with self._changed:
+            # Whoever takes over finds it here.
+            work.add(self._pending)
+            self._pending = work
 
     def _do(self, work: Work, *, fresh: bool) -> None:
         """Do the work in every container of the service; what is done is taken out of it."""
@@ -306,7 +306,8 @@ class WatchedService:
         }
         text = " ".join(hook.command)
         exec_id = self._engine.create_exec(identity, body)
-        output = b"".join(data for _, data in self._engine.start_exec(exec_id))
+        with contextlib.closing(self._engine.start_exec(exec_id)) as process:
+            output = b"".join(data for _, data in process)
         code = self._engine.inspect_exec(exec_id).get("ExitCode")
         if code == 0:
             self._tell(Kind.EXECUTED, name, since, text=text)

@@ -267,11 +267,14 @@ class WatchSession:
                 rebuild=self._doors.rebuild,
                 report=self._doors.report,
             )
-            service.remember()
             if name in old:
                 service.carry_over(old[name])
+            else:
+                service.remember()
             self._services[name] = service
             service.start()
+        if old:
+            self._greet_all()
 
     def _containers(self, service: str, *, fresh: bool = False) -> list[tuple[str, str, bool]]:
         """Return (ID, name, running) of a service's containers, one-off ones left out.
@@ -305,11 +308,14 @@ class WatchSession:
             "event": ["start", "die", "destroy", "rename", "pause", "unpause"],
             "label": [f"{_PROJECT}={self._stack.name}"],
         }
-        delay = 0.1
+        delay, again = 0.1, False
         while not self._stopping:
             with contextlib.suppress(StackctlError, OSError):
                 self._listening = self._doors.engine.events(filters=filters)
                 self._hearing = True
+                if again:
+                    self._greet_all()
+                again = True
                 for event in self._listening:
                     delay = 0.1
                     self._heard(event)
@@ -318,6 +324,13 @@ class WatchSession:
             if not self._stopping:
                 time.sleep(delay)
                 delay = min(delay * 2, 5.0)
+
+    def _greet_all(self) -> None:
+        """Tell the services of the containers that run: some may have been started unheard."""
+        for name, service in list(self._services.items()):
+            for identity, _, running in self._containers(name, fresh=True):
+                if running:
+                    service.started(identity)
 
     def _forget_containers(self) -> None:
         self._turn += 1

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stackctl.api.framing import Decoder, encode_frame
+from stackctl.api.framing import Decoder, encode_frame, encode_frames
 from stackctl.errors import InvalidInputError
 
 FRAMES = st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=50)), max_size=8)
@@ -45,3 +45,8 @@ def test_noise_never_escapes_as_anything_but_invalid_input(data):
 def test_a_terminals_bytes_are_no_frames():
     with pytest.raises(InvalidInputError):
         list(Decoder().feed(b"hello world"))
+
+
+def test_many_frames_are_the_frames_one_by_one():
+    payloads = [b"", b"a", b"x" * 1023, b"y" * 1024, b"z" * 70_000]
+    assert encode_frames(2, payloads) == b"".join(encode_frame(2, data) for data in payloads)

@@ -175,7 +175,11 @@ def test_ulimits_read():
         ({"Memory": 10**8, "MemorySwap": 10**7}, {}, "memoryswap"),
         ({"NanoCpus": 3 * 10**9}, {}, "only 2 CPUs"),
         ({"NanoCpus": 10**9, "CpuQuota": 5000}, {}, "Nano CPUs"),
-        ({"LogConfig": {"Type": "carrier-pigeon"}}, {}, "no log driver named 'carrier-pigeon'"),
+        (
+            {"LogConfig": {"Type": "carrier-pigeon"}},
+            {},
+            "error looking up logging plugin carrier-pigeon",
+        ),
         ({"NetworkMode": "container:x", "PortBindings": {"80/tcp": []}}, {}, "port publishing"),
         ({"SecurityOpt": ["bogus"]}, {}, "SecurityOpt"),
         ({"CpusetCpus": "a-b"}, {}, "CpusetCpus"),

@@ -23,8 +23,8 @@ def test_options_of_docker_are_accepted(kind, options):
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        ("asdf", {}, "no log driver named 'asdf' is registered"),
-        ("journald", {}, "no log driver named 'journald'"),
+        ("asdf", {}, "error looking up logging plugin asdf"),
+        ("journald", {}, "error looking up logging plugin journald"),
         ("json-file", {"speed": "1"}, "unknown log opt 'speed' for json-file log driver"),
         ("local", {"labels": "1"}, "unknown log opt 'labels' for local log driver"),
         ("json-file", {"max-file": "0"}, "max-file cannot be less than 1"),

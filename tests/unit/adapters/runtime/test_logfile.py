@@ -135,3 +135,33 @@ async def test_a_log_that_is_not_there_is_not_rotated(tmp_path: Path) -> None:
 
     with pytest.raises(ConflictError, match="no log"):
         await logfile.rotate(tmp_path / "none", reopen=reopen)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["stdout", "stderr"]),
+            st.sampled_from("FFFFP"),
+            st.sampled_from(
+                ["", "text", "a stdout F b", "x stderr P y", "2023-11-14T22:13:20.5 stdout F z"]
+            ),
+        ),
+        max_size=30,
+    ),
+    st.integers(1, 200),
+)
+def test_runs_hold_what_the_entries_hold_however_the_file_is_cut(
+    lines: list[tuple[str, str, str]], size: int
+) -> None:
+    data = "".join(
+        line(n % 40, text, tag, name) for n, (name, tag, text) in enumerate(lines)
+    ).encode()
+    slow, quick = logfile.Parser(), logfile.Parser()
+    expected: list[tuple[int, bytes]] = []
+    found: list[tuple[int, bytes]] = []
+    for at in range(0, len(data), size):
+        part = data[at : at + size]
+        expected += [(stream, text) for stream, _, text, _ in slow.feed(part)]
+        found += [(stream, text) for stream, texts in quick.feed_runs(part) for text in texts]
+    assert found == expected
+    assert quick.finish() == slow.finish()
