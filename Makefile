@@ -1,5 +1,8 @@
 # The commands of the project. Each sets up what it needs by itself.
-.PHONY: help setup demo test unit test-full bench format clean
+.PHONY: help setup demo test unit test-full compat bench format clean
+
+# Compose files of well-known projects with what docker compose makes of them; tests/corpus is our own small one.
+CORPUS ?= ../shared/compose-corpus
 
 help: ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,6 +26,11 @@ unit: ## Run what needs no root.
 test-full: ## Run everything, the long suites too (as root; by hand).
 	@.ci/setup dev
 	.venv/bin/python -m pytest -m 'not bench'
+
+compat: ## Compare config with docker compose's answers (CORPUS=folder of cases).
+	@[ -x "$(CORPUS)/check" ] || { echo "no corpus at $(CORPUS): CORPUS=FOLDER says where it is" >&2; exit 1; }
+	@.ci/setup dev
+	"$(CORPUS)/check" --show 0 --require-location --known tests/compat/compose-corpus.known -- .venv/bin/stackctl
 
 bench: ## Measure; prints numbers, gates nothing (as root).
 	@.ci/setup dev

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -118,6 +119,12 @@ class RealEngine:
         while (left := leftovers(self.paths)) and time.monotonic() < deadline:
             time.sleep(0.1)
         return left
+
+
+def free_port() -> int:
+    """Return a host port that nobody has: several copies of the tests may run on one machine."""
+    with socket.create_server(("0.0.0.0", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 def busybox_rootfs() -> bytes:

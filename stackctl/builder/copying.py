@@ -220,7 +220,11 @@ def _pack_directory(
         return
     if target not in made:
         made.add(target)
-        yield from packer.node(source.tree, source.node, target)
+        if source.node.path or not source.tree.ours:
+            yield from packer.node(source.tree, source.node, target)
+        else:
+            # The context's own mode is nobody's business: it may be a directory that only its user reads.
+            yield from packer.directory(target)
     for relative, node in _below(source, exclude):
         yield from packer.node(source.tree, node, posixpath.join(target, relative))
 

@@ -44,7 +44,10 @@ def scratch(platform: Platform) -> State:
     return State(
         document=_with_path(
             ImageDocument(
-                architecture=platform.architecture, variant=platform.variant, os=platform.os
+                architecture=platform.architecture,
+                variant=platform.variant,
+                os=platform.os,
+                config=ImageConfig(working_dir="/"),
             )
         )
     )

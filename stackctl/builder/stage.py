@@ -217,8 +217,12 @@ class StageBuilder:
             if missing:
                 async with self._snapshot(self.state) as (key, root):
                     place = Destination(path=path, directory=True, exists=True, missing=missing)
+                    # It belongs to the USER of that moment, as BuildKit has it.
+                    owner = await self._owner(
+                        root, self.state.config.user, "", scope, number_is_group=False
+                    )
                     packed = copying.pack(
-                        [], place, Ownership(), now=int(time.time()), epoch=self._tools.epoch
+                        [], place, owner, now=int(time.time()), epoch=self._tools.epoch
                     )
                     await self._tools.files.unpack(root, "/", copying.in_thread(packed))
                     layer = await self._commit(key, self.state)
@@ -226,7 +230,8 @@ class StageBuilder:
                 self.state, config=config, created=self._now(), created_by=created_by, layer=layer
             )
 
-        await self._cached(step_key(self.state, ["workdir", path]), work)
+        key = step_key(self.state, ["workdir", path, self.state.config.user])
+        await self._cached(key, work)
 
     async def _missing(self, root: Path, path: str) -> tuple[str, ...]:
         """Return the directories on the way to the path, itself included, that are not there; topmost first."""
@@ -537,11 +542,13 @@ class StageBuilder:
             found.append(Source(name=name or "file", tree=tree, node=node, archive=archive))
         return found
 
-    async def _owner(self, root: Path, chown: str, chmod: str, scope: Scope) -> Ownership:
+    async def _owner(
+        self, root: Path, chown: str, chmod: str, scope: Scope, *, number_is_group: bool = True
+    ) -> Ownership:
         if not chown:
             return Ownership(chmod=chmod)
         user, _, group = chown.partition(":")
-        if not group and user.isascii() and user.isdigit():
+        if number_is_group and not group and user.isascii() and user.isdigit():
             # A number alone names the group as well (Dockerfile reference, COPY --chown).
             chown = f"{user}:{user}"
         texts = []

@@ -5,6 +5,7 @@ is imported where it is used, since the command line is judged by its start-up.
 """
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -127,10 +128,15 @@ class Session:
         interpolate: bool = True,
         normalize: bool = True,
         resolve_paths: bool = True,
+        consistency: bool = True,
+        resolve_environment: bool = True,
         all_resources: bool = False,
+        with_dependencies: bool = True,
+        strict: bool = False,
+        files: Sequence[str] = (),
         warn: bool = True,
     ) -> "Loaded":
-        """Read the stack file; raises StackFileError with every mistake."""
+        """Read the stack file, or other ``files``; raises StackFileError with every mistake."""
         from stackctl.orchestrator.stackfile.load import LoadOptions, load
 
         options = self.options
@@ -138,17 +144,21 @@ class Session:
             LoadOptions(
                 environ=self.environ,
                 cwd=str(Path.cwd()),
-                files=options.files,
+                files=files or options.files,
                 project_name=options.project_name,
                 project_directory=options.project_directory,
                 env_files=options.env_files,
                 profiles=options.profiles,
                 services=services,
-                stdin=lambda: sys.stdin.buffer.read(),
+                with_dependencies=with_dependencies,
+                stdin=_stdin,
                 interpolate=interpolate,
                 normalize=normalize,
                 resolve_paths=resolve_paths,
+                consistency=consistency,
+                resolve_environment=resolve_environment,
                 all_resources=all_resources or options.all_resources,
+                strict=strict,
             )
         )
         if warn:
@@ -156,10 +166,30 @@ class Session:
                 self.warn(text)
         return loaded
 
-    def stack(self, services: Sequence[str] = (), *, also_inactive: bool = False) -> "Stack":
-        """Return the stack, all its active services; those named switch their profiles on."""
+    def stack_to_start(self, services: Sequence[str], *, no_deps: bool = False) -> "Stack":
+        """Return the stack as ``stack`` does, after refusing what cannot work among the services to be started.
+
+        Raises StackFileError for host ports claimed twice, addresses outside their subnet and the like.
+        """
         with self._timed("read the stack file"):
-            loaded = self.load()
+            loaded = self.load(warn=False)
+        if loaded.doubts or any(name not in loaded.stack.services for name in services):
+            self.load(services, with_dependencies=not no_deps, strict=True, warn=False)
+        return self.stack(services, loaded=loaded)
+
+    def stack(
+        self,
+        services: Sequence[str] = (),
+        *,
+        also_inactive: bool = False,
+        loaded: "Loaded | None" = None,
+    ) -> "Stack":
+        """Return the stack, all its active services; those named switch their profiles on."""
+        if loaded is None:
+            with self._timed("read the stack file"):
+                loaded = self.load(warn=False)
+        for text in loaded.warnings:
+            self.warn(text)
         missing = [name for name in services if name not in loaded.stack.services]
         if missing or also_inactive:
             # Naming a service switches its profiles on.
@@ -612,6 +642,12 @@ class Session:
             return secret_key(self.paths().data_root / "fingerprint.key")
         home = self.environ.get("XDG_STATE_HOME") or f"{self.environ.get('HOME', '/')}/.local/state"
         return secret_key(Path(home) / "stackctl" / "fingerprint.key")
+
+
+@functools.cache
+def _stdin() -> bytes:
+    """Return what standard input holds; a stack file there may be loaded more than once."""
+    return sys.stdin.buffer.read()
 
 
 def _timestamp(text: str) -> str:

@@ -130,7 +130,9 @@ def stop(session: "Session", project: str, services: tuple[str, ...], timeout: i
     """Stop what runs, dependents first."""
     from stackctl.orchestrator.planning import lifecycle
 
-    stack = session.stack_or_none(project)
+    # Its pre_stop hooks are all that the file would add; who names the stack alone goes without.
+    known = session.given_name and not session.options.files
+    stack = None if known else session.stack_or_none(project)
     observed = observe(session.engine(), project)
     session.apply(lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
 

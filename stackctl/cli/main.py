@@ -34,6 +34,7 @@ COMMANDS = {
     "plan": "plan",
     "graph": "graph",
     "config": "config",
+    "validate": "validate",
     "build": "build",
     "pull": "pull",
     "push": "push",

@@ -298,6 +298,19 @@ class EngineClient:
     def inspect_image(self, reference: str) -> JsonObject:
         return self._object("GET", f"/images/{quote(reference, safe='/:@')}/json")
 
+    def remote_digest(self, reference: str) -> str:
+        """Return the digest that a registry has for a reference, as the engine sees it."""
+        from stackctl.client.credentials import header_for
+
+        target = self._target(f"/distribution/{quote(reference, safe='/:@')}/json", {})
+        headers = header_for(reference, self._environ)
+        content = self._transport.request("GET", target, None, headers)[2]
+        answer = json.loads(content) if content else {}
+        digest = (answer.get("Descriptor") or {}).get("digest", "")
+        if not digest:
+            raise UnavailableError(f"the engine told no digest of {reference}")
+        return str(digest)
+
     def pull_image(
         self, reference: str, *, platform: str = "", on_progress: OnProgress | None = None
     ) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import free_port
+
 pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,13 +78,14 @@ def test_a_dependency_cycle(fails):
 
 
 def test_a_taken_port_says_by_whom(fails):
-    with socket.create_server(("127.0.0.1", 18099)):
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         said = fails(
             "up",
             "-d",
-            stack='name: bad\nservices:\n  a: {image: busybox, command: [sleep, "9"], ports: ["18099:80"]}\n',
+            stack=f'name: bad\nservices:\n  a: {{image: busybox, command: [sleep, "9"], ports: ["{port}:80"]}}\n',
         )
-    assert "18099" in said
+    assert str(port) in said
     assert f"{os.getpid()}" in said
 
 

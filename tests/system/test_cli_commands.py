@@ -282,7 +282,7 @@ def test_commands_on_a_known_stack_never_read_the_stack_file(cli):
     assert "c-db-1" in cli("ps", environ={"COMPOSE_PROJECT_NAME": "c"}).stdout
     nobody = cli("-p", "c", "logs", "nobody", check=False)
     assert "has no service nobody" in nobody.stderr
-    cli("-p", "c", "stop", "-t", "1")
+    assert "stack file" not in cli("-p", "c", "stop", "-t", "1").stderr
     assert set(states(cli).values()) == {"exited"}
 
 

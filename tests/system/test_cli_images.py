@@ -49,7 +49,8 @@ def cli(engine, tmp_path, registry):
     """A stack of two built services, of which one depends on the other."""
     engine.import_busybox()
     (tmp_path / "Dockerfile").write_text(
-        "FROM busybox\nARG WORD=none\nRUN dd if=/dev/urandom of=/blob bs=1M count=3; echo $WORD > /word\n"
+        # The step differs from test to test, so that each makes its own layer.
+        f"FROM busybox\nARG WORD=none\nRUN : {tmp_path.name}; dd if=/dev/urandom of=/blob bs=1M count=3; echo $WORD > /word\n"
     )
     (tmp_path / "stack.yaml").write_text(f"""
 name: i
@@ -108,18 +109,21 @@ def test_push_goes_on_after_a_failure_where_told_to(cli, registry):
 
 def test_the_terminal_shows_bytes_of_a_pull_and_steps_of_a_build(cli, registry):
     with Typist(["build", "app"], cwd=cli.folder, environ=cli.engine.environ) as terminal:
-        terminal.see(rb"app: Step 3/3 ?: RUN dd")
+        terminal.see(rb"app: Step 3/\d+ : RUN : ")
         assert terminal.code() == 0
     cli("build", "--push", "--with-dependencies", "app")
     for name in ("app", "base"):
         cli("image", "rm", f"{registry}/i/{name}:1")
+    file = cli.folder / "stack.yaml"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if "build:" not in line))
     lines = cli("--progress", "json", "up", "-d", "--pull", "always").stderr.splitlines()
     events = [json.loads(line) for line in lines if line.startswith("{")]
     pulls = [event for event in events if event["id"].startswith("pull ") and "total" in event]
     assert any(event["current"] == event["total"] > 1_000_000 for event in pulls)
 
+    cli("down")
     for name in ("app", "base"):
-        cli("down")
-        cli("image", "rm", f"{registry}/i/{name}:1", check=False)
+        cli("image", "rm", f"{registry}/i/{name}:1")
     quiet = cli("--progress", "json", "up", "-d", "--pull", "always", "--quiet-pull").stderr
     assert '"total"' not in quiet

@@ -1,18 +1,21 @@
 """Every example comes up as root, the demo's stack as its README says."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import free_port
+
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
+PORT = free_port()
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -29,10 +32,10 @@ def base_image(engine):
 def test_webapp_counts_visits_behind_its_proxy(engine, base_image):
     folder = engine.home / "webapp"
     shutil.copytree(EXAMPLES / "webapp", folder)
-    environ = {"WEBAPP_PORT": "18088"}
+    environ = {"WEBAPP_PORT": str(PORT)}
     engine.stackctl("up", "-d", "--wait", cwd=folder, timeout=800, environ=environ)
     try:
-        page = [_page(18088) for _ in range(2)]
+        page = [_page(PORT) for _ in range(2)]
         assert [re.search(r"visit (\d+) on record", text)[1] for text in page] == ["1", "2"]
         rows = [
             json.loads(line)
@@ -52,10 +55,10 @@ def test_webapp_counts_visits_behind_its_proxy(engine, base_image):
             "app"
         }
         engine.stackctl("up", "-d", "--wait", cwd=folder, environ=environ)
-        assert _page(18088).startswith("Good day: visit 3 on record, 3 since")
+        assert _page(PORT).startswith("Good day: visit 3 on record, 3 since")
         engine.stackctl("down", cwd=folder, environ=environ)
         engine.stackctl("up", "-d", "--wait", cwd=folder, environ=environ)
-        assert _page(18088).startswith("Good day: visit 4 on record, 1 since")
+        assert _page(PORT).startswith("Good day: visit 4 on record, 1 since")
     finally:
         engine.stackctl("down", "-v", cwd=folder, environ=environ, check=False)
 
@@ -80,9 +83,30 @@ def test_every_example_is_valid(engine):
 
 
 def test_hello_needs_no_network_at_all(engine):
-    """Up in a namespace that has nothing but loopback."""
-    shutil.copytree(EXAMPLES / "hello", engine.home / "hello")
-    assert os.getuid() == 0
-    done = engine.stackctl("up", "-d", cwd=engine.home / "hello")
-    assert done.returncode == 0
-    engine.stackctl("down", cwd=engine.home / "hello")
+    """Up in a network namespace that has nothing but loopback."""
+    folder = engine.home / "alone"
+    shutil.copytree(EXAMPLES / "hello", folder)
+    command = f"{sys.executable} -m stackctl"
+    script = f"""
+        set -e
+        ip link set lo up
+        {command} up -d --wait
+        {command} run --rm -T greeter
+        {command} down
+        {command} engine stop
+    """
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script],
+        cwd=folder,
+        env={
+            **engine.environ,
+            "PYTHONPATH": str(ROOT),
+            "STACKCTL_RUN_ROOT": str(engine.home / "alone-run"),
+            "STACKCTL_DATA_ROOT": str(engine.home / "alone-data"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Hello from a stack.\n"

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import free_port
+
 pytestmark = pytest.mark.root
+
+PORT = free_port()
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hello"
 
@@ -18,14 +22,14 @@ def hello(engine):
     if not folder.exists():
         shutil.copytree(EXAMPLE, folder)
         stack = folder / "stack.yaml"
-        stack.write_text(stack.read_text().replace("127.0.0.1:8000:8000", "127.0.0.1:18000:8000"))
+        stack.write_text(stack.read_text().replace("127.0.0.1:8000:8000", f"127.0.0.1:{PORT}:8000"))
     yield folder
     engine.stackctl("down", "-v", cwd=folder)
 
 
 def test_up_serves_the_page_and_the_job_fetches_it_by_name(engine, hello):
     engine.stackctl("up", "-d", cwd=hello)
-    with urllib.request.urlopen("http://127.0.0.1:18000/", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/", timeout=10) as answer:
         assert answer.read() == b"Hello from a stack.\n"
     done = engine.stackctl("run", "--rm", "-T", "greeter", cwd=hello)
     assert done.stdout == "Hello from a stack.\n"

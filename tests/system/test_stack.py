@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import free_port
+
 pytestmark = pytest.mark.root
+
+PORT = free_port()
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -277,23 +281,25 @@ volumes: {data: {}}
 
 def test_published_ports_answer_on_localhost_and_the_hosts_addresses(stack):
     (stack.folder / "index.html").write_text("page\n")
-    stack.write("""
+    stack.write(
+        """
 services:
   web:
     image: busybox
     command: [httpd, -f, -p, "80", -h, /www]
     volumes: ["./:/www:ro"]
     stop_signal: SIGKILL
-    ports: ["18080:80"]
-""")
+    ports: ["PORT:80"]
+""".replace("PORT", str(PORT))
+    )
     stack("up", "-d")
     own = subprocess.run(
         ["hostname", "-I"], capture_output=True, text=True, check=False
     ).stdout.split()
     for host in ["127.0.0.1", "[::1]", *[a for a in own if ":" not in a][:2]]:
-        with urllib.request.urlopen(f"http://{host}:18080/index.html", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{host}:{PORT}/index.html", timeout=10) as answer:
             assert answer.read() == b"page\n", host
-    assert stack("port", "web", "80").stdout.strip() == "0.0.0.0:18080"
+    assert stack("port", "web", "80").stdout.strip() == f"0.0.0.0:{PORT}"
 
 
 def test_attached_up_streams_prefixed_logs_and_ctrl_c_stops_the_stack(stack, engine):

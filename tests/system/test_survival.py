@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RealEngine
+from tests.conftest import RealEngine, free_port
 from tests.leaks import leftovers
 
 pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).resolve().parents[2]
+
+PORT = free_port()
 
 STACK = """
 name: s
@@ -29,7 +31,7 @@ services:
     image: busybox
     command: [sh, -c, "echo begin; httpd -f -p 80 -h /etc"]
     stop_signal: SIGKILL
-    ports: ["18070:80"]
+    ports: ["PORT:80"]
     healthcheck: {test: [CMD, wget, -q, -O, /dev/null, "http://127.0.0.1/passwd"], interval: 1s, start_interval: 100ms, start_period: 5s}
   client:
     image: busybox
@@ -39,7 +41,7 @@ services:
   short:
     image: busybox
     command: [sh, -c, "sleep 2; exit 5"]
-"""
+""".replace("PORT", str(PORT))
 
 
 def daemon_pid(engine: RealEngine) -> int:
@@ -74,9 +76,9 @@ def test_kill_9_of_the_daemon_leaves_everything_running_and_the_next_command_ado
     }
     kill_daemon(engine)
     # The daemon is gone: the port answers and stays reserved, names resolve.
-    assert b"root" in fetch(18070)
+    assert b"root" in fetch(PORT)
     taken = subprocess.run(
-        [sys.executable, "-c", "import socket; socket.create_server(('0.0.0.0', 18070))"],
+        [sys.executable, "-c", f"import socket; socket.create_server(('0.0.0.0', {PORT}))"],
         capture_output=True,
         text=True,
         check=False,
@@ -118,8 +120,9 @@ def test_kill_9_in_the_middle_of_up_leaves_what_the_next_up_and_down_can_finish(
     engine, tmp_path, delay
 ):
     engine.import_busybox()
+    ports = [free_port() for _ in range(6)]
     services = "".join(
-        f'  s{n}: {{image: busybox, command: [sleep, "1000"], stop_signal: SIGKILL, ports: ["{18200 + n}:80"]}}\n'
+        f'  s{n}: {{image: busybox, command: [sleep, "1000"], stop_signal: SIGKILL, ports: ["{ports[n]}:80"]}}\n'
         for n in range(6)
     )
     (tmp_path / "stack.yaml").write_text(f"name: m\nservices:\n{services}")
@@ -173,7 +176,7 @@ def test_two_engines_publish_and_tear_down_at_once_without_meeting(engine):
 
         threads = [
             threading.Thread(target=round_trip, args=pair)
-            for pair in ((engine, 18071), (other, 18072))
+            for pair in ((engine, free_port()), (other, free_port()))
         ]
         for thread in threads:
             thread.start()

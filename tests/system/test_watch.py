@@ -406,7 +406,7 @@ def test_five_thousand_files_arrive_in_one_batch(stack):
     assert said["written"] == 5051
     assert len(os.listdir(stack.seen("/app/all/d7"))) == 100
     shutil.rmtree(src / "all")
-    until(lambda: not stack.seen("/app/all").exists())
+    until(lambda: not stack.seen("/app/all").exists(), timeout=60)
 
 
 def test_up_watch_streams_logs_and_syncs(stack):
@@ -498,3 +498,32 @@ def test_the_example_serves_what_is_saved(stack):
     (stack.folder / "site" / "other.html").write_text("other")
     watch.wait("restarted")
     until(lambda: page() == b"other")
+
+
+def test_an_engine_without_batches_gets_archives_and_deletes_with_rm(stack):
+    from stackctl.client.endpoints import choose
+    from stackctl.client.engine import EngineClient
+    from stackctl.orchestrator.watch.delivery import ArchiveDelivery
+
+    src = stack.folder / "src"
+    (src / "d").mkdir(parents=True)
+    (src / "d" / "f").write_text("f")
+    (src / "link").symlink_to("d/f")
+    stack.write(APP)
+    stack("up", "-d")
+    environ = stack.engine.environ
+    client = EngineClient(choose("", environ, uid=0), environ=environ)
+    deliver = ArchiveDelivery(client)
+    files = {f"/app/{name}": str(src / name) for name in ("d", "d/f", "link")}
+    done = deliver("w-app-1", files)
+    assert (done.written, done.deleted, done.size) == (3, 0, 1)
+    app = stack.seen("/app")
+    assert (app / "d" / "f").read_text() == "f"
+    assert os.readlink(app / "link") == "d/f"
+    shutil.rmtree(src / "d")
+    done = deliver("w-app-1", files)
+    assert (done.written, done.deleted) == (1, 1)
+    assert os.listdir(app) == ["link"]
+    kept = client._transport._local.connection
+    kept.file.close()
+    kept.close()

@@ -40,6 +40,6 @@ def command(
         no_start=True,
         scale=parse_scale(scale or ()),
     )
-    stack = session.stack(request.services)
+    stack = session.stack_to_start(request.services)
     with session.lock(stack.name):
         session.apply(session.agreed(session.plan_up(stack, request), yes=yes), stack)

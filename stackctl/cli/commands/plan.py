@@ -80,7 +80,9 @@ def command(
             scale=parse_scale(scale or ()),
             timeout=timeout,
         )
-        plan = session.plan_up(session.stack(request.services), request, keep=output)
+        plan = session.plan_up(
+            session.stack_to_start(request.services, no_deps=no_deps), request, keep=output
+        )
     if layout == "json":
         session.out(json.dumps(plan.to_json(), indent=2) + "\n")
     else:

@@ -19,6 +19,6 @@ def command(
     session = Session.of(ctx)
     wanted = parse_scale(pairs)
     request = UpRequest(services=tuple(wanted), scale=wanted, no_deps=no_deps)
-    stack = session.stack(request.services)
+    stack = session.stack_to_start(request.services, no_deps=no_deps)
     with session.lock(stack.name):
         session.apply(session.agreed(session.plan_up(stack, request)), stack)

@@ -141,7 +141,7 @@ def command(
     )
     if plan_file:
         request = session.keep_to(plan_file, given=request)
-    stack = session.stack(request.services)
+    stack = session.stack_to_start(request.services, no_deps=request.no_deps)
     if not (detach or request.wait or request.no_start or session.options.dry_run):
         from stackctl.cli import attached
 

@@ -43,7 +43,7 @@ def command(
 
     session = Session.of(ctx, quiet=quiet or layout == "json")
     request = UpRequest(services=tuple(services or ()), build=build)
-    stack = session.stack(request.services)
+    stack = session.stack_to_start(request.services, no_deps=request.no_deps)
     if session.options.dry_run:
         raise InvalidInputError(
             "watch has no dry run", hint="stackctl plan shows what it would bring up"

@@ -50,7 +50,8 @@ class LoadOptions:
     The flags are those of ``docker compose config``: without ``interpolate`` variables stay as they are, without
     ``normalize`` nothing implied is added, without ``resolve_paths`` paths stay relative, without ``consistency``
     references are not checked, without ``resolve_environment`` env files are not read. ``all_resources`` keeps
-    networks, volumes, configs and secrets that no active service uses.
+    networks, volumes, configs and secrets that no active service uses. ``strict`` makes mistakes of the doubts (see
+    Loaded) among the selected services.
     """
 
     environ: Mapping[str, str]
@@ -69,6 +70,7 @@ class LoadOptions:
     consistency: bool = True
     resolve_environment: bool = True
     all_resources: bool = False
+    strict: bool = False
 
 
 @dataclass(kw_only=True)
@@ -293,8 +295,12 @@ class _Load:
         disabled: JsonObject = {k: s for k, s in services.items() if k not in active}
         if self.options.consistency:
             self.check(tree, active, disabled, top)
+        if self.options.strict and self.problems.found:
+            self.add_doubts(tree, active, top)
         self.problems.stop_if_any()
         active = self.select(active, disabled)
+        if self.options.strict:
+            self.add_doubts(tree, active, _used(active, top))
         self.resolve_files(tree, active)
         if self.options.consistency:
             Consistency(tree, active, disabled, top, self.problems).container_names()
@@ -340,6 +346,12 @@ class _Load:
             marked=tree,
             interpolated=self.options.interpolate,
         )
+
+    def add_doubts(self, tree: Map, services: JsonObject, top: Mapping[str, Raw]) -> None:
+        """Note as mistakes what Compose accepts and cannot work."""
+        if self.options.consistency:
+            for where, message in doubts(services, top.get("networks") or {}):
+                self.problems.add(message, tree=tree, where=where)
 
     def doubts(self, tree: Map, result: JsonObject) -> tuple[Problem, ...]:
         services, networks = result.get("services"), result.get("networks")

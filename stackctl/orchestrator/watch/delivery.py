@@ -3,6 +3,7 @@
 What is at a path is read when it is sent: what vanished in between is deleted in the container.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -176,7 +177,8 @@ class ArchiveDelivery:
             "AttachStderr": True,
         }
         identity = self._engine.create_exec(container, body)
-        output = b"".join(data for _, data in self._engine.start_exec(identity))
+        with contextlib.closing(self._engine.start_exec(identity)) as process:
+            output = b"".join(data for _, data in process)
         if self._engine.inspect_exec(identity).get("ExitCode") != 0:
             said = output.decode(errors="replace").strip()
             raise StackctlError(

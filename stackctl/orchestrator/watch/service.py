@@ -5,6 +5,7 @@ the new image is being made, and a build is stopped when something newer asks fo
 stays in the queue; a container made anew gets all that changed since the session began.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -305,7 +306,8 @@ class WatchedService:
         }
         text = " ".join(hook.command)
         exec_id = self._engine.create_exec(identity, body)
-        output = b"".join(data for _, data in self._engine.start_exec(exec_id))
+        with contextlib.closing(self._engine.start_exec(exec_id)) as process:
+            output = b"".join(data for _, data in process)
         code = self._engine.inspect_exec(exec_id).get("ExitCode")
         if code == 0:
             self._tell(Kind.EXECUTED, name, since, text=text)
