@@ -43,6 +43,30 @@ def of_machine(machine: str) -> Platform:
     return Platform(architecture=architecture, variant=variant)
 
 
+# What Go builds for (containerd/platforms, isKnownOS).
+_SYSTEMS = frozenset(
+    [
+        "aix",
+        "android",
+        "darwin",
+        "dragonfly",
+        "freebsd",
+        "hurd",
+        "illumos",
+        "ios",
+        "js",
+        "linux",
+        "nacl",
+        "netbsd",
+        "openbsd",
+        "plan9",
+        "solaris",
+        "windows",
+        "zos",
+    ]
+)
+
+
 def parse_platform(text: str) -> Platform:
     """Return the platform of "os/architecture[/variant]"; raises InvalidInputError."""
     parts = text.lower().split("/")
@@ -51,7 +75,13 @@ def parse_platform(text: str) -> Platform:
             f'"{text}" is not a platform', hint="write it as os/architecture, such as linux/arm64"
         )
     if len(parts) == 1:
-        return of_machine(parts[0]) if parts[0] in _ARCHITECTURES else Platform(os=parts[0])
+        if parts[0] in _ARCHITECTURES:
+            return of_machine(parts[0])
+        if parts[0] not in _SYSTEMS:
+            raise InvalidInputError(
+                f'"{text}": unknown operating system or architecture: invalid argument'
+            )
+        return Platform(os=parts[0])
     architecture, variant = _ARCHITECTURES.get(parts[1], (parts[1], ""))
     return Platform(
         os=parts[0],

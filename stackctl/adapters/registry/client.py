@@ -311,6 +311,7 @@ class RegistryClient:
     async def _read(self, call: Call, reference: Reference) -> aiohttp.ClientResponse:
         """Send a request that changes nothing: to the mirrors of Docker Hub first, where it is the Hub's."""
         failures = []
+        missing = False
         for mirror in self._mirrors if call.registry == DEFAULT_REGISTRY else ():
             try:
                 response = await self._transport.send(
@@ -321,6 +322,7 @@ class RegistryClient:
                 continue
             if response.status in (200, 206):
                 return response
+            missing = missing or response.status == 404
             failures.append(f"tried {mirror}: {response.status}")
             response.release()
         try:
@@ -328,9 +330,13 @@ class RegistryClient:
         except UnavailableError as error:
             if not failures:
                 raise
-            raise UnavailableError(
-                f"{error.message}; {'; '.join(failures)}", hint=error.hint
-            ) from error
+            words = f"{error.message}; {'; '.join(failures)}"
+            if missing:
+                # What a mirror knows says more than that the way to the Hub is closed.
+                raise NotFoundError(
+                    f"manifest not found or repository does not exist: {words}", hint=error.hint
+                ) from error
+            raise UnavailableError(words, hint=error.hint) from error
 
     async def _send(self, call: Call, reference: Reference) -> aiohttp.ClientResponse:
         try:
