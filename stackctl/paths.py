@@ -1,4 +1,4 @@
-"""Where sockets, data and run files are, for both halves; pure.
+"""Where sockets, data and run files are, for both halves; pure but for reading the settings file.
 
 One engine is identified by where it runs: the engine ID is empty for the default paths and four hexadecimal digits of
 the run root's hash otherwise. The nft table, the bridge prefix, the cgroup parent and the address pool derive from
@@ -9,10 +9,17 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from stackctl.errors import InvalidInputError
 from stackctl.frozen import frozen
 
 DEFAULT_RUN_ROOT = Path("/run/stackctl")
 DEFAULT_DATA_ROOT = Path("/var/lib/stackctl")
+SETTINGS_FILE = Path("/etc/stackctl/engine.json")
+SETTINGS = {
+    "socket": "STACKCTL_SOCKET",
+    "data-root": "STACKCTL_DATA_ROOT",
+    "run-root": "STACKCTL_RUN_ROOT",
+}
 
 
 @frozen
@@ -71,8 +78,52 @@ class EnginePaths:
         return self.run_root / "bundles"
 
 
+def settings_file(environ: Mapping[str, str], *, uid: int) -> Path:
+    """Return where the engine's settings file is: STACKCTL_ENGINE_CONFIG, else the usual place."""
+    if named := environ.get("STACKCTL_ENGINE_CONFIG", ""):
+        return Path(named)
+    if uid == 0:
+        return SETTINGS_FILE
+    home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '/')}/.config"
+    return Path(home) / "stackctl" / "engine.json"
+
+
+def with_settings(environ: Mapping[str, str], *, uid: int) -> dict[str, str]:
+    """Return the environment, with the places that the settings file names where no variable does.
+
+    Its keys are "socket", "data-root" and "run-root". Raises InvalidInputError for a file that is no JSON object; one
+    that is not there says nothing.
+    """
+    found = dict(environ)
+    file = settings_file(environ, uid=uid)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError:
+        return found
+    import json
+
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise InvalidInputError(f"the settings file {file} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise InvalidInputError(f"the settings file {file} must hold a JSON object")
+    for key, name in SETTINGS.items():
+        value = data.get(key)
+        if value is not None and not (isinstance(value, str) and value.startswith("/")):
+            raise InvalidInputError(
+                f'the settings file {file}: "{key}" must be an absolute path', hint=f"got {value!r}"
+            )
+        if value and not found.get(name):
+            found[name] = value
+    return found
+
+
 def engine_paths(environ: Mapping[str, str], *, uid: int) -> EnginePaths:
-    """Return the built-in engine's places: STACKCTL_SOCKET, _DATA_ROOT and _RUN_ROOT move them."""
+    """Return the built-in engine's places.
+
+    STACKCTL_SOCKET, _DATA_ROOT and _RUN_ROOT move them; so does the settings file, through ``with_settings``.
+    """
     run_default = DEFAULT_RUN_ROOT
     data_default = DEFAULT_DATA_ROOT
     if uid != 0:

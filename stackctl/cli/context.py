@@ -26,7 +26,7 @@ from stackctl.errors import (
     StackFileError,
 )
 from stackctl.frozen import frozen
-from stackctl.paths import EnginePaths, engine_paths
+from stackctl.paths import EnginePaths, engine_paths, with_settings
 
 if TYPE_CHECKING:
     from stackctl.cli.planfile import Kept
@@ -263,7 +263,7 @@ class Session:
 
     def paths(self) -> EnginePaths:
         """Return the built-in engine's places."""
-        return engine_paths(self.environ, uid=os.getuid())
+        return engine_paths(with_settings(self.environ, uid=os.getuid()), uid=os.getuid())
 
     def daemon(self) -> "Daemon":
         """Return the built-in engine's daemon as something to start and stop."""

@@ -25,7 +25,7 @@ from stackctl.errors import (
     UnavailableError,
 )
 from stackctl.frozen import frozen
-from stackctl.paths import EnginePaths, engine_paths
+from stackctl.paths import EnginePaths, engine_paths, with_settings
 from stackctl.values import JsonObject
 
 _START_SECONDS = 30.0
@@ -74,7 +74,7 @@ class Tls:
 
 def choose(option: str, environ: Mapping[str, str], *, uid: int) -> Endpoint:
     """Return the engine to drive; raises InvalidInputError, NotFoundError."""
-    paths = engine_paths(environ, uid=uid)
+    paths = engine_paths(with_settings(environ, uid=uid), uid=uid)
     if option:
         return _named(option, paths, environ, uid)
     if environ.get("STACKCTL_SOCKET") or environ.get("STACKCTL_RUN_ROOT"):

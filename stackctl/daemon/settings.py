@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 from stackctl.api.codec import Reader
 from stackctl.errors import HostError, InvalidInputError
 from stackctl.frozen import frozen
-from stackctl.paths import EnginePaths, engine_paths
+from stackctl.paths import SETTINGS_FILE, EnginePaths, engine_paths, with_settings
 
-SETTINGS_FILE = Path("/etc/stackctl/engine.json")
 CERTS_DIRECTORIES = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
 
 
@@ -77,10 +76,10 @@ def load_settings(
         "STACKCTL_SOCKET": socket,
         "STACKCTL_DATA_ROOT": data_root,
         "STACKCTL_RUN_ROOT": run_root,
+        "STACKCTL_ENGINE_CONFIG": config_file,
     }
-    paths = engine_paths(
-        {**environ, **{key: value for key, value in named.items() if value}}, uid=uid
-    )
+    given = {**environ, **{key: value for key, value in named.items() if value}}
+    paths = engine_paths(with_settings(given, uid=uid), uid=uid)
     text = config_file or environ.get("STACKCTL_ENGINE_CONFIG", "")
     file = Path(text) if text else SETTINGS_FILE
     settings = Settings(
