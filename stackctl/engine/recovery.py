@@ -105,7 +105,8 @@ class Recovery:
                 status=Status.EXITED,
                 exit_code=result.code,
                 oom_killed=result.oom_killed,
-                finished_at=result.at,
+                # A short program may end before its start was noted.
+                finished_at=max(result.at, record.started_at),
                 pid=0,
                 ports=(),
             )

@@ -187,7 +187,8 @@ class RunningContainers:
                 status=following(record, Step.EXIT),
                 exit_code=result.code,
                 oom_killed=result.oom_killed,
-                finished_at=result.at,
+                # A short program may end before its start was noted.
+                finished_at=max(result.at, record.started_at),
                 pid=0,
                 ports=(),
             )
