@@ -361,13 +361,14 @@ async def test_the_network_of_another_container_is_shared(engine: Engine) -> Non
 
 async def test_a_killed_daemon_s_containers_are_adopted() -> None:
     base = Path(tempfile.mkdtemp(prefix="stackctl-core-"))
+    root = Path(__file__).parents[2]
+    environ = {**os.environ, "PYTHONPATH": "."}
     child = subprocess.Popen(
         [sys.executable, "-c", CRASHER, str(base)],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONPATH": "."},
+        cwd=root,
+        env=environ,
     )
-    engine: Engine | None = None
     try:
         assert child.stdout is not None
         line = await asyncio.to_thread(child.stdout.readline)
@@ -378,18 +379,44 @@ async def test_a_killed_daemon_s_containers_are_adopted() -> None:
         ends = _pid_of(base, "ends")
         os.kill(ends, signal.SIGKILL)
         await asyncio.sleep(1.2)
-        engine = await build_engine(base)
-        await engine.start()
-        await _check_adopted(engine)
+        # The next daemon is a process of its own, too: it is not the parent of what it adopts.
+        adopted = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", ADOPTER, str(base)],
+            cwd=root,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert adopted.stdout == "ADOPTED\n", adopted.stderr
     finally:
         child.kill()
         child.wait()
         if child.stdout is not None:
             child.stdout.close()
-        if engine is not None:
-            await remove_everything(engine)
-            await close_engine(engine)
         shutil.rmtree(base, ignore_errors=True)
+
+
+ADOPTER = """
+import asyncio, sys
+from pathlib import Path
+from tests.system.test_engine_core import adopt
+asyncio.run(adopt(Path(sys.argv[1])))
+print("ADOPTED")
+"""
+
+
+async def adopt(base: Path) -> None:
+    """Start an engine where another was killed, check what it adopted, remove it all."""
+    engine = await build_engine(base)
+    try:
+        await engine.start()
+        await _check_adopted(engine)
+    finally:
+        await remove_everything(engine)
+        await close_engine(engine)
 
 
 def _pid_of(base: Path, name: str) -> int:
