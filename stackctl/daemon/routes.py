@@ -9,6 +9,7 @@ from stackctl.daemon.handlers import (
     images,
     lifecycle,
     networks,
+    relief,
     streaming,
     swarm,
     sync,
@@ -23,6 +24,7 @@ def router() -> Router:
         (
             *system.ROUTES,
             *sync.ROUTES,
+            *relief.ROUTES,
             *streaming.ROUTES,
             *lifecycle.ROUTES,
             *archive.ROUTES,
