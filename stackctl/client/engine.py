@@ -76,6 +76,11 @@ class EngineClient:
             raise UnavailableError(f"the engine's answer to GET {path} is no JSON array")
         return [item for item in answer if isinstance(item, dict)]
 
+    @property
+    def machine(self) -> str:
+        """The host that the engine runs on, "" for this one."""
+        return self._endpoint.host
+
     # System
 
     def version(self) -> JsonObject:
@@ -118,7 +123,9 @@ class EngineClient:
 
     def start_aside(self, container: str) -> None:
         with contextlib.suppress(NotModifiedError):
-            self._transport.request("POST", f"{_EXTENSION}/containers/{_part(container)}/start-aside")
+            self._transport.request(
+                "POST", f"{_EXTENSION}/containers/{_part(container)}/start-aside"
+            )
 
     def relieve_container(self, container: str, donor: str) -> None:
         target = f"{_EXTENSION}/containers/{_part(container)}/relieve"

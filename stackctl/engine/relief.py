@@ -31,11 +31,15 @@ async def relieve(engine: "Engine", ref: str, donor_ref: str) -> None:
     if record.id == donor.id:
         raise InvalidInputError("a container cannot relieve itself")
     async with AsyncExitStack() as locks:
-        for one in sorted((record.id, donor.id)):  # in one order, so that two calls cannot wait for each other
+        for one in sorted(
+            (record.id, donor.id)
+        ):  # in one order, so that two calls cannot wait for each other
             await locks.enter_async_context(engine.book.live(one).lock)
         record, donor = engine.book.container(record.id), engine.book.container(donor.id)
         if record.status not in lifecycle.LIVE:
-            raise ConflictError(f"container {record.name} is not running, so it cannot relieve another")
+            raise ConflictError(
+                f"container {record.name} is not running, so it cannot relieve another"
+            )
         record, donor = await engine.sandboxes.relieve(record, donor)
         engine.book.save(record)
         engine.book.save(donor)

@@ -157,7 +157,9 @@ class Control:
             raise TypeError("ports")
         requests = [_request(item) for item in ports]
         donor = str(call.get("donor", ""))
-        held = self._ports.reserve(_text(call, "container"), requests, (target[0], target[1]), donor)
+        held = self._ports.reserve(
+            _text(call, "container"), requests, (target[0], target[1]), donor
+        )
         return [
             [number, host, port] for number, (_, places) in enumerate(held) for host, port in places
         ]

@@ -180,7 +180,9 @@ class KeeperClient:
         if not isinstance(known, list):
             return
         taken = [request[1:4] for request in requests]
-        left: list[Json] = [item for item in known if isinstance(item, list) and item[1:4] not in taken]
+        left: list[Json] = [
+            item for item in known if isinstance(item, list) and item[1:4] not in taken
+        ]
         if left:
             self._ports[donor] = {**self._ports[donor], "ports": left}
         else:

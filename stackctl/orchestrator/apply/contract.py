@@ -54,6 +54,10 @@ class Engine(Protocol):
     def api_version(self) -> tuple[int, int]:
         """The API version spoken, as (1, 47)."""
 
+    @property
+    def machine(self) -> str:
+        """The host name or address of the machine that the engine runs on; "" where it is this one."""
+
     def version(self) -> JsonObject: ...
     def info(self) -> JsonObject: ...
     def events(self, *, filters: Filters, since: str = "", until: str = "") -> EventStream: ...

@@ -22,7 +22,8 @@ def to_ready(value: Mapping[str, Raw]) -> Ready:
     found = {key: READERS[key](item) for key, item in value.items() if key in READERS}
     if not any(found.get(key) for key in PROBES):
         raise InvalidInputError(
-            "there is no probe in it", hint=f"give one of {', '.join(PROBES)}, for example tcp: 8080"
+            "there is no probe in it",
+            hint=f"give one of {', '.join(PROBES)}, for example tcp: 8080",
         )
     return Ready(**found)
 
@@ -48,7 +49,9 @@ def _interval(value: Raw) -> float:
 def _port(value: Raw) -> int:
     text = str(value)
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise InvalidInputError(f"{text!r} is not a port", hint="a port is a number from 1 to 65535")
+        raise InvalidInputError(
+            f"{text!r} is not a port", hint="a port is a number from 1 to 65535"
+        )
     return int(text)
 
 
@@ -76,7 +79,8 @@ def _log(value: Raw) -> str:
         re.compile(str(value))
     except re.error as error:
         raise InvalidInputError(
-            f"{value!r} is not a regular expression: {error}", hint="write \\ before ( ) [ ] . * + ?"
+            f"{value!r} is not a regular expression: {error}",
+            hint="write \\ before ( ) [ ] . * + ?",
         ) from error
     return str(value)
 
