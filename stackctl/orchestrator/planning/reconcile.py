@@ -2,6 +2,7 @@
 
 from stackctl.errors import NotFoundError
 from stackctl.orchestrator.model.stack import Stack
+from stackctl.orchestrator.planning import labels
 from stackctl.orchestrator.planning.draft import Work, finish, stop_with_hooks, wait_for
 from stackctl.orchestrator.planning.fingerprint import Inputs
 from stackctl.orchestrator.planning.graph import COMPLETED, READY
@@ -40,6 +41,7 @@ def reconcile(
     plan_volumes(work)
     for service in work.services():
         plan_service(work, service)
+    _remove_left_hooks(work)
     _wait_for_jobs(work)
     _restart_unselected(work)
     orphans = find_orphans(desired, observed)
@@ -80,6 +82,16 @@ def _restart_unselected(work: Work) -> None:
         for container in work.containers(service.name):
             if container.state == "running":
                 restart_with_dependencies(work, service, container)
+
+
+def _remove_left_hooks(work: Work) -> None:
+    """Remove the containers of pre_start hooks that an interrupted ``up`` left."""
+    for container in work.observed.containers:
+        if labels.HOOK in container.labels:
+            removal = RemoveContainer(
+                name=container.name, service=container.service, id=container.id, volumes=True
+            )
+            work.draft.add(removal, "left over from an interrupted change")
 
 
 def _wait_for_jobs(work: Work) -> None:
