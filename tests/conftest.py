@@ -16,6 +16,7 @@ import pytest
 
 from stackctl.paths import EnginePaths, engine_paths
 from tests.leaks import leftovers
+from tests.orphans import leave_orphans_to_init
 
 BUSYBOX = Path("/bin/busybox")
 
@@ -167,6 +168,12 @@ def busybox_rootfs() -> bytes:
             member.size = len(text)
             tar.addfile(member, io.BytesIO(text.encode()))
     return out.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _orphans_go_to_init() -> Iterator[None]:
+    yield
+    leave_orphans_to_init()
 
 
 @pytest.fixture(scope="module")

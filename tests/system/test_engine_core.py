@@ -33,6 +33,7 @@ from stackctl.engine.requests import (
     VolumeRequest,
 )
 from stackctl.errors import ConflictError, ForbiddenError, NotModifiedError, StartError
+from tests.orphans import leave_orphans_to_init
 from tests.system.engine_world import (
     build_engine,
     close_engine,
@@ -360,6 +361,7 @@ async def test_the_network_of_another_container_is_shared(engine: Engine) -> Non
 
 
 async def test_a_killed_daemon_s_containers_are_adopted() -> None:
+    leave_orphans_to_init()
     base = Path(tempfile.mkdtemp(prefix="stackctl-core-"))
     root = Path(__file__).parents[2]
     environ = {**os.environ, "PYTHONPATH": "."}
