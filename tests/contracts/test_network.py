@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import hashlib
+import ipaddress
 import itertools
 import json
 import os
+import random
 import signal
 import socket
 import struct
@@ -36,14 +38,16 @@ class Lab:
     keeper: KeeperClient
     driver: BridgeNetworks
     servers: list["Server"]
+    block: int
+    """The second byte of its networks' addresses, 10.BLOCK.x.x: free on this machine, whatever engines run here."""
 
     def restarted(self) -> "Lab":
         """What a new daemon over the same run files would have."""
         keeper = KeeperClient(self.paths.keeper_socket, self.paths.run_root / "keeper.log")
-        return Lab(self.paths, keeper, BridgeNetworks(self.paths, keeper), self.servers)
+        return Lab(self.paths, keeper, BridgeNetworks(self.paths, keeper), self.servers, self.block)
 
     def network(self, number: int, *, ipv6: bool = False, **fields) -> NetworkRecord:
-        base = self.paths.address_pool.split(".")[1]
+        base = self.block
         subnets = [Subnet(subnet=f"10.{base}.{number}.0/24", gateway=f"10.{base}.{number}.1")]
         if ipv6:
             subnets.append(
@@ -134,7 +138,7 @@ class Server:
             sock.close()
 
 
-def tcp(host: str, port: int, path: str = "", *, timeout: float = 2.0) -> str:
+def tcp(host: str, port: int, path: str = "", *, timeout: float = 10.0) -> str:
     """What a server says to a TCP client on the host or in a namespace; "" when it cannot be reached."""
 
     def ask() -> str:
@@ -151,7 +155,7 @@ def blocked(host: str, port: int, path: str = "") -> bool:
     return tcp(host, port, path, timeout=0.4) == ""
 
 
-def udp(host: str, port: int, path: str = "", *, data: bytes = b"x", timeout: float = 2.0) -> bytes:
+def udp(host: str, port: int, path: str = "", *, data: bytes = b"x", timeout: float = 10.0) -> bytes:
     def ask() -> bytes:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -205,6 +209,18 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
     return condition()
 
 
+def free_block() -> int:
+    with netlink.Netlink() as host:
+        taken = [ipaddress.ip_network(subnet) for subnet, _ in host.routes(socket.AF_INET)]
+    blocks = list(range(1, 200))  # engines take theirs above
+    random.shuffle(blocks)
+    return next(
+        block
+        for block in blocks
+        if not any(ipaddress.ip_network(f"10.{block}.0.0/16").overlaps(one) for one in taken)
+    )
+
+
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     async with laboratory(tmp_path / "run") as made:
@@ -218,7 +234,7 @@ async def laboratory(run_root: Path) -> AsyncIterator[Lab]:
     )
     run_root.mkdir(parents=True)
     keeper = KeeperClient(paths.keeper_socket, run_root / "keeper.log")
-    lab = Lab(paths, keeper, BridgeNetworks(paths, keeper), [])
+    lab = Lab(paths, keeper, BridgeNetworks(paths, keeper), [], free_block())
     assert await keeper.start()
     await lab.driver.start()
     try:
@@ -419,10 +435,14 @@ async def test_a_forged_packet_does_not_reach_the_hosts_loopback(lab: Lab) -> No
     try:
         port = secret.sockets[0].getsockname()[1]
         assert tcp("127.0.0.1", port).startswith("secret")
-        assert not forged_syn_is_answered(lab.path("web"), "127.0.0.1", port, web.gateway)
-        # The probe itself works: a service on all addresses does answer a hand-made packet.
+        # The probe itself works: a service on all addresses does answer a hand-made packet. One may be lost.
         open_port = reachable.sockets[0].getsockname()[1]
-        assert forged_syn_is_answered(lab.path("web"), web.gateway, open_port, web.gateway)
+        assert any(
+            forged_syn_is_answered(lab.path("web"), web.gateway, open_port, web.gateway)
+            for _ in range(20)
+        )
+        for _ in range(3):
+            assert not forged_syn_is_answered(lab.path("web"), "127.0.0.1", port, web.gateway)
     finally:
         secret.close()
         reachable.close()

@@ -305,13 +305,19 @@ async def test_an_exec_that_leaves_a_process_behind_ends_all_the_same(place: Pla
 
 
 async def test_a_create_that_is_cancelled_leaves_nothing(place: Place) -> None:
-    for pause in (0.001, 0.02, 0.04):
+    cancelled = 0
+    for pause in (0, 0.001, 0.02, 0.04):
         launch = place.launch("/bin/sleep", "100")
         creating = asyncio.create_task(place.runtime.create(launch))
         await asyncio.sleep(pause)
         creating.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        try:
             await creating
+        except asyncio.CancelledError:
+            cancelled += 1
+        else:  # on a busy machine the pause was longer than the work
+            await place.runtime.delete(launch.id)
+    assert cancelled
     assert await place.runtime.known() == []
 
 
@@ -320,7 +326,7 @@ async def test_an_exec_that_is_cancelled_while_it_starts_is_ended(place: Place) 
     starting = asyncio.create_task(
         place.runtime.execute(container_id, exec_of("/bin/sleep", "100"))
     )
-    await asyncio.sleep(0.005)
+    await asyncio.sleep(0)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
