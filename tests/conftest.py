@@ -116,7 +116,7 @@ class RealEngine:
     def cleanup(self) -> list[str]:
         """Remove everything that a failed test left, stop the daemon; return what could not be removed."""
         self.stackctl("engine", "stop", "--remove-all", check=False)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (left := leftovers(self.paths)) and time.monotonic() < deadline:
             time.sleep(0.1)
         return left

@@ -202,7 +202,7 @@ def decode(answer: bytes, kind: int) -> tuple[int, list[str]]:
     return flags & 15, found
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():

@@ -186,7 +186,7 @@ async def log_text(engine: Engine, ref: str) -> str:
     return b"".join(lines).decode()
 
 
-async def until(condition, seconds: float = 10.0) -> None:
+async def until(condition, seconds: float = 60.0) -> None:
     """Poll for what has no event; fails loudly."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
