@@ -19,7 +19,13 @@ from stackctl.engine.containerfiles import ContainerFiles, FileSet
 from stackctl.engine.events import Events
 from stackctl.engine.merge import port_numbers
 from stackctl.engine.world import World
-from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
+from stackctl.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    PortTakenError,
+    StackctlError,
+)
 from stackctl.frozen import frozen
 
 log = logging.getLogger(__name__)
@@ -389,7 +395,13 @@ class Sandboxes:
         if endpoint is None or not wanted:
             return replace(record, ports=())
         await self.keeper_ready()
-        published = await self.world.network.publish(record.id, endpoint, wanted)
+        try:
+            published = await self.world.network.publish(record.id, endpoint, wanted)
+        except PortTakenError as error:
+            holder = self.book.find(error.holder) if error.holder else None
+            if holder is None:
+                raise
+            raise ConflictError(f"{error.message} (held by container {holder.name})") from error
         return replace(record, ports=tuple(published))
 
     def _write_host_files(self, record: ContainerRecord) -> FileSet:

@@ -24,7 +24,7 @@ from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.contracts.container import Endpoint, PortBinding
 from stackctl.contracts.network import NetworkState, Zone
 from stackctl.contracts.state import NetworkRecord, Subnet
-from stackctl.errors import ConflictError, UnsupportedError
+from stackctl.errors import ConflictError, PortTakenError, UnsupportedError
 from stackctl.host import namespaces, netlink
 from stackctl.host.nftables import Nftables, nftables
 from stackctl.paths import EnginePaths, engine_paths
@@ -543,8 +543,9 @@ async def test_a_taken_port_names_its_holder(lab: Lab) -> None:
     wanted = PortBinding(container_port=80, host_port=port)
     assert await lab.driver.publish("web", web, [wanted])
     assert await lab.driver.publish("web", web, [wanted]), "a repeated call is answered as before"
-    with pytest.raises(ConflictError, match="held by container web"):
+    with pytest.raises(PortTakenError, match="already in use") as taken:
         await lab.driver.publish("db", db, [PortBinding(container_port=81), wanted])
+    assert taken.value.holder == "web"
     with pytest.raises(OSError, match="in use"):
         Server("late", host="0.0.0.0", port=port)
     ranged = PortBinding(container_port=80, host_port=port, host_port_end=min(port + 20, 65535))
