@@ -56,6 +56,7 @@ services:
     command: ["exec sleep 1000"]
     stop_signal: SIGKILL
     network_mode: "service:db"
+    volumes_from: ["db:ro"]
     profiles: [all, other]
   plain: {image: busybox, command: sleep 1000, stop_signal: SIGKILL, scale: 2}
 networks:

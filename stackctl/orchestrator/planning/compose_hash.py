@@ -189,6 +189,8 @@ def _volumes_from(entry: str, container_of: Callable[[str], str]) -> str:
 def _ordered(value: Json, path: str) -> Json:
     if isinstance(value, list):
         return [_ordered(item, path) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return int(value)  # JSON as Go writes it has no ".0"
     if not isinstance(value, dict):
         return value
     order = _ORDERS.get(path)
