@@ -46,6 +46,7 @@ def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Wa
             plan = session.agreed(session.plan_up(stack, request), yes=watch.yes)
             watched.begin()
             session.apply(plan, stack)
+            session.tell_agent(stack, request)
         with watch.alongside or contextlib.nullcontext():
             watched.until_done()
     except (KeyboardInterrupt, InterruptedByUserError):
@@ -68,6 +69,7 @@ def _stop(
     session: Session, stack: Stack, request: UpRequest, watched: "_Watched", *, say: bool = True
 ) -> None:
     """Stop the stack on a thread, so that a second Ctrl-C is heard here at once, and kills."""
+    session.warn_of_agent(stack.name)
     if say:
         session.note("\nstopping; Ctrl-C again kills")
     failures: list[StackctlError] = []

@@ -62,6 +62,7 @@ COMMANDS = {
     "image": "image",
     "login": "login",
     "logout": "logout",
+    "agent": "agent",
     "engine": "engine",
     "compose-shim": "compose_shim",
     "version": "version",

@@ -4,11 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
-pytestmark = pytest.mark.root
+from tests.peers import EVERY_ENGINE
+
+pytestmark = [pytest.mark.root, pytest.mark.parametrize("any_engine", EVERY_ENGINE, indirect=True)]
 
 FILE = """
 name: d
@@ -35,6 +36,11 @@ configs: {motd: {file: motd.txt}}
 secrets: {token: {file: token.txt}}
 """
 NOTHING = "Nothing to do"
+
+
+@pytest.fixture(scope="module")
+def engine(any_engine):
+    return any_engine
 
 
 @pytest.fixture
@@ -133,7 +139,7 @@ def test_changed_content_of_an_input_recreates_those_who_use_it(cli, name, text,
 def test_nothing_is_to_be_done_after_the_daemon_was_replaced(cli):
     cli("up", "-d")
     before = ids(cli)
-    cli("engine", "restart")
+    cli.engine.restart()
     assert NOTHING in cli("plan").stdout
     cli("up", "-d")
     assert ids(cli) == before
@@ -142,7 +148,7 @@ def test_nothing_is_to_be_done_after_the_daemon_was_replaced(cli):
 def interrupted(cli, number: signal.Signals, after: int) -> bool:
     """Start ``up`` and send it a signal when it has begun so many operations; False when it had fewer."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "stackctl", "--progress", "json", "up", "-d"],
+        [*cli.engine.argv, "--progress", "json", "up", "-d"],
         cwd=cli.folder,
         env={**cli.engine.environ, "PYTHONPATH": os.getcwd()},
         stdin=subprocess.DEVNULL,

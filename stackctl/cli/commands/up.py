@@ -68,6 +68,13 @@ def command(
             "--plan", help="Do exactly what this file of `plan -o` says, or refuse; flags are its."
         ),
     ] = "",
+    reconcile: Annotated[
+        bool,
+        typer.Option(
+            "--reconcile",
+            help="Keep it so: an agent brings back what dies or drifts; implies -d. See `stackctl agent`.",
+        ),
+    ] = False,
     trace: Annotated[
         str,
         typer.Option(
@@ -105,8 +112,12 @@ def command(
     """Create and start the stack, or bring it to what the file says now."""
     check_recreate(force_recreate, no_recreate, build, no_build, pull)
     aborts = abort_on_exit or abort_on_failure or bool(exit_code_from)
-    if (detach or wait) and (aborts or attach or no_attach or attach_dependencies):
-        raise InvalidInputError("-d and --wait exclude what is about attached containers")
+    if reconcile and no_start:
+        raise InvalidInputError("--reconcile and --no-start exclude each other")
+    if (detach or reconcile or wait) and (aborts or attach or no_attach or attach_dependencies):
+        raise InvalidInputError(
+            "-d, --reconcile and --wait exclude what is about attached containers"
+        )
     if abort_on_exit and abort_on_failure:
         raise InvalidInputError(
             "--abort-on-container-exit and --abort-on-container-failure exclude each other"
@@ -115,9 +126,9 @@ def command(
         raise InvalidInputError("--always-recreate-deps and --no-recreate exclude each other")
     if attach and attach_dependencies:
         raise InvalidInputError("--attach and --attach-dependencies exclude each other")
-    if watch and (detach or wait or no_start):
+    if watch and (detach or reconcile or wait or no_start):
         raise InvalidInputError(
-            "--watch goes on until Ctrl-C, so it excludes --detach, --wait and --no-start",
+            "--watch goes on until Ctrl-C, so it excludes --detach, --reconcile, --wait and --no-start",
             hint="stackctl up -d, then stackctl watch",
         )
     session = Session.of(ctx, quiet=quiet)
@@ -142,7 +153,7 @@ def command(
     if plan_file:
         request = session.keep_to(plan_file, given=request)
     stack = session.stack_to_start(request.services, no_deps=request.no_deps)
-    if not (detach or request.wait or request.no_start or session.options.dry_run):
+    if not (detach or reconcile or request.wait or request.no_start or session.options.dry_run):
         from stackctl.cli import attached
 
         look = attached.Look(
@@ -160,6 +171,9 @@ def command(
         raise typer.Exit(attached.up(session, stack, request, look, look_at))
     with session.lock(stack.name):
         session.apply(session.agreed(session.plan_up(stack, request), yes=yes), stack)
+        session.tell_agent(stack, request)
+    if reconcile and not session.options.dry_run:
+        session.start_agent(stack, request)
 
 
 def _watching(

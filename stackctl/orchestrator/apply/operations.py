@@ -333,7 +333,7 @@ def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
                 )
         archive = files_archive(stack, service)
         if archive:
-            run.engine.put_archive(identity, "/", archive)
+            _put_files(run.engine, service, identity, archive)
     except BaseException:
         run.engine.remove_container(identity, force=True, volumes=not action.inherited)
         raise
@@ -343,6 +343,20 @@ def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
     warnings = answer.get("Warnings")
     for text in cast(list[str], warnings if isinstance(warnings, list) else []):
         tell({"warning": text})
+
+
+def _put_files(engine: Engine, service: Service, identity: str, archive: bytes) -> None:
+    """Put configs and secrets in; Docker refuses it for a read-only container, even before its first start."""
+    try:
+        engine.put_archive(identity, "/", archive)
+    except StackctlError as error:
+        if not service.read_only:
+            raise
+        raise type_of(error)(
+            f"service {service.name!r}: this engine puts no content of configs and secrets into a read_only container: "
+            f"{error.message}",
+            hint="Let the config or secret name a file instead, or use the built-in engine.",
+        ) from error
 
 
 def files_archive(stack: Stack, service: Service) -> bytes:
