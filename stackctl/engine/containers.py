@@ -21,7 +21,7 @@ from stackctl.engine.mounts import Mounts, source_of
 from stackctl.engine.names import check_container_name, generated_name, new_id
 from stackctl.engine.networks import Networks, network_mode
 from stackctl.engine.removal import Remover
-from stackctl.engine.requests import Created, Filters, Update
+from stackctl.engine.requests import Claim, Created, Filters, Update, unclaimed
 from stackctl.engine.running import RunningContainers, publish_event
 from stackctl.engine.sandbox import Sandboxes, bindings
 from stackctl.engine.world import World
@@ -61,7 +61,14 @@ class Containers:
 
     # Create
 
-    async def create(self, spec: ContainerSpec, *, name: str = "", platform: str = "") -> Created:
+    async def create(
+        self,
+        spec: ContainerSpec,
+        *,
+        name: str = "",
+        platform: str = "",
+        claim: Claim = unclaimed,
+    ) -> Created:
         """Make a container of an image.
 
         Raises NotFoundError ("No such image: …", networks, volumes_from), ConflictError for a name that is taken,
@@ -78,6 +85,8 @@ class Containers:
             async with AsyncExitStack() as undo:
                 undo.callback(self.book.release_name, plain, container_id)
                 record = await self._make(container_id, plain, spec, image, undo)
+                claim(record.id, record.created)
+                self.book.save(record)
                 undo.pop_all()
         publish_event(self.events, "create", record)
         return Created(id=record.id, warnings=self._warnings(record))
@@ -124,7 +133,7 @@ class Containers:
         undo.push_async_callback(self.world.layers.discard, container_id)
         # What goes with its container needs no flush to the disk, which unmounting would wait for.
         await self.world.layers.prepare(container_id, image.layers, volatile=spec.auto_remove)
-        return self.book.save(record)
+        return record
 
     async def _drop_volumes(self, made: Sequence[VolumeRecord]) -> None:
         for volume in made:
