@@ -237,7 +237,7 @@ class Session:
             return
         from stackctl.orchestrator.apply import lease
 
-        lease.tie(self._started, stack, self.lease, own_pid=os.getpid(), held=self._held)
+        lease.tie(self._started, stack, self.lease, held=self._held)
         self.lease = None
 
     def project(self) -> str:

@@ -63,14 +63,18 @@ def lease_owner(*, lease: bool, pid: int, ttl: str, lasting: bool) -> Owner | No
             )
     if pid < 0:
         raise InvalidInputError(f"--lease-pid: {pid} is not a process")
+    ours = lease and not pid and lasting
     if lease and not pid:
         pid = os.getpid() if lasting else os.getppid()
-    return Owner(pid=pid, seconds=seconds) if pid or seconds else None
+    return Owner(pid=pid, ours=ours, seconds=seconds) if pid or seconds else None
 
 
 def require_leases(session: Session, what: str) -> None:
     """Raise UnsupportedError, before anything is made, where the engine keeps no leases."""
-    check(session.engine(), what)
+    engine = session.engine()
+    # One that cannot be reached says so itself.
+    _ = engine.api_version
+    check(engine, what)
 
 
 def build_once(session: Session, stack: Stack, request: UpRequest) -> UpRequest:

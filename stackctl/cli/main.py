@@ -31,6 +31,7 @@ COMMANDS = {
     "exec": "exec",
     "run": "run",
     "watch": "watch",
+    "test": "test",
     "plan": "plan",
     "graph": "graph",
     "config": "config",
@@ -66,6 +67,8 @@ COMMANDS = {
     "compose-shim": "compose_shim",
     "version": "version",
 }
+
+COMMAND_FOLLOWS = "\0command"
 
 EPILOG = (
     "Start with: stackctl up -d    Look: stackctl ps, stackctl logs -f    Stop: stackctl down."
@@ -124,6 +127,10 @@ class LazyGroup(TyperGroup):
             near = difflib.get_close_matches(name, COMMANDS, 1)
             hint = f'did you mean "{near[0]}"?' if near else "stackctl --help lists the commands"
             raise typer.BadParameter(f'no such command "{name}"; {hint}')
+        if name == "test" and "--" in args:
+            # The parser drops the two dashes, which alone tell a command from a service here.
+            at = args.index("--") + 1
+            args = [*args[:at], COMMAND_FOLLOWS, *args[at:]]
         return super().resolve_command(ctx, args)
 
 

@@ -28,6 +28,8 @@ from stackctl.engine.world import World
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
 
 log = logging.getLogger(__name__)
+# How often a container is killed before its removal is given up: it may be starting just then.
+_ATTEMPTS = 3
 # What a container finds mounted without asking; Docker keeps these out of its changes as well.
 _ENGINE_PLACES = frozenset(
     {"/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys"}
@@ -224,17 +226,22 @@ class Containers:
         live = self.book.live(record.id)
         if live.removing:
             raise ConflictError(f"removal of container {ref} is already in progress")
-        if record.status in lifecycle.BUSY:
-            if not force:
-                raise lifecycle.still_up(record)
-            await self._kill(record)
-        async with live.lock:
-            found = self.book.find(record.id)
-            if found is None or found.id != record.id:
-                return  # auto-remove was faster
-            if found.status in lifecycle.BUSY:
-                raise lifecycle.still_up(found)
-            await self.remover.remove_locked(found, volumes=volumes)
+        # Once more: a start that was under way when it should have been killed is done by the time of the lock.
+        for attempt in range(_ATTEMPTS):
+            if record.status in lifecycle.BUSY:
+                if not force:
+                    raise lifecycle.still_up(record)
+                await self._kill(record)
+            async with live.lock:
+                found = self.book.find(record.id)
+                if found is None or found.id != record.id:
+                    return  # auto-remove was faster
+                if found.status not in lifecycle.BUSY:
+                    await self.remover.remove_locked(found, volumes=volumes)
+                    return
+                if not force or attempt == _ATTEMPTS - 1:
+                    raise lifecycle.still_up(found)
+                record = found
 
     async def _kill(self, record: ContainerRecord) -> None:
         with suppress(ConflictError, NotFoundError, StackctlError):

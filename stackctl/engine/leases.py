@@ -55,12 +55,17 @@ class Leases:
     _records: dict[str, LeaseRecord] = field(default_factory=dict)
     _holds: dict[str, _Hold] = field(default_factory=dict)
     _waits: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _resting: bool = False
 
     async def start(self) -> None:
         """Take up what a former daemon left: waits go on, removals too."""
         for record in self.world.state.load(LeaseRecord):
             self._records[record.id] = record
             self._watch(record)
+
+    def rest(self) -> None:
+        """End no lease any more because a connection broke: the daemon is about to close them all itself."""
+        self._resting = True
 
     def all(self) -> Sequence[LeaseRecord]:
         return tuple(self._records.values())
@@ -231,8 +236,10 @@ class Leases:
             _UNHELD_SECONDS  # nobody has held it yet, since it was made or since the daemon began
         )
         while True:
-            if not hold.taken.is_set() and not await self._within(hold.taken, patience):
+            held = hold.taken.is_set() or await self._within(hold.taken, patience)
+            if not held and not self._resting:
                 return
+            await hold.taken.wait()
             await hold.broken.wait()
             patience = _BROKEN_SECONDS
 

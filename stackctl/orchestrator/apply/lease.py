@@ -44,9 +44,13 @@ class LeasingEngine(Protocol):
 
 @frozen
 class Owner:
-    """Who a lease ends with: a process (0: none), the engine's connection to this one, or a time in seconds (0: none)."""
+    """Who a lease ends with: a process (0: none), a connection, or a time in seconds (0: none).
+
+    ``ours``: it is this process, which lasts, so that a connection will do where the engine cannot see it.
+    """
 
     pid: int = 0
+    ours: bool = False
     connection: bool = False
     seconds: float = 0.0
 
@@ -93,14 +97,13 @@ def tie(
     stack: Stack,
     owner: Owner,
     *,
-    own_pid: int,
     held: contextlib.ExitStack,
 ) -> str:
     """As ``take``; a process of ours that the engine cannot see owns the lease by a connection, kept open in ``held``."""
     try:
         return take(engine, stack, owner)
     except InvalidInputError:
-        if owner.pid != own_pid:
+        if not owner.ours:
             raise
     lease = take(engine, stack, replace(owner, pid=0, connection=True))
     held.enter_context(engine.hold_lease(lease))

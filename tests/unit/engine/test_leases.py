@@ -121,6 +121,22 @@ async def test_a_connection_that_breaks_may_come_back_and_is_the_owner_until_the
     await left(engine, {"other"})
 
 
+async def test_a_daemon_that_stops_breaks_connections_and_ends_no_lease(
+    engine: Engine, tmp_path: Path
+):
+    engine.world.clock.sleep = _slowly
+    lease = engine.leases.create(LeaseRequest(connection=True))
+    async with engine.leases.held(lease.id):
+        await fill(engine, lease.id)
+        await settle()
+        engine.leases.rest()
+    await settle(2000)
+    assert things(engine) == {"db", "web", "net", "data", "other"}
+    second = await killed(engine, tmp_path, alive=True)
+    await left(second, {"other"})
+    await second.stop()
+
+
 async def _slowly(seconds: float) -> None:
     """Time passes after some turns of the loop: what happens at once comes first."""
     await settle(int(seconds * 200))
