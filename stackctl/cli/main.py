@@ -239,7 +239,7 @@ def run(argv: list[str]) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except typer.Abort:
-        return 130
+        return 143 if _terminated else 130
     except StackctlError as error:
         if type(error).__name__ == "Rehearsed":
             return 0
