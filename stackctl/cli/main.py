@@ -237,7 +237,8 @@ def run(argv: list[str]) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except typer.Exit as stop:
-        return stop.exit_code
+        # typer makes this of a KeyboardInterrupt, whichever signal it came from.
+        return 143 if _terminated and stop.exit_code == 130 else stop.exit_code
     except typer.Abort:
         return 143 if _terminated else 130
     except StackctlError as error:
