@@ -235,10 +235,11 @@ def run(argv: list[str]) -> int:
     try:
         result = app(args=argv, prog_name="stackctl", standalone_mode=False)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        # typer makes 130 of a KeyboardInterrupt, whichever signal it came from.
+        return 143 if _terminated and code == 130 else code
     except typer.Exit as stop:
-        # typer makes this of a KeyboardInterrupt, whichever signal it came from.
-        return 143 if _terminated and stop.exit_code == 130 else stop.exit_code
+        return stop.exit_code
     except typer.Abort:
         return 143 if _terminated else 130
     except StackctlError as error:
