@@ -5,6 +5,7 @@ The first Ctrl-C stops the containers in order; a second one kills them.
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterable
 
 from stackctl.cli.context import Session
@@ -17,6 +18,9 @@ from stackctl.orchestrator.model.stack import Stack
 from stackctl.values import Json
 
 __all__ = ["Look", "Watch", "up"]
+
+_BACK_SECONDS = 30.0  # how long an engine that went away may take to be back
+_LOOK_SECONDS = 0.1
 
 
 @frozen
@@ -126,12 +130,40 @@ class _Watched:
             "label": [f"com.docker.compose.project={self._project}"],
             "event": ["start", "die"],
         }
-        with contextlib.suppress(StackctlError, OSError):
-            stream = self._engine.events(filters=filters)
-            ready.set()
-            for event in stream:
-                self._heard(event)
+        broken_at = ""
+        while True:
+            with contextlib.suppress(StackctlError, OSError):
+                stream = self._engine.events(filters=filters)
+                ready.set()
+                if broken_at:
+                    self._look_again(broken_at)
+                for event in stream:
+                    self._heard(event)
+            broken_at = f"{time.time():.9f}"
+            if self._done.is_set() or not self._answers_again():
+                break
         self._done.set()
+
+    def _answers_again(self) -> bool:
+        """Wait for an engine that was replaced: containers go on meanwhile."""
+        deadline = time.monotonic() + _BACK_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(StackctlError, OSError):
+                self._engine.version()
+                return True
+            time.sleep(_LOOK_SECONDS)
+        return False
+
+    def _look_again(self, since: str) -> None:
+        """Find out what happened while the engine was away; its logs go on where they broke off."""
+        found = self._session.containers((), every=False)
+        with self._lock:
+            self._running = {one.id for one in found}
+        for one in found:
+            if one.service in self._services:
+                self.view.show(one, follow=True, since=since)
+        if self._applied and not found:
+            self._done.set()
 
     def _heard(self, event: Json) -> None:
         one = from_event(event)

@@ -80,6 +80,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
     """Carry a plan out, showing its progress; say so when there is nothing to do."""
     for text in plan.warnings:
         session.warn(text)
+    if stack is not None:
+        session.tie(stack)
     if not plan.operations:
         session.note(f"{plan.stack}: nothing to do")
         return
@@ -98,6 +100,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
 
     def tell(event: "ProgressEvent") -> None:
         progress.tell(event)
+        if session.on_event is not None:
+            session.on_event(event)
         if trace is not None:
             trace.tell(event)
 

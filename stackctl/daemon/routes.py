@@ -7,6 +7,7 @@ from stackctl.daemon.handlers import (
     containers,
     execs,
     images,
+    leases,
     lifecycle,
     networks,
     streaming,
@@ -23,6 +24,7 @@ def router() -> Router:
         (
             *system.ROUTES,
             *sync.ROUTES,
+            *leases.ROUTES,
             *streaming.ROUTES,
             *lifecycle.ROUTES,
             *archive.ROUTES,

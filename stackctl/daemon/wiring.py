@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
+from stackctl.adapters.runtime.processes import HostProcesses
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.adapters.state.sqlite import SqliteStateStore
 from stackctl.adapters.storage.content import BlobStore
@@ -69,6 +70,7 @@ async def build(settings: Settings) -> Built:
         registry=registry,
         state=state,
         clock=clock,
+        processes=HostProcesses(),
         host=host,
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.network import Keeper, NetworkDriver
+from stackctl.contracts.processes import Processes
 from stackctl.contracts.registry import Registry
 from stackctl.contracts.runtime import Runtime
 from stackctl.contracts.state import StateStore
@@ -58,4 +59,5 @@ class World:
     registry: Registry
     state: StateStore
     clock: Clock
+    processes: Processes
     host: HostFacts

@@ -10,6 +10,7 @@ from pathlib import Path
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
+from stackctl.adapters.runtime.processes import HostProcesses
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.adapters.state.sqlite import SqliteStateStore
 from stackctl.adapters.storage.content import BlobStore
@@ -117,6 +118,7 @@ async def build_engine(base: Path) -> Engine:
         registry=RegistryClient(clock),
         state=SqliteStateStore(paths.data_root / "state.db"),
         clock=clock,
+        processes=HostProcesses(),
         host=host,
     )
     return Engine(world)

@@ -1,6 +1,7 @@
 """stackctl up."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -107,6 +108,27 @@ def command(
         bool,
         typer.Option("-w", "--watch", help="Bring changed files in while it runs (develop.watch)."),
     ] = False,
+    isolate: Annotated[
+        bool,
+        typer.Option(
+            "--isolate",
+            help="A copy that meets no other: a name of its own (printed; -p auto is the same), free host ports,"
+            " own networks and volumes, images shared.",
+        ),
+    ] = False,
+    ports_env: Annotated[
+        str, typer.Option(help="Write where published ports are to this file: WEB_PORT_80=32768.")
+    ] = "",
+    lease: Annotated[
+        bool,
+        typer.Option(
+            "--lease",
+            help="Tie the stack to this process, with -d or --wait to the one that called it: when that is gone,"
+            " even by kill -9, the engine removes the stack and the volumes made now.",
+        ),
+    ] = False,
+    lease_pid: Annotated[int, typer.Option(help="As --lease, to the process of this number.")] = 0,
+    ttl: Annotated[str, typer.Option(help="As --lease, to a time from now: 30m.")] = "",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Create and start the stack, or bring it to what the file says now."""
@@ -131,6 +153,13 @@ def command(
             "--watch goes on until Ctrl-C, so it excludes --detach, --reconcile, --wait and --no-start",
             hint="stackctl up -d, then stackctl watch",
         )
+    owner = None
+    if lease or lease_pid or ttl:
+        from stackctl.cli import copies
+
+        owner = copies.lease_owner(
+            lease=lease, pid=lease_pid, ttl=ttl, lasting=not (detach or wait or no_start)
+        )
     session = Session.of(ctx, quiet=quiet)
     session.quiet_pull, session.quiet_build, session.trace = quiet_pull, quiet_build, trace
     request = UpRequest(
@@ -150,9 +179,26 @@ def command(
         scale=parse_scale(scale or ()),
         timeout=timeout,
     )
+    isolate = isolate or session.options.project_name == "auto"
     if plan_file:
+        if isolate:
+            raise InvalidInputError("--plan is of one stack, so it excludes --isolate and -p auto")
         request = session.keep_to(plan_file, given=request)
+    if isolate:
+        from stackctl.cli import copies
+
+        session = copies.copy_session(session)
     stack = session.stack_to_start(request.services, no_deps=request.no_deps)
+    if owner is not None and not session.options.dry_run:
+        from stackctl.cli import copies
+
+        copies.require_leases(session, "--ttl" if ttl else "--lease")
+        session.lease = owner
+    if isolate:
+        from stackctl.cli import copies
+
+        session.note(f"copy {stack.name}: stackctl -p {stack.name} ps, logs, down -v")
+        request = copies.build_once(session, stack, request)
     if not (detach or reconcile or request.wait or request.no_start or session.options.dry_run):
         from stackctl.cli import attached
 
@@ -166,19 +212,43 @@ def command(
             abort="failure" if abort_on_failure else "exit" if aborts else "",
             exit_code_from=exit_code_from,
             yes=yes,
-            alongside=_watching(session, stack, request, yes=yes) if watch else None,
+            alongside=_alongside(session, stack, request, ports_env, watch=watch, yes=yes),
         )
         raise typer.Exit(attached.up(session, stack, request, look, look_at))
     with session.lock(stack.name):
         session.apply(session.agreed(session.plan_up(stack, request), yes=yes), stack)
         session.tell_agent(stack, request)
-    if reconcile and not session.options.dry_run:
+    if session.options.dry_run:
+        return
+    if reconcile:
         session.start_agent(stack, request)
+    if ports_env:
+        from stackctl.cli import copies
+
+        copies.write_ports(session, ports_env)
+    if isolate:
+        session.out(f"{stack.name}\n")
 
 
-def _watching(
-    session: Session, stack: "Stack", request: UpRequest, *, yes: bool
-) -> "contextlib.AbstractContextManager[None]":
+@contextlib.contextmanager
+def _alongside(
+    session: Session,
+    stack: "Stack",
+    request: UpRequest,
+    ports_env: str,
+    *,
+    watch: bool,
+    yes: bool,
+) -> Iterator[None]:
+    """What is done once an attached stack runs: its ports written down, its files watched."""
+    if ports_env:
+        from stackctl.cli import copies
+
+        copies.write_ports(session, ports_env)
+    if not watch:
+        yield
+        return
     from stackctl.cli.watching import Watching
 
-    return Watching(session, stack, request.services, yes=yes, say=session.note).alongside()
+    with Watching(session, stack, request.services, yes=yes, say=session.note).alongside():
+        yield

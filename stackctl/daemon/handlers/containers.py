@@ -12,6 +12,7 @@ from stackctl.daemon.bodies import containers as bodies
 from stackctl.daemon.bodies import create as create_bodies
 from stackctl.daemon.bodies import limits, listing, stats
 from stackctl.daemon.call import JSON_TYPE, TAR_TYPE, Call
+from stackctl.daemon.handlers.leases import claim_of
 from stackctl.daemon.streams import until_gone
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
 from stackctl.values import Json
@@ -24,7 +25,9 @@ async def create(call: Call) -> web.StreamResponse:
     body = await call.body()
     spec = create_bodies.read_spec(body, cpus=call.engine.world.host.cpus)
     try:
-        made = await call.engine.containers.create(spec, name=name, platform=call.text("platform"))
+        made = await call.engine.containers.create(
+            spec, name=name, platform=call.text("platform"), claim=claim_of(call, "container")
+        )
     except NotFoundError as error:
         if error.message.startswith("network "):
             # Clients take 404 for a missing image, and would pull it.

@@ -29,6 +29,7 @@ from stackctl.values import Json, JsonObject
 
 EXTENSION = "/_stackctl/v1"
 SYNC_FEATURE = "files.sync"
+LEASE_FEATURE = "leases"
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -276,7 +277,7 @@ async def extension_info(call: Call) -> web.StreamResponse:
             "Log": str(settings.paths.daemon_log),
             "StartedAt": times.rfc3339(call.serving.started_at),
             "Python": platform.python_version(),
-            "Features": [FEATURE, SYNC_FEATURE],
+            "Features": [FEATURE, SYNC_FEATURE, LEASE_FEATURE],
         }
     )
 
