@@ -275,6 +275,10 @@ class FakeNetwork:
             for port in ports
         ]
 
+    async def hand_over(self, donor_id, container_id, endpoint, ports) -> list[PublishedPort]:
+        self.kernel.undo(f"ports {donor_id}")
+        return await self.publish(container_id, endpoint, ports)
+
     async def unpublish(self, container_id: str) -> None:
         self.kernel.undo(f"ports {container_id}")
 

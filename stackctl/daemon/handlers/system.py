@@ -30,6 +30,7 @@ from stackctl.values import Json, JsonObject
 EXTENSION = "/_stackctl/v1"
 SYNC_FEATURE = "files.sync"
 LEASE_FEATURE = "leases"
+RELIEF_FEATURE = "containers.relieve"
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -277,7 +278,7 @@ async def extension_info(call: Call) -> web.StreamResponse:
             "Log": str(settings.paths.daemon_log),
             "StartedAt": times.rfc3339(call.serving.started_at),
             "Python": platform.python_version(),
-            "Features": [FEATURE, SYNC_FEATURE, LEASE_FEATURE],
+            "Features": [FEATURE, SYNC_FEATURE, LEASE_FEATURE, RELIEF_FEATURE],
         }
     )
 

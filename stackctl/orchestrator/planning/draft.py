@@ -3,13 +3,20 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stackctl.orchestrator.model.service import Service
+from stackctl.orchestrator.model.service import Dependency, Service
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.fingerprint import Inputs
-from stackctl.orchestrator.planning.graph import in_order
+from stackctl.orchestrator.planning.graph import COMPLETED, HEALTHY, READY, STARTED, in_order
 from stackctl.orchestrator.planning.observed import Observed, ObservedContainer
 from stackctl.orchestrator.planning.options import Options
-from stackctl.orchestrator.planning.plan import Draft, Operation, Plan, RunHook, StopContainer
+from stackctl.orchestrator.planning.plan import (
+    Draft,
+    Operation,
+    Plan,
+    RunHook,
+    StopContainer,
+    WaitContainers,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,6 +98,37 @@ def stop_with_hooks(
         name=container.name, service=container.service, id=container.id, timeout=timeout
     )
     return draft.add(stop, reason, after, when_changed=when_changed)
+
+
+def wait_for(
+    draft: Draft,
+    service: Service,
+    containers: Iterable[str],
+    dependency: Dependency,
+    after: Iterable[str],
+) -> str:
+    """Add the wait of a dependent for a service; return its ID.
+
+    A service with ``x-ready`` counts as started when it is ready.
+    """
+    condition = READY if dependency.condition == STARTED else dependency.condition
+    ready = None if condition == COMPLETED else service.ready
+    limit = dependency.timeout
+    if limit is None:
+        limit = ready.timeout if ready else 0.0
+    goal = {HEALTHY: "to be healthy", COMPLETED: "to complete"}.get(condition, "to be ready")
+    within = f" within {limit:g} s" if dependency.timeout else ""
+    action = WaitContainers(
+        name=service.name,
+        service=service.name,
+        containers=tuple(containers),
+        condition=condition,
+        required=dependency.required,
+        ready=ready,
+        timeout=limit,
+    )
+    detail = f"{goal}{within}{'' if dependency.required else ' (optional)'}"
+    return draft.add(action, "others depend on it", tuple(after), detail=detail)
 
 
 def finish(stack: str, draft: Draft, *, orphans: Iterable[str] = ()) -> Plan:

@@ -21,6 +21,7 @@ from typing import ClassVar
 from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY
 from stackctl.orchestrator.model.develop import Hook
+from stackctl.orchestrator.model.ready import Ready
 from stackctl.values import Json, JsonObject
 
 FORMAT = 1
@@ -270,8 +271,9 @@ class WaitContainers(Action):
     """Wait until ``containers`` (names) of ``service`` are as ``condition`` says.
 
     Conditions: ``service_started``, ``service_healthy``, ``service_completed_successfully`` and ``ready`` (healthy
-    where there is a healthcheck, else running; ``exit_ok``: having exited 0 is as good). ``timeout`` in seconds, 0
-    for none. Not ``required``: a failure is a warning and what comes after goes on.
+    where there is a healthcheck, else running; ``exit_ok``: having exited 0 is as good). ``ready``: the probes that
+    must succeed as well, where the condition is no end. ``timeout`` in seconds, 0 for none. Not ``required``: a
+    failure is a warning and what comes after goes on.
     """
 
     verb: ClassVar[str] = "wait"
@@ -280,6 +282,7 @@ class WaitContainers(Action):
     condition: str
     required: bool = True
     exit_ok: bool = False
+    ready: Ready | None = None
     timeout: float = 0.0
 
 

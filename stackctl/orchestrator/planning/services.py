@@ -17,6 +17,7 @@ from stackctl.orchestrator.planning.draft import (
     container_name,
     image_reference,
     stop_with_hooks,
+    wait_for,
 )
 from stackctl.orchestrator.planning.fingerprint import Fingerprint, service_fingerprint
 from stackctl.orchestrator.planning.graph import (
@@ -35,7 +36,6 @@ from stackctl.orchestrator.planning.plan import (
     RunHook,
     StartContainer,
     UnpauseContainer,
-    WaitContainers,
 )
 
 _TEMPORARY = re.compile(r"^[0-9a-f]{12}_")
@@ -348,31 +348,22 @@ def _ready(work: Work, service: Service) -> list[str]:
         if name not in work.names:
             continue
         starts = work.starts[name]
-        if dependency.condition not in (HEALTHY, COMPLETED):
+        other = work.stack.services[name]
+        conditional = dependency.condition in (HEALTHY, COMPLETED) or other.ready is not None
+        if not conditional:
             found += starts
-        elif starts or not _satisfied(work, name, dependency.condition):
-            found.append(_wait(work, name, dependency.condition, required=dependency.required))
+        elif starts or not _satisfied(work, other, dependency.condition):
+            found.append(wait_for(work.draft, other, work.names[name], dependency, starts))
     return found
 
 
-def _satisfied(work: Work, name: str, condition: str) -> bool:
-    containers = work.containers(name)
-    if condition == HEALTHY:
-        return all(item.state == "running" and item.health == "healthy" for item in containers)
-    return all(item.state == "exited" and item.exit_code == 0 for item in containers)
-
-
-def _wait(work: Work, name: str, condition: str, *, required: bool) -> str:
-    action = WaitContainers(
-        name=name,
-        service=name,
-        containers=tuple(work.names[name]),
-        condition=condition,
-        required=required,
-    )
-    goal = "be healthy" if condition == HEALTHY else "complete"
-    detail = f"to {goal}{'' if required else ' (optional)'}"
-    return work.draft.add(action, "others depend on it", work.starts[name], detail=detail)
+def _satisfied(work: Work, service: Service, condition: str) -> bool:
+    containers = work.containers(service.name)
+    if condition == COMPLETED:
+        return all(item.state == "exited" and item.exit_code == 0 for item in containers)
+    if service.ready is not None:
+        return False  # nobody remembers what its probes said
+    return all(item.state == "running" and item.health == "healthy" for item in containers)
 
 
 def _remove(work: Work, service: Service, container: ObservedContainer, reason: str) -> None:
