@@ -21,6 +21,8 @@ from stackctl.frozen import frozen
 QUIET, LONGEST = 0.005, 0.05
 QUIET_BULK, LONGEST_BULK = 0.05, 1.0
 BULK = 64
+# A checkout that is under way is waited for, if it takes no longer.
+LONGEST_CHECKOUT = 10.0
 
 _ATTRIB, _CREATE, _OVERFLOW, _IGNORED = 0x4, 0x100, 0x4000, 0x8000
 _Signature = tuple[int, int, int, int, int]
@@ -54,8 +56,8 @@ class Batch:
 class Changes:
     """Watches the paths given (files or directories) and what is below them.
 
-    ``enters`` tells whether a directory is of interest, ``covers`` whether any path is. Raises NotFoundError for a
-    path that is not there.
+    ``enters`` tells whether a directory is of interest, ``covers`` whether any path is; ``unfinished`` tells that a
+    change of many files is under way, which is then one batch. Raises NotFoundError for a path that is not there.
     """
 
     def __init__(
@@ -65,8 +67,11 @@ class Changes:
         *,
         enters: Callable[[str], bool],
         covers: Callable[[str], bool],
+        unfinished: Callable[[], bool] = lambda: False,
     ) -> None:
         self._events = events
+        self._unfinished = unfinished
+        self._woken = False
         self._enters = enters
         self._covers = covers
         self._folders: dict[str, _Folder] = {}
@@ -83,6 +88,7 @@ class Changes:
     def next(self, timeout: float | None = None) -> Batch | None:
         """Return the next batch; None after ``timeout`` seconds without one, or when woken."""
         end = None if timeout is None else time.monotonic() + timeout
+        self._woken = False
         changed: set[str] = set()
         started, rescanned = 0.0, False
         while True:
@@ -90,12 +96,14 @@ class Changes:
             bulk = len(changed) > BULK
             if changed:
                 wait: float | None = QUIET_BULK if bulk else QUIET
-                if now - started > (LONGEST_BULK if bulk else LONGEST):
+                if now - started > self._longest(bulk=bulk):
                     break
             else:
                 wait = None if end is None else max(end - now, 0.0)
             events = self._events.read(wait)
             if not events:
+                if bulk and not self._woken and self._unfinished():
+                    continue
                 break
             if not started:
                 started = time.monotonic()
@@ -108,6 +116,11 @@ class Changes:
             return None
         return Batch(paths=tuple(sorted(changed)), since=started, rescanned=rescanned)
 
+    def _longest(self, *, bulk: bool) -> float:
+        if not bulk:
+            return LONGEST
+        return LONGEST_CHECKOUT if self._unfinished() else LONGEST_BULK
+
     def everything(self, below: str) -> tuple[str, ...]:
         """Return every path known at or below a path, sorted."""
         found: set[str] = set()
@@ -118,6 +131,7 @@ class Changes:
         return tuple(sorted(found))
 
     def wake(self) -> None:
+        self._woken = True
         self._events.wake()
 
     def close(self) -> None:
