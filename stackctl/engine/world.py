@@ -19,7 +19,8 @@ class HostFacts:
 
     ``memory`` is in bytes, ``machine`` the kernel's word ("x86_64"), ``cgroup_version`` "1" or "2". ``resolv_conf``
     and ``hosts`` are the texts of the host's files. ``init_path`` is tini or catatonit, "" when there is none.
-    ``capabilities`` are those the daemon itself has (CAP_ names).
+    ``cpu_list`` and ``memory_nodes`` are what the daemon may use ("0-3"), "" when unknown; ``blkio_weight`` tells
+    whether the kernel weighs block I/O. ``capabilities`` are those the daemon itself has (CAP_ names).
     """
 
     boot_id: str
@@ -41,6 +42,9 @@ class HostFacts:
     resolv_conf: str = ""
     hosts: str = ""
     init_path: str = ""
+    cpu_list: str = ""
+    memory_nodes: str = ""
+    blkio_weight: bool = True
     capabilities: frozenset[str] = field(default_factory=frozenset)
     rootless: bool = False
 
