@@ -6,6 +6,7 @@ from pathlib import Path
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.network import Keeper, NetworkDriver
 from stackctl.contracts.registry import Registry
+from stackctl.contracts.repositories import Repositories
 from stackctl.contracts.runtime import Runtime
 from stackctl.contracts.state import StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore, RootTree, VolumeStore
@@ -56,6 +57,7 @@ class World:
     network: NetworkDriver
     keeper: Keeper
     registry: Registry
+    repositories: Repositories
     state: StateStore
     clock: Clock
     host: HostFacts
