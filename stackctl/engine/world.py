@@ -7,6 +7,7 @@ from stackctl.contracts.clock import Clock
 from stackctl.contracts.network import Keeper, NetworkDriver
 from stackctl.contracts.processes import Processes
 from stackctl.contracts.registry import Registry
+from stackctl.contracts.repositories import Repositories
 from stackctl.contracts.runtime import Runtime
 from stackctl.contracts.state import StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore, RootTree, VolumeStore
@@ -61,6 +62,7 @@ class World:
     network: NetworkDriver
     keeper: Keeper
     registry: Registry
+    repositories: Repositories
     state: StateStore
     clock: Clock
     processes: Processes

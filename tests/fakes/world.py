@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from stackctl.adapters.git import GitProgram
 from stackctl.contracts.container import Endpoint, PublishedPort
 from stackctl.contracts.runtime import Exit, Launch, Running
 from stackctl.contracts.state import ImageConfig, ImageRecord
@@ -396,6 +397,7 @@ def make_world(
         network=FakeNetwork(kernel),
         keeper=FakeKeeper(kernel),
         registry=FakeRegistry(),
+        repositories=GitProgram(),
         state=state,
         clock=ManualClock(1000.0),
         processes=FakeProcesses(boot_id),

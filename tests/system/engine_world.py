@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from stackctl.adapters.git import GitProgram
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
@@ -116,6 +117,7 @@ async def build_engine(base: Path) -> Engine:
         network=BridgeNetworks(paths, keeper),
         keeper=keeper,
         registry=RegistryClient(clock),
+        repositories=GitProgram(),
         state=SqliteStateStore(paths.data_root / "state.db"),
         clock=clock,
         processes=HostProcesses(),

@@ -24,7 +24,7 @@ from stackctl.orchestrator.apply.bodies import (
     ordered_networks,
     volume_body,
 )
-from stackctl.orchestrator.apply.context import build_query, is_remote, local_body, pack
+from stackctl.orchestrator.apply.context import build_query, local_body, pack
 from stackctl.orchestrator.apply.contract import Engine, OnOpen
 from stackctl.orchestrator.apply.inputs import content_of
 from stackctl.orchestrator.model.build import Build
@@ -222,7 +222,7 @@ def _build_image(
         service = replace(service, build=build)
     wanted = service.build or Build()
     body: JsonObject | None = None
-    if not is_remote(wanted.context) and engine.offers("build.local"):
+    if engine.offers("build.local"):
         body = {**local_body(stack, service), "output": dict(action.output)}
     elif action.output:
         raise UnsupportedError("--output is not offered by this engine")
