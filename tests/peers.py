@@ -69,6 +69,11 @@ class PeerEngine(RealEngine):
     # What tests use
 
     @property
+    def holder(self) -> int:
+        """The process whose namespaces the engine is in."""
+        return self._holder.pid
+
+    @property
     def globals(self) -> list[str]:
         return ["--engine", self.docker_host]
 

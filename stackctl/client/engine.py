@@ -29,7 +29,7 @@ class EngineClient:
     def __init__(self, endpoint: Endpoint, *, environ: Mapping[str, str]) -> None:
         self._endpoint = endpoint
         self._environ = environ
-        self._transport = Transport(connector(endpoint), host=endpoint.host or "docker")
+        self._transport = Transport(connector(endpoint, environ), host=endpoint.host or "docker")
         self._version: tuple[int, int] | None = None
         self._features: frozenset[str] | None = None
         self._lock = threading.Lock()
@@ -65,7 +65,10 @@ class EngineClient:
 
     def _call(self, method: str, path: str, body: Json = None, **query: QueryValue) -> Json:
         content = self._transport.request(method, self._target(path, query), body)[2]
-        return cast(Json, json.loads(content)) if content else None
+        try:
+            return cast(Json, json.loads(content)) if content else None
+        except ValueError:
+            return None  # Podman answers some calls whose answer says nothing with plain text
 
     def _object(self, method: str, path: str, body: Json = None, **query: QueryValue) -> JsonObject:
         answer = self._call(method, path, body, **query)

@@ -153,6 +153,20 @@ def context(
     session.note(f"context {name} is {address}")
 
 
+@app.command(name="dial-stdio", hidden=True)
+def dial_stdio(
+    ctx: typer.Context,
+    path: Annotated[str, typer.Argument(help="The engine's socket; the built-in one's.")] = "",
+) -> None:
+    """Join standard input and output to the engine (what ssh:// addresses run on the far side)."""
+    from stackctl.cli import dialling
+
+    session = Session.of(ctx)
+    if not path:
+        session.daemon().ensure()
+    dialling.join(path or str(session.paths().socket))
+
+
 @app.command(name="install-units")
 def install_units(
     ctx: typer.Context,
