@@ -27,7 +27,7 @@ class AsyncStack:
         directory: str | os.PathLike[str] = "",
         project: str = "",
         isolate: bool = True,
-        lease: bool | None = None,
+        lease: bool | int | None = None,
         profiles: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         engine: str = "",

@@ -69,7 +69,8 @@ class Stack:
     ``isolate=False`` it is the stack itself, as ``stackctl up`` sees it.
 
     ``lease`` ties it to this process: when that is gone, even by kill -9, the engine removes the stack. None means
-    where the engine keeps leases (the built-in one does), True raises UnsupportedError elsewhere.
+    where the engine keeps leases (the built-in one does), True raises UnsupportedError elsewhere; a number is that
+    process's.
 
     ``environment`` are further variables for interpolation, ``profiles`` those to switch on, ``engine`` as --engine.
     Used as a context manager it comes up, healthy, and goes with its volumes. Reading mistakes in the file raises
@@ -84,7 +85,7 @@ class Stack:
         directory: str | os.PathLike[str] = "",
         project: str = "",
         isolate: bool = True,
-        lease: bool | None = None,
+        lease: bool | int | None = None,
         profiles: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         engine: str = "",
@@ -119,6 +120,11 @@ class Stack:
     def name(self) -> str:
         """The name on the engine: ``stackctl -p NAME ps`` finds it."""
         return self._model.name
+
+    @property
+    def original(self) -> str:
+        """The name of what it is a copy of; its own where it is none."""
+        return self._original
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -240,11 +246,12 @@ class Stack:
         engine = self._machine.engine()
         if self._lease is False or self._lease_id:
             return
-        if self._lease:
+        if self._lease is not None:
             leases.check(engine, "lease=True")
         elif not engine.offers(leases.FEATURE):
             return
-        owner = leases.Owner(pid=os.getpid(), ours=True)
+        ours = self._lease is None or self._lease is True
+        owner = leases.Owner(pid=os.getpid() if ours else int(self._lease or 0), ours=ours)
         self._lease_id = leases.tie(engine, self._model, owner, held=self._held)
 
     def _release(self) -> None:
@@ -417,6 +424,16 @@ class Service:
         raise NotFoundError(
             f"service {self.name} has no container{replica}", hint="bring the stack up first"
         )
+
+
+def remove(name: str, *, engine: str = "", volumes: bool = True) -> None:
+    """Remove what there is of a stack, by its name alone; success when there is nothing."""
+    machine = Machine(Given(engine=engine))
+    client = machine.engine()
+    with _interrupts(), project_lock(name, machine.locks()):
+        plan = destroy(name, None, observe(client, name), DestroyOptions(volumes=volumes))
+        execute(plan, client, stack=None)
+    client.close()
 
 
 @contextlib.contextmanager
