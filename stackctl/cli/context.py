@@ -441,10 +441,9 @@ class Session:
             yield
 
     def _lock_folder(self) -> Path:
-        base = self.paths().run_root
-        if os.getuid() == 0 or os.access(base, os.W_OK):
-            return base / "projects"
-        return Path(self.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"stackctl-{os.getuid()}"
+        from stackctl.orchestrator.apply.lock import lock_folder
+
+        return lock_folder(self.paths().run_root, self.environ, uid=os.getuid())
 
     # Agents
 
@@ -744,12 +743,9 @@ class Session:
 
     def key(self) -> bytes:
         """Return the key that digests of secrets in labels are made with, from a file only its owner reads."""
-        from stackctl.orchestrator.apply.lock import secret_key
+        from stackctl.orchestrator.apply.lock import key_path, secret_key
 
-        if os.getuid() == 0:
-            return secret_key(self.paths().data_root / "fingerprint.key")
-        home = self.environ.get("XDG_STATE_HOME") or f"{self.environ.get('HOME', '/')}/.local/state"
-        return secret_key(Path(home) / "stackctl" / "fingerprint.key")
+        return secret_key(key_path(self.paths().data_root, self.environ, uid=os.getuid()))
 
 
 @functools.cache

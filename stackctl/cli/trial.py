@@ -10,7 +10,6 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stackctl.cli import copies, interact
 from stackctl.cli.context import Session
@@ -19,15 +18,13 @@ from stackctl.cli.render import junit
 from stackctl.cli.render.containers import Listed
 from stackctl.errors import HostError, InterruptedByUserError, NotFoundError, StackctlError
 from stackctl.frozen import frozen
+from stackctl.orchestrator.apply.contract import Engine
 from stackctl.orchestrator.apply.lease import FEATURE, Owner
 from stackctl.orchestrator.apply.progress import ProgressEvent, Step
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.plan import StartContainer, WaitContainers
 from stackctl.orchestrator.planning.selection import select
 from stackctl.values import JsonObject
-
-if TYPE_CHECKING:
-    from stackctl.client.engine import EngineClient
 
 USUAL = ("test", "tests")
 
@@ -134,7 +131,7 @@ def _up_and_run(session: Session, stack: Stack, trial: Trial, watch: "_Readiness
         watch.end_tests()
 
 
-def _join(engine: "EngineClient", identity: str) -> int:
+def _join(engine: Engine, identity: str) -> int:
     connection = engine.attach(identity, stdin=False, terminal=False)
     interact.join(
         connection,
@@ -209,7 +206,7 @@ def _file_name(one: Listed) -> str:
     return f"{one.service}-{one.number}"
 
 
-def _log(engine: "EngineClient", identity: str, terminal: bool) -> bytes:
+def _log(engine: Engine, identity: str, terminal: bool) -> bytes:
     pieces: list[bytes] = []
     with contextlib.suppress(StackctlError, OSError):
         for _stream, piece in engine.logs(identity, timestamps=True, terminal=terminal):

@@ -38,6 +38,10 @@ class EngineClient:
 
     # The wire
 
+    def close(self) -> None:
+        """Hang up; a later call connects anew."""
+        self._transport.close()
+
     @property
     def api_version(self) -> tuple[int, int]:
         """The API version spoken: the newest that both sides know."""

@@ -9,7 +9,7 @@ where this one left it. Removing what is gone is success.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from stackctl.contracts.state import LeaseItem, LeaseRecord
@@ -123,9 +123,20 @@ class Leases:
     # What it lists
 
     def add(self, lease_id: str, items: Sequence[LeaseItem]) -> None:
-        """List things that exist; raises NotFoundError, InvalidInputError, ConflictError when the lease is over."""
-        found = tuple(self._existing(item) for item in items)
+        """List things that exist; what is gone already is passed over.
+
+        Raises NotFoundError for an unknown lease, InvalidInputError, ConflictError when the lease is over.
+        """
+        self.resolve(lease_id)
+        found = []
+        for item in items:
+            with suppress(NotFoundError):
+                found.append(self._existing(item))
         self._list(lease_id, found)
+
+    def items(self, lease_id: str) -> Sequence[LeaseItem]:
+        """Return what a lease lists and is still there."""
+        return [item for item in self.resolve(lease_id).items if self._is_there(item)]
 
     def _existing(self, item: LeaseItem) -> LeaseItem:
         match item.kind:

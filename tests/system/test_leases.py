@@ -220,7 +220,12 @@ def test_a_time_to_live_ends_a_stack_and_a_later_up_gives_it_another(tied):
     (lease,) = tied.ask("/_stackctl/v1/leases")
     assert 1700 < lease["Expires"] - time.time() <= 1800
     tied.engine.stackctl("up", "-d", "--ttl", "1s", cwd=tied.folder)
-    # The volume was there before the second up, so the second lease does not remove it.
+    tied.until(tied.gone)
+
+
+def test_data_that_was_there_before_the_first_lease_stays(tied):
+    tied.engine.stackctl("up", "-d", cwd=tied.folder)
+    tied.engine.stackctl("up", "-d", "--ttl", "1s", cwd=tied.folder)
     tied.until(lambda: tied.things() == {"kept", "tied_data"})
 
 

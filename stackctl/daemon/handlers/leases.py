@@ -58,15 +58,15 @@ async def create(call: Call) -> web.StreamResponse:
 
 
 async def list_(call: Call) -> web.StreamResponse:
-    found: list[Json] = [_body(record) for record in call.engine.leases.all()]
+    found: list[Json] = [_body(call, record) for record in call.engine.leases.all()]
     return call.json(found)
 
 
 async def inspect(call: Call) -> web.StreamResponse:
-    return call.json(_body(call.engine.leases.resolve(call.args["id"])))
+    return call.json(_body(call, call.engine.leases.resolve(call.args["id"])))
 
 
-def _body(record: LeaseRecord) -> JsonObject:
+def _body(call: Call, record: LeaseRecord) -> JsonObject:
     return {
         "Id": record.id,
         "Created": record.created,
@@ -75,7 +75,10 @@ def _body(record: LeaseRecord) -> JsonObject:
         "Expires": record.expires,
         "Labels": dict(record.labels),
         "Over": record.over,
-        "Items": [{"Kind": item.kind, "Id": item.id, "Order": item.order} for item in record.items],
+        "Items": [
+            {"Kind": item.kind, "Id": item.id, "Order": item.order}
+            for item in call.engine.leases.items(record.id)
+        ],
     }
 
 

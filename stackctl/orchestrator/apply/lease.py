@@ -65,7 +65,9 @@ def check(engine: LeasingEngine, what: str) -> None:
 
 
 def take(engine: LeasingEngine, stack: Stack, owner: Owner) -> str:
-    """Put a stack under a lease, in place of one it had, and return its ID; what is created from now on joins it.
+    """Put a stack under a lease, in place of those it had, and return its ID; what is created from now on joins it.
+
+    What they listed the new one lists too, so that volumes go with the last lease of the ``up`` that made them.
 
     Raises NotFoundError or InvalidInputError for a process that cannot own one.
     """
@@ -83,13 +85,26 @@ def take(engine: LeasingEngine, stack: Stack, owner: Owner) -> str:
         )
         for item in found
     ]
-    if present:
-        engine.add_to_lease(lease, present)
-    for other in engine.list_leases():
-        if other.get("Id") != lease and other.get("Labels") == mine:
-            engine.release_lease(str(other.get("Id")))
+    others = [
+        item
+        for item in engine.list_leases()
+        if item.get("Id") != lease and item.get("Labels") == mine and not item.get("Over")
+    ]
+    listed = [*present, *(entry for other in others for entry in _volumes_of(other))]
+    if listed:
+        engine.add_to_lease(lease, listed)
+    for other in others:
+        engine.release_lease(str(other.get("Id")))
     engine.create_under(lease, order)
     return lease
+
+
+def _volumes_of(lease: JsonObject) -> list[tuple[str, str, int]]:
+    found = lease.get("Items")
+    items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    return [
+        ("volume", str(item.get("Id")), _VOLUMES) for item in items if item.get("Kind") == "volume"
+    ]
 
 
 def tie(

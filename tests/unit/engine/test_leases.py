@@ -222,8 +222,10 @@ async def test_what_exists_can_be_listed_and_a_lease_be_released(engine: Engine)
     engine.leases.add(lease.id, [LeaseItem(kind="volume", id="data")])
     engine.leases.add(lease.id, [LeaseItem(kind="volume", id="data")])
     assert len(engine.leases.resolve(lease.id).items) == 1
-    with pytest.raises(NotFoundError, match="no such volume"):
-        engine.leases.add(lease.id, [LeaseItem(kind="volume", id="none")])
+    engine.leases.add(lease.id, [LeaseItem(kind="volume", id="none")])
+    assert [item.id for item in engine.leases.items(lease.id)] == ["data"]
+    with pytest.raises(NotFoundError, match="No such lease"):
+        engine.leases.add("none", [])
     with pytest.raises(InvalidInputError, match="Kind"):
         engine.leases.add(lease.id, [LeaseItem(kind="image", id="data")])
     engine.leases.release(lease.id)
