@@ -230,7 +230,7 @@ def run(argv: list[str]) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except typer.Exit as stop:
-        return stop.exit_code
+        return 143 if _terminated and stop.exit_code == 130 else stop.exit_code
     except typer.Abort:
         return 130
     except StackctlError as error:

@@ -1,6 +1,5 @@
 """stackctl up."""
 
-import contextlib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +9,7 @@ from stackctl.cli.planned import UpRequest, check_recreate, parse_scale
 from stackctl.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from stackctl.cli.reload import Switch
     from stackctl.orchestrator.model.stack import Stack
 
 EPILOG = (
@@ -88,9 +88,14 @@ def command(
     exit_code_from: Annotated[
         str, typer.Option(help="Exit with this service's code; implies --abort-on-container-exit.")
     ] = "",
-    menu: Annotated[  # noqa: ARG001 - there is no menu to switch
-        bool, typer.Option("--menu/--no-menu", help="For docker compose's users.", hidden=True)
-    ] = False,
+    menu: Annotated[
+        bool | None,
+        typer.Option(
+            "--menu/--no-menu",
+            help="Keys while attached on a terminal: watch, logs, restart, plan, detach, quit.",
+            show_default="COMPOSE_MENU, else on",
+        ),
+    ] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="Logs without colours.")] = False,
     no_log_prefix: Annotated[
         bool, typer.Option("--no-log-prefix", help="Log lines without the container's name.")
@@ -143,7 +148,7 @@ def command(
         request = session.keep_to(plan_file, given=request)
     stack = session.stack_to_start(request.services, no_deps=request.no_deps)
     if not (detach or request.wait or request.no_start or session.options.dry_run):
-        from stackctl.cli import attached
+        from stackctl.cli import attached, keyboard
 
         look = attached.Look(
             prefix=not no_log_prefix, timestamps=timestamps, colour=session.colour and not no_color
@@ -155,16 +160,27 @@ def command(
             abort="failure" if abort_on_failure else "exit" if aborts else "",
             exit_code_from=exit_code_from,
             yes=yes,
-            alongside=_watching(session, stack, request, yes=yes) if watch else None,
+            reload=_reload(session, stack, request, yes=yes, prepared=watch),
+            watching=watch,
+            keys=keyboard.available() and _wants_menu(session, menu),
         )
         raise typer.Exit(attached.up(session, stack, request, look, look_at))
     with session.lock(stack.name):
         session.apply(session.agreed(session.plan_up(stack, request), yes=yes), stack)
 
 
-def _watching(
-    session: Session, stack: "Stack", request: UpRequest, *, yes: bool
-) -> "contextlib.AbstractContextManager[None]":
-    from stackctl.cli.watching import Watching
+def _reload(
+    session: Session, stack: "Stack", request: UpRequest, *, yes: bool, prepared: bool
+) -> "Switch":
+    from stackctl.cli.reload import Switch
 
-    return Watching(session, stack, request.services, yes=yes, say=session.note).alongside()
+    switch = Switch(session, request.services, yes=yes, say=session.note)
+    if prepared:
+        switch.prepare(stack)
+    return switch
+
+
+def _wants_menu(session: Session, flag: bool | None) -> bool:
+    if flag is not None:
+        return flag
+    return "COMPOSE_MENU" not in session.environ or session.flag("COMPOSE_MENU")
