@@ -228,9 +228,9 @@ def run(argv: list[str]) -> int:
     try:
         result = app(args=argv, prog_name="stackctl", standalone_mode=False)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return _ended(result) if isinstance(result, int) else 0
     except typer.Exit as stop:
-        return 143 if _terminated and stop.exit_code == 130 else stop.exit_code
+        return _ended(stop.exit_code)
     except typer.Abort:
         return 130
     except StackctlError as error:
@@ -253,6 +253,11 @@ def run(argv: list[str]) -> int:
         hint = f"\nTry: {usage.command_path} --help" if usage is not None else ""
         sys.stderr.write(f"stackctl: {error.format_message()}{hint}\n")
         return 1 if "--detailed-exitcode" in argv else 2
+
+
+def _ended(code: int) -> int:
+    """Return the exit code of a command that was interrupted, by whom it was."""
+    return 143 if _terminated and code == 130 else code
 
 
 _terminated = False
