@@ -141,6 +141,40 @@ def stop(session: "Session", project: str, services: tuple[str, ...], timeout: i
     session.apply(lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
 
 
+def restart(
+    session: "Session",
+    project: str,
+    services: tuple[str, ...],
+    *,
+    timeout: int | None = None,
+    no_deps: bool = False,
+) -> None:
+    """Stop and start containers as they are, those that are to be restarted with them too."""
+    with session.lock(project):
+        if services and not no_deps:
+            services = _with_dependents(session, services)
+        stop(session, project, services, timeout)
+        start(session, project, services)
+
+
+def _with_dependents(session: "Session", services: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the services and those that are to be restarted with them, as their containers' labels say."""
+    needs: dict[str, set[str]] = {}
+    for one in session.containers((), every=False):
+        label = one.labels.get("com.docker.compose.depends_on", "")
+        entries = [entry.split(":") for entry in label.split(",")]
+        needs[one.service] = {parts[0] for parts in entries if parts[2:] == ["true"]}
+    chosen = dict.fromkeys(services)
+    pending = list(services)
+    while pending:
+        name = pending.pop()
+        for other, needed in needs.items():
+            if name in needed and other not in chosen:
+                chosen[other] = None
+                pending.append(other)
+    return tuple(chosen)
+
+
 def build(
     session: "Session",
     stack: Stack,

@@ -21,8 +21,9 @@ from stackctl.frozen import frozen
 QUIET, LONGEST = 0.005, 0.05
 QUIET_BULK, LONGEST_BULK = 0.05, 1.0
 BULK = 64
-# A checkout that is under way is waited for, if it takes no longer.
+# A checkout that is under way is waited for: as long as this in all, and between two of its first few files.
 LONGEST_CHECKOUT = 10.0
+QUIET_CHECKOUT = 0.25
 
 _ATTRIB, _CREATE, _OVERFLOW, _IGNORED = 0x4, 0x100, 0x4000, 0x8000
 _Signature = tuple[int, int, int, int, int]
@@ -90,23 +91,22 @@ class Changes:
         end = None if timeout is None else time.monotonic() + timeout
         self._woken = False
         changed: set[str] = set()
-        started, rescanned = 0.0, False
+        started, last, rescanned = 0.0, 0.0, False
         while True:
             now = time.monotonic()
-            bulk = len(changed) > BULK
+            if changed and now - started > self._longest(changed):
+                break
             if changed:
-                wait: float | None = QUIET_BULK if bulk else QUIET
-                if now - started > self._longest(bulk=bulk):
-                    break
+                wait: float | None = QUIET_BULK if len(changed) > BULK else QUIET
             else:
                 wait = None if end is None else max(end - now, 0.0)
             events = self._events.read(wait)
             if not events:
-                if bulk and not self._woken and self._unfinished():
+                if changed and self._goes_on(changed, last):
                     continue
                 break
-            if not started:
-                started = time.monotonic()
+            last = time.monotonic()
+            started = started or last
             rescanned |= self._take(events, changed)
             if not changed:
                 started = 0.0
@@ -116,10 +116,19 @@ class Changes:
             return None
         return Batch(paths=tuple(sorted(changed)), since=started, rescanned=rescanned)
 
-    def _longest(self, *, bulk: bool) -> float:
-        if not bulk:
-            return LONGEST
-        return LONGEST_CHECKOUT if self._unfinished() else LONGEST_BULK
+    def _longest(self, changed: set[str]) -> float:
+        if self._unfinished():
+            return LONGEST_CHECKOUT
+        return LONGEST_BULK if len(changed) > BULK else LONGEST
+
+    def _goes_on(self, changed: set[str], last: float) -> bool:
+        """Tell whether more is to be expected, though it is quiet since ``last``.
+
+        A lock of git alone does not say so: asking for its status takes one too, and a save must not wait for that.
+        """
+        if self._woken or not self._unfinished():
+            return False
+        return len(changed) > BULK or time.monotonic() - last < QUIET_CHECKOUT
 
     def everything(self, below: str) -> tuple[str, ...]:
         """Return every path known at or below a path, sorted."""

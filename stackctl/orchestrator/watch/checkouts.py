@@ -22,7 +22,7 @@ class Checkouts:
     def under_way(self) -> bool:
         for path in self._locks:
             try:
-                age = time.time() - os.lstat(path).st_mtime  # noqa: PTH116 - asked often
+                age = time.time() - os.lstat(path).st_mtime
             except OSError:
                 continue
             if age < _STALE:
