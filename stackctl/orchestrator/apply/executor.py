@@ -15,9 +15,9 @@ from stackctl.errors import InterruptedByUserError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.orchestrator.apply.contract import Engine, EventStream
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.operations import Run, perform, type_of
-from stackctl.orchestrator.apply.probes import Probes
+from stackctl.orchestrator.apply.operations import perform, type_of
 from stackctl.orchestrator.apply.progress import OnEvent, ProgressEvent, Step
+from stackctl.orchestrator.apply.run import Run, ServiceUpdate
 from stackctl.orchestrator.apply.waiting import Look, look, timed_out
 from stackctl.orchestrator.model.common import EMPTY
 from stackctl.orchestrator.model.stack import Stack
@@ -29,6 +29,7 @@ from stackctl.orchestrator.planning.plan import (
     Operation,
     Plan,
     StartContainer,
+    UpdateContainer,
     WaitContainers,
 )
 from stackctl.values import JsonObject
@@ -73,6 +74,10 @@ def execute(
     if inputs is None:
         inputs = read_inputs(stack, key, created) if stack and created else Inputs(key=key)
     run = Run(engine=engine, stack=stack, inputs=inputs)
+    for item in plan.operations:
+        if isinstance(item.action, UpdateContainer):
+            ratio = item.action.strategy.max_failure_ratio
+            run.updates.setdefault(item.action.service, ServiceUpdate(ratio=ratio)).total += 1
     executor = _Executor(plan, run, on_event or _ignore, parallel)
     with _signals_to(executor.interrupt):
         return executor.run()
@@ -109,6 +114,7 @@ class _Executor:
         for item in plan.operations:
             for earlier in item.after:
                 self._followers[earlier].append(item.id)
+        run.probes.on_log = self._found_in_log
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -118,13 +124,14 @@ class _Executor:
         self._deadlines: dict[str, float] = {}
         self._next: dict[str, float] = {}  # when a wait's probes are to be tried again
         self._said: dict[str, str] = {}  # what a wait's last probe said
-        self._probes = Probes(run.engine, self._found_in_log)
         self._began: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
         self._done: set[str] = set()
         self._passed_over: set[str] = set()
         self._failures: list[tuple[Operation, StackctlError]] = []
         self._warnings: list[str] = []
+        self._aftermath = ""  # what became of services whose update failed
+        self._late: list[str] = []  # failures of updates that went on all the same
         self._interrupted = False
         self._events: EventStream | None = None
         self._events_work = False
@@ -134,7 +141,7 @@ class _Executor:
     # -- the walk
 
     def run(self) -> Result:
-        if any(isinstance(item.action, WaitContainers) for item in self._plan):
+        if any(isinstance(item.action, WaitContainers | UpdateContainer) for item in self._plan):
             threading.Thread(target=self._listen, daemon=True).start()
         try:
             for item in self._plan.operations:
@@ -142,6 +149,7 @@ class _Executor:
                     self._begin(item)
             while self._busy or (self._waits and not self._stopping):
                 self._turn()
+            self._settle_updates()
             if self._failures:
                 self._take_back()
         finally:
@@ -155,9 +163,12 @@ class _Executor:
 
     def interrupt(self) -> None:
         """Begin nothing more; at the second call raise InterruptedByUserError. Called from a signal handler."""
+        if self._late:
+            raise StackctlError("\n".join(self._late))
         if self._interrupted:
             raise InterruptedByUserError("interrupted; what was under way was left")
         self._interrupted = True
+        self._run.stopping.set()
         self._news.put(_nothing)
 
     def _patience(self) -> float | None:
@@ -282,7 +293,7 @@ class _Executor:
 
         def task() -> None:
             try:
-                found = look(self._run.engine, action, self._run.containers, self._probes)
+                found = look(self._run.engine, action, self._run.containers, self._run.probes)
             except BaseException as error:  # noqa: BLE001 - a thread's failure is reported, not lost
                 failure = named(operation, error)
                 self._news.put(lambda: self._looked(operation, failure))
@@ -351,6 +362,7 @@ class _Executor:
             self._look(key)
 
     def _found_in_log(self) -> None:
+        self._run.tell_news()
         self._news.put(self._look_at_waits)
 
     def _listen(self) -> None:
@@ -366,6 +378,7 @@ class _Executor:
                 for event in stream:
                     action = str(event.get("Action", ""))
                     if action.partition(":")[0] in _RELEVANT:
+                        self._run.tell_news()
                         actor = event.get("Actor")
                         self._news.put(lambda actor=actor: self._happened(actor))  # type: ignore[misc]
             except (OSError, ValueError, StackctlError):
@@ -388,6 +401,20 @@ class _Executor:
                 self._look(key)
 
     # -- the end
+
+    def _settle_updates(self) -> None:
+        """Let every rolling update that did not come through end as its failure_action says."""
+        for name, state in self._run.updates.items():
+            if self._failures:
+                from stackctl.orchestrator.apply.exchange import settle
+
+                text = settle(self._run, name)
+                self._aftermath += f"\n{text}" if state.halted else ""
+            elif state.has_failed:
+                self._late.append(
+                    f"service {name!r}: {len(state.failed)} of {state.total} containers could not be updated: "
+                    + ", ".join(sorted(state.failed))
+                )
 
     def _take_back(self) -> None:
         """Remove what this run made and never got to use, so that nothing half made stays behind."""
@@ -456,7 +483,7 @@ class _Executor:
 
     def _close(self) -> None:
         self._closing.set()
-        self._probes.close()
+        self._run.probes.close()
         for _ in self._threads:
             self._tasks.put(None)
         if self._events is not None:
@@ -480,7 +507,7 @@ class _Executor:
     def _explained(self) -> StackctlError:
         operation, first = self._failures[0]
         waited = self._waiting_services(operation)
-        text = first.message
+        text = first.message + self._aftermath
         if waited:
             text += f"\n  waited for it: {', '.join(waited)}"
         for _, other in self._failures[1:]:

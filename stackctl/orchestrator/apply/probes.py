@@ -44,10 +44,10 @@ class _Target:
 class Probes:
     """Tries probes and remembers which have succeeded: each has to once in a life of its container."""
 
-    def __init__(self, engine: Engine, on_log: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine) -> None:
         """``on_log`` is called, on another thread, when a line that was waited for is there."""
         self._engine = engine
-        self._on_log = on_log
+        self.on_log: Callable[[], None] = _nothing
         self._passed: set[tuple[str, str, object]] = set()
         self._logs: dict[tuple[str, str], _LogWatch] = {}
         self._lock = threading.Lock()
@@ -172,7 +172,7 @@ class Probes:
                 terminal = bool(_part(body, "Config").get("Tty"))
                 since = _since(str(_part(body, "State").get("StartedAt", "")))
                 stream = self._engine.logs(identity, follow=True, since=since, terminal=terminal)
-                watch = self._logs[life, pattern] = _LogWatch(stream, pattern, self._on_log)
+                watch = self._logs[life, pattern] = _LogWatch(stream, pattern, self.on_log)
         return "" if watch.found else f'no line of its log matches "{pattern}" yet'
 
     def _exec(self, identity: str, command: tuple[str, ...]) -> str:
@@ -200,6 +200,10 @@ class Probes:
             return -1, f"no end within {_EXEC:g} s"
         text = output[-_SAID:].decode(errors="replace")
         return (code, text) if isinstance(code, int) else (-1, f"no end within {_EXEC:g} s")
+
+
+def _nothing() -> None:
+    return
 
 
 class _LogWatch:

@@ -85,8 +85,8 @@ def _one(
         if clean and (action.condition == COMPLETED or action.exit_ok):
             return True
         if clean and action.condition not in (HEALTHY, COMPLETED) and not action.exit_ok:
-            raise _failure(engine, action, name, identity, body, "ended with exit code 0")
-        raise _failure(engine, action, name, identity, body, exit_reason(state))
+            raise failure(engine, action.service, name, identity, body, "ended with exit code 0")
+        raise failure(engine, action.service, name, identity, body, exit_reason(state))
     if action.condition == COMPLETED:
         return False
     if health in ("", "none"):
@@ -97,7 +97,7 @@ def _one(
             )
         return status == "running"
     if health == "unhealthy":
-        raise _failure(engine, action, name, identity, body, "is unhealthy")
+        raise failure(engine, action.service, name, identity, body, "is unhealthy")
     return health == "healthy" and status == "running"
 
 
@@ -113,17 +113,18 @@ def exit_reason(state: JsonObject) -> str:
     return f"{text} ({meaning[code]})" if isinstance(code, int) and code in meaning else text
 
 
-def _failure(
+def failure(
     engine: Engine,
-    action: WaitContainers,
+    service: str,
     name: str,
     identity: str,
     body: JsonObject,
     reason: str,
 ) -> StackctlError:
-    text = f"service {action.service!r}: container {name} {reason}"
+    """Return why a container is not as it should be, with what its last probe and its log say."""
+    text = f"service {service!r}: container {name} {reason}"
     text += _details(engine, identity, body)
-    return StackctlError(text, hint=f"stackctl logs {action.service}")
+    return StackctlError(text, hint=f"stackctl logs {service}")
 
 
 def _details(engine: Engine, identity: str, body: JsonObject) -> str:

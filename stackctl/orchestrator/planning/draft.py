@@ -26,7 +26,8 @@ class Work:
     ``images``, ``networks`` and ``volumes`` map references and keys to the operations that provide them.
     ``uncertain`` are the image operations whose result may be the image that is there. ``rebuilt_networks`` and
     ``rebuilt_volumes`` map keys to the operation that removes the old one. ``recreated`` maps services to the
-    ``when_changed`` of their recreation, ``starts`` and ``stops`` to their operations.
+    ``when_changed`` of their recreation, ``starts``, ``stops`` and ``updates`` to their operations,
+    ``prepared`` to those after which what is run once for all replicas has been run.
     """
 
     stack: Stack
@@ -45,6 +46,8 @@ class Work:
     starts: dict[str, list[str]] = field(default_factory=dict)
     stops: dict[str, list[str]] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
+    updates: dict[str, list[str]] = field(default_factory=dict)
+    prepared: dict[str, list[str]] = field(default_factory=dict)
 
     def services(self) -> Iterable[Service]:
         return (self.stack.services[name] for name in self.selected)
