@@ -88,6 +88,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
     """Carry a plan out, showing its progress; say so when there is nothing to do."""
     for text in plan.warnings:
         session.warn(text)
+    if stack is not None:
+        session.tie(stack)
     if not plan.operations:
         session.note(f"{plan.stack}: nothing to do")
         return
@@ -106,6 +108,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
 
     def tell(event: "ProgressEvent") -> None:
         progress.tell(event)
+        if session.on_event is not None:
+            session.on_event(event)
         if trace is not None:
             trace.tell(event)
 
@@ -143,6 +147,40 @@ def stop(session: "Session", project: str, services: tuple[str, ...], timeout: i
     stack = None if known else session.stack_or_none(project)
     observed = observe(session.engine(), project)
     session.apply(lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
+
+
+def restart(
+    session: "Session",
+    project: str,
+    services: tuple[str, ...],
+    *,
+    timeout: int | None = None,
+    no_deps: bool = False,
+) -> None:
+    """Stop and start containers as they are, those that are to be restarted with them too."""
+    with session.lock(project):
+        if services and not no_deps:
+            services = _with_dependents(session, services)
+        stop(session, project, services, timeout)
+        start(session, project, services)
+
+
+def _with_dependents(session: "Session", services: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the services and those that are to be restarted with them, as their containers' labels say."""
+    needs: dict[str, set[str]] = {}
+    for one in session.containers((), every=False):
+        label = one.labels.get("com.docker.compose.depends_on", "")
+        entries = [entry.split(":") for entry in label.split(",")]
+        needs[one.service] = {parts[0] for parts in entries if parts[2:] == ["true"]}
+    chosen = dict.fromkeys(services)
+    pending = list(services)
+    while pending:
+        name = pending.pop()
+        for other, needed in needs.items():
+            if name in needed and other not in chosen:
+                chosen[other] = None
+                pending.append(other)
+    return tuple(chosen)
 
 
 def build(

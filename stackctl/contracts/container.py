@@ -117,6 +117,15 @@ class EndpointRequest:
 
 
 @frozen
+class BlkioLimit:
+    """A limit of one block device: ``kind`` is the OCI key ("throttleReadBpsDevice"), ``value`` a rate or weight."""
+
+    kind: str
+    path: str
+    value: int
+
+
+@frozen
 class LogConfig:
     """HostConfig.LogConfig."""
 
@@ -197,6 +206,7 @@ class ContainerSpec:
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     blkio_weight: int = 0
+    blkio_devices: tuple[BlkioLimit, ...] = ()
     pids_limit: int = 0
     oom_score_adj: int = 0
     oom_kill_disable: bool = False
@@ -244,6 +254,7 @@ class Endpoint:
     interface: str = ""
     requested_ipv4: str = ""
     requested_ipv6: str = ""
+    link_local_ips: tuple[str, ...] = ()
 
 
 @frozen

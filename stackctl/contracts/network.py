@@ -86,8 +86,8 @@ class NetworkDriver(Protocol):
     ) -> Sequence[PublishedPort]:
         """Reserve host ports and forward them to the endpoint; all or nothing.
 
-        An empty host address gives one entry for 0.0.0.0 and one for :: with the same port. Raises ConflictError
-        "… address already in use", naming who holds the port where that can be found.
+        An empty host address gives one entry for 0.0.0.0 and one for :: with the same port. Raises PortTakenError
+        "… address already in use", with the container of ours that holds it or naming the process that does.
         """
 
     async def hand_over(

@@ -295,6 +295,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     try:
         await stopping.wait()
     finally:
+        engine.leases.rest()
         # Take no more requests, let those in flight end, cut what streams for ever.
         for one in (listening, *fronts):
             one.close()

@@ -7,6 +7,7 @@ from stackctl.daemon.handlers import (
     containers,
     execs,
     images,
+    leases,
     lifecycle,
     networks,
     relief,
@@ -24,6 +25,7 @@ def router() -> Router:
         (
             *system.ROUTES,
             *sync.ROUTES,
+            *leases.ROUTES,
             *relief.ROUTES,
             *streaming.ROUTES,
             *lifecycle.ROUTES,

@@ -20,7 +20,13 @@ from stackctl.engine.events import Events
 from stackctl.engine.merge import port_numbers
 from stackctl.engine.names import short_id
 from stackctl.engine.world import World
-from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
+from stackctl.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    PortTakenError,
+    StackctlError,
+)
 from stackctl.frozen import frozen
 
 log = logging.getLogger(__name__)
@@ -421,7 +427,13 @@ class Sandboxes:
         if endpoint is None or not wanted or record.aside:
             return replace(record, ports=())
         await self.keeper_ready()
-        published = await self.world.network.publish(record.id, endpoint, wanted)
+        try:
+            published = await self.world.network.publish(record.id, endpoint, wanted)
+        except PortTakenError as error:
+            holder = self.book.find(error.holder) if error.holder else None
+            if holder is None:
+                raise
+            raise ConflictError(f"{error.message} (held by container {holder.name})") from error
         return replace(record, ports=tuple(published))
 
     def _write_host_files(self, record: ContainerRecord) -> FileSet:

@@ -18,7 +18,7 @@ from typing import Protocol
 from stackctl.adapters.network.sandbox import RESOLVER_PORT
 from stackctl.contracts.container import PortBinding, PublishedPort
 from stackctl.contracts.network import Zone
-from stackctl.errors import ConflictError, HostError, UnavailableError
+from stackctl.errors import HostError, PortTakenError, UnavailableError
 from stackctl.host import detached, listeners
 from stackctl.values import Json, JsonObject
 
@@ -41,7 +41,7 @@ class PortKeeper(Protocol):
         *,
         donor: str = "",
     ) -> Sequence[PublishedPort]:
-        """Hold them, all or none; what is held already is answered as before. Raises ConflictError.
+        """Hold them, all or none; what is held already is answered as before. Raises PortTakenError.
 
         What the ``donor``, another container, holds of them changes hands.
         """
@@ -326,15 +326,15 @@ async def _result(answer: JsonObject) -> Json:
         return answer.get("result")
     message = str(answer["error"])
     if answer.get("kind") == "conflict":
-        raise ConflictError(message + await _held_by(str(answer.get("holder", "")), message))
+        holder = str(answer.get("holder", ""))
+        if not holder:
+            message += await _held_by_a_process(message)
+        raise PortTakenError(message, holder=holder)
     number = answer.get("errno", 0)
     raise HostError(message, errno=number if isinstance(number, int) else 0)
 
 
-async def _held_by(container_id: str, message: str) -> str:
-    """Return who holds the port: the container that the keeper names, else a process of the host."""
-    if container_id:
-        return f" (held by container {container_id[:12]})"
+async def _held_by_a_process(message: str) -> str:
     place, _, protocol = message.partition(": ")[0].rpartition("/")
     port = place.rpartition(":")[2]
     if not port.isdigit():

@@ -88,7 +88,13 @@ def create(engine: Engine, stack: Stack, name: str, changes: Changes, *, key: by
         }
     }
     carried = container_labels(
-        stack, service, action, image_id=image_id, inputs=inputs, oneoff=True
+        stack,
+        service,
+        action,
+        image_id=image_id,
+        inputs=inputs,
+        container_of=run.container_of,
+        oneoff=True,
     )
     carried |= dict(label.partition("=")[::2] for label in changes.labels)
     carried[SLUG] = changes.name.rpartition("-")[2]

@@ -21,12 +21,13 @@ from stackctl.orchestrator.apply.bodies import (
     ordered_networks,
     volume_body,
 )
-from stackctl.orchestrator.apply.context import build_query, is_remote, local_body, pack
+from stackctl.orchestrator.apply.context import build_query, local_body, pack
 from stackctl.orchestrator.apply.contract import Engine, OnOpen
 from stackctl.orchestrator.apply.files import files_archive
 from stackctl.orchestrator.apply.run import Run, Tell
 from stackctl.orchestrator.model.build import Build
 from stackctl.orchestrator.model.common import EMPTY
+from stackctl.orchestrator.model.service import Service
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.plan import (
@@ -170,7 +171,7 @@ def _build_image(
         service = replace(service, build=build)
     wanted = service.build or Build()
     body: JsonObject | None = None
-    if not is_remote(wanted.context) and engine.offers("build.local"):
+    if engine.offers("build.local"):
         body = {**local_body(stack, service), "output": dict(action.output)}
     elif action.output:
         raise UnsupportedError("--output is not offered by this engine")
@@ -281,7 +282,7 @@ def create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
                 )
         archive = files_archive(stack, service)
         if archive:
-            run.engine.put_archive(identity, "/", archive)
+            _put_files(run.engine, service, identity, archive)
     except BaseException:
         run.engine.remove_container(identity, force=True, volumes=not action.inherited)
         raise
@@ -291,6 +292,20 @@ def create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
     warnings = answer.get("Warnings")
     for text in cast(list[str], warnings if isinstance(warnings, list) else []):
         tell({"warning": text})
+
+
+def _put_files(engine: Engine, service: Service, identity: str, archive: bytes) -> None:
+    """Put configs and secrets in; Docker refuses it for a read-only container, even before its first start."""
+    try:
+        engine.put_archive(identity, "/", archive)
+    except StackctlError as error:
+        if not service.read_only:
+            raise
+        raise type_of(error)(
+            f"service {service.name!r}: this engine puts no content of configs and secrets into a read_only container: "
+            f"{error.message}",
+            hint="Let the config or secret name a file instead, or use the built-in engine.",
+        ) from error
 
 
 def _rename(run: Run, action: RenameContainer) -> None:

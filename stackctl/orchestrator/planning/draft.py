@@ -58,6 +58,11 @@ class Work:
             item for item in self.observed.containers if item.service == service and not item.oneoff
         ]
 
+    def first_container(self, service: str) -> str:
+        """Return the ID of a service's first container, "" where it has none."""
+        found = sorted(self.containers(service), key=lambda item: item.number)
+        return found[0].id if found else ""
+
 
 def image_reference(stack: Stack, service: Service) -> str:
     """Return the reference of a service's image: its own, or the one a build without a name gets."""

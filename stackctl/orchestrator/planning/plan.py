@@ -4,7 +4,7 @@ A plan is one directed acyclic graph: every operation names those it comes ``aft
 in ``Plan.operations``. What an operation does is one frozen *action*; what it needs at run time (IDs of things that
 earlier operations make) is looked up by name when it runs.
 
-JSON form (``Plan.to_json``), ``format`` 1::
+JSON form (``Plan.to_json``), ``format`` 1, described by schemas/plan.schema.json::
 
     {"format": 1, "stack": "shop", "destroys_data": false, "orphans": ["shop-old-1"], "warnings": [],
      "operations": [{"id": "create container shop-web-1", "verb": "create", "kind": "container",
