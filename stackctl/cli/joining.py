@@ -10,6 +10,7 @@ from stackctl.orchestrator.apply.inputs import read_inputs
 from stackctl.orchestrator.apply.observe import observe
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.fingerprint import image_name
+from stackctl.orchestrator.planning.graph import dependencies
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
 from stackctl.orchestrator.planning.reconcile import reconcile
@@ -31,8 +32,12 @@ def plan_up(
     *,
     keep: str = "",
     kept: "Kept | None" = None,
+    dependent: str = "",
 ) -> Plan:
-    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``."""
+    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``.
+
+    A ``dependent`` is a service whose dependencies are waited for as if it were started then.
+    """
     options = Options(
         services=request.services,
         force_recreate=request.force_recreate,
@@ -50,6 +55,7 @@ def plan_up(
         wait=request.wait,
         wait_timeout=request.wait_timeout,
         relieves=_relieves(engine, stack),
+        dependent=dependent,
     )
     observed, inputs = observe(engine, stack.name), read_inputs(stack, key)
     plan = reconcile(stack, observed, options, inputs=inputs)
@@ -243,10 +249,11 @@ def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> Non
     the image, the networks and the volumes.
     """
     service = stack.services[request.services[0]]
-    needed = tuple(name for name in service.depends_on if name in stack.services)
+    needed = tuple(name for name in dependencies(service) if name in stack.services)
     engine = session.engine()
     if needed and not request.no_deps:
-        plan = plan_up(engine, stack, UpRequest(services=needed, wait=True), session.key())
+        first = UpRequest(services=needed)
+        plan = plan_up(engine, stack, first, session.key(), dependent=service.name)
         if plan.operations:
             session.apply(plan, stack)
     itself = UpRequest(

@@ -12,7 +12,11 @@ from stackctl.orchestrator.planning.observed import Observed, ObservedContainer
 from stackctl.orchestrator.planning.options import Options
 from stackctl.orchestrator.planning.plan import Plan, RemoveContainer, WaitContainers
 from stackctl.orchestrator.planning.selection import select
-from stackctl.orchestrator.planning.services import plan_service, restart_with_dependencies
+from stackctl.orchestrator.planning.services import (
+    await_dependencies,
+    plan_service,
+    restart_with_dependencies,
+)
 from stackctl.orchestrator.planning.volumes import plan_volumes
 
 NO_OPTIONS = Options()
@@ -47,6 +51,8 @@ def reconcile(
     orphans = find_orphans(desired, observed)
     if options.remove_orphans:
         _remove_orphans(work, orphans)
+    if options.dependent:
+        await_dependencies(work, desired.services[options.dependent])
     if options.wait and not options.no_start:
         _wait_for_all(work)
     names = () if options.remove_orphans else tuple(item.name for item in orphans)
