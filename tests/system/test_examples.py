@@ -133,7 +133,7 @@ def test_rolling_is_updated_under_load(engine):
     try:
         for version in ("1", "2"):
             environ = {"ROLLING_PORT": str(port), "VERSION": version}
-            engine.stackctl("up", "-d", cwd=folder, environ=environ)
+            engine.stackctl("up", "-d", "--wait", cwd=folder, environ=environ)
             if version == "1":
                 client.start()
     finally:
