@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from stackctl.cli.planned import DownRequest, OneOff, UpRequest
 from stackctl.errors import ConflictError
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.observe import observe
+from stackctl.orchestrator.apply.observe import observe, relieves
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.graph import dependencies
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
 from stackctl.orchestrator.planning.reconcile import reconcile
-from stackctl.orchestrator.planning.updates import RELIEF, wants_start_first
 
 if TYPE_CHECKING:
     from stackctl.cli.context import Session
@@ -54,7 +53,7 @@ def plan_up(
         timeout=request.timeout,
         wait=request.wait,
         wait_timeout=request.wait_timeout,
-        relieves=_relieves(engine, stack),
+        relieves=relieves(engine, stack),
         dependent=dependent,
     )
     observed, inputs = observe(engine, stack.name), read_inputs(stack, key)
@@ -68,12 +67,6 @@ def plan_up(
         else:
             planfile.write(keep, plan, request, sealed)
     return plan
-
-
-def _relieves(engine: "Engine", stack: Stack) -> bool:
-    """Ask the engine whether it hands ports and names over, where a service would make use of that."""
-    wanted = any(wants_start_first(service) for service in stack.services.values())
-    return wanted and engine.offers(RELIEF)
 
 
 def plan_down(engine: "Engine", project: str, stack: Stack | None, request: DownRequest) -> Plan:
