@@ -80,7 +80,7 @@ services:
          image: other, user: root, working_dir: /data, environment: {LEVEL: high}}
       - {command: [sh, -c, "echo each $$(id -u) >> log"], per_replica: true}
     post_start:
-      - {command: [sh, -c, "echo after $$LEVEL >> /data/log"], environment: {LEVEL: mid}}
+      - {command: [sh, -c, "echo after $$LEVEL >> /data/log; touch /tmp/ran"], environment: {LEVEL: mid}}
     pre_stop:
       - {command: [sh, -c, "echo before the end >> /data/log"]}
 secrets: {token: {environment: TOKEN}}
@@ -113,6 +113,21 @@ def test_hooks_run_in_order_once_or_for_each_replica(stack, engine):
     assert said.count("before the end") == 2
     assert said.count("after mid") == 4
     assert sum("shared" in line for line in said) == 1
+    stack("restart", "app")
+    said = stack.said()
+    assert said.count("before the end") == 4
+    assert said.count("after mid") == 6
+    assert said.count("each 7") == 2
+    stack(
+        "run",
+        "--rm",
+        "-T",
+        "--no-deps",
+        "app",
+        "sh",
+        "-c",
+        "until [ -e /tmp/ran ]; do sleep 0.05; done",
+    )
     # A changed step runs again, with the service made anew.
     stack.write(HOOKED.replace("echo shared", "echo changed"))
     assert "pre_start" in stack("plan").stdout

@@ -46,7 +46,6 @@ from stackctl.orchestrator.planning.plan import (
     RemoveNetwork,
     RemoveVolume,
     RenameContainer,
-    RestartContainer,
     RunHook,
     StartContainer,
     StopContainer,
@@ -91,8 +90,6 @@ def perform(run: Run, operation: Operation, tell: Tell) -> None:
             _start(run, action)
         case StopContainer() as action:
             _stop(run, action)
-        case RestartContainer() as action:
-            _restart(run, action)
         case KillContainer() as action:
             _kill(run, action)
         case PauseContainer() as action:
@@ -323,10 +320,6 @@ def _stop(run: Run, action: StopContainer) -> None:
         )
     except NotFoundError:
         return
-
-
-def _restart(run: Run, action: RestartContainer) -> None:
-    run.engine.restart_container(run.container(action), timeout=action.timeout)
 
 
 def _kill(run: Run, action: KillContainer) -> None:
