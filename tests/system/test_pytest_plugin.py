@@ -83,7 +83,14 @@ def test_a_stack_is_found_used_and_shared_by_the_session(project):
     assert len(set(names(result))) == 1
 
 
-@pytest.mark.parametrize(("scope", "number"), [("function", 4), ("class", 3), ("module", 2)])
+@pytest.mark.parametrize(
+    ("scope", "number"),
+    [
+        pytest.param("function", 4, marks=pytest.mark.long),
+        ("class", 3),
+        pytest.param("module", 2, marks=pytest.mark.long),
+    ],
+)
 def test_a_scope_says_how_long_a_stack_lives(project, scope, number):
     text = f"class TestIt:\n  def test_a(self, stack):\n  {NAME}  def test_b(self, stack):\n  {NAME}def test_c(stack):\n{NAME}"
     project.makepyfile(test_one=text, test_two=f"def test_d(stack):\n{NAME}")
@@ -175,7 +182,9 @@ def test_workers_have_a_stack_each_or_share_one(project, flags, number):
     assert (len(found), len(set(found))) == (2, number)
 
 
-@pytest.mark.parametrize("flags", [(), ("-n", "2", "--stack-shared")])
+@pytest.mark.parametrize(
+    "flags", [(), pytest.param(("-n", "2", "--stack-shared"), marks=pytest.mark.long)]
+)
 def test_a_pytest_that_is_killed_leaves_nothing(project, engine, flags):
     project.makepyfile("import time\ndef test_it(stack):\n    time.sleep(1000)\n")
     process = subprocess.Popen(
@@ -196,40 +205,37 @@ def test_a_pytest_that_is_killed_leaves_nothing(project, engine, flags):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(
-    ("text", "flags", "words"),
-    [
-        ("def test_it(stack): pass", ("-o", "stackctl_scope=week"), '"week" is not one of session'),
-        ("def test_it(stack): pass", ("--stack-file", "no.yaml"), "no.yaml"),
-        (
-            "import pytest\n@pytest.mark.stack(ymal='x')\ndef test_it(stack): pass",
-            (),
-            "the marker stack has no ymal",
-        ),
-        (
-            "import pytest\n@pytest.mark.stack(scope='week')\ndef test_it(stack): pass",
-            (),
-            'stack(scope="week") is not one of',
-        ),
-        (
-            "import pytest\n@pytest.mark.stack(yaml='services: {a: {imge: x}}')\ndef test_it(stack): pass",
-            (),
-            "imge",
-        ),
-        (
-            "def test_it(stack): pass",
-            ("-n", "1", "--stack-shared", "-o", "stackctl_reset=true"),
-            "cannot get new data for one test",
-        ),
-        ("def test_it(stack): stack.service('dbb')", (), 'no service dbb'),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_one_message(project, text, flags, words):
-    project.makepyfile(text)
-    result = run(project, *flags)
-    assert result.ret != 0
-    assert words in result.stdout.str() + result.stderr.str()
-    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+def test_what_is_wrong_with_a_marker_is_one_message(project):
+    project.makepyfile(
+        "import pytest\n"
+        "def test_name(stack):\n    stack.service('dbb')\n"
+        "@pytest.mark.stack('no.yaml')\ndef test_file(stack): pass\n"
+        "@pytest.mark.stack(ymal='x')\ndef test_word(stack): pass\n"
+        "@pytest.mark.stack(scope='week')\ndef test_scope(stack): pass\n"
+        "@pytest.mark.stack(yaml='services: {a: {imge: x}}')\ndef test_yaml(stack): pass\n"
+    )
+    result = run(project)
+    result.assert_outcomes(failed=1, errors=4)
+    text = result.stdout.str()
+    for words in (
+        "no service dbb",
+        "no.yaml",
+        "the marker stack has no ymal",
+        'stack(scope="week") is not one of',
+        "imge",
+    ):
+        assert words in text
+    assert "load.py" not in text
+
+
+def test_what_is_wrong_with_a_setting_is_one_message(project):
+    project.makepyfile("def test_it(stack): pass")
+    result = run(project, "-o", "stackctl_scope=week")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(['ERROR: stackctl_scope: "week" is not one of session, *'])
+    result = run(project, "-n", "1", "--stack-shared", "-o", "stackctl_reset=true")
+    result.assert_outcomes(errors=1)
+    assert "cannot get new data for one test" in result.stdout.str()
 
 
 def test_whoever_uses_no_stack_pays_nothing(project):
