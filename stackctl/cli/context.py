@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stackctl.cli.trace import Span
     from stackctl.client.endpoints import Daemon, Endpoint
     from stackctl.client.engine import EngineClient
+    from stackctl.host.process import Detached
     from stackctl.orchestrator.apply.lease import Owner
     from stackctl.orchestrator.apply.progress import OnEvent
     from stackctl.orchestrator.model.stack import Stack
@@ -310,6 +311,11 @@ class Session:
 
         return choose(self.options.engine, self.environ, uid=os.getuid())
 
+    @property
+    def is_builtin(self) -> bool:
+        """Whether the engine that was chosen is the built-in one."""
+        return self._endpoint.builtin
+
     def address(self) -> str:
         """Return the URL of the engine that was chosen."""
         return self._endpoint.address
@@ -439,6 +445,75 @@ class Session:
 
         return lock_folder(self.paths().run_root, self.environ, uid=os.getuid())
 
+    # Agents
+
+    def agents_folder(self) -> Path:
+        """Return where the agents that keep stacks true to their files are noted."""
+        return self._lock_folder().parent / "agents"
+
+    def start_agent(self, stack: "Stack", request: "UpRequest") -> None:
+        """Let an agent keep the stack as this ``up`` made it."""
+        from stackctl.cli import agents
+
+        order = agents.order_of(self, stack, request)
+        known = agents.start(self, self.agents_folder(), order)
+        self.note(f"an agent (pid {known.pid}) keeps {stack.name} true to its file from now on")
+
+    def tell_agent(self, stack: "Stack", request: "UpRequest") -> None:
+        """Let the stack's agent, where there is one, keep what this ``up`` asked for."""
+        if self._has_agents and not self.options.dry_run:
+            from stackctl.cli import agents
+
+            agents.follow(self, self.agents_folder(), stack, request)
+
+    def stop_agent(self, project: str) -> None:
+        """Stop the stack's agent, where there is one."""
+        if self._has_agents and not self.options.dry_run:
+            from stackctl.cli import agents
+
+            for known in agents.find(self.agents_folder(), project, self.address()):
+                if agents.stop(known):
+                    self.note(f"stopped the agent of {project}")
+
+    def stop_agents(self) -> None:
+        """Stop every agent of the built-in engine."""
+        from stackctl.cli import agents
+
+        address = f"unix://{self.paths().socket}"
+        for known in agents.find_all(self.agents_folder()):
+            if known.order.engine == address:
+                agents.stop(known)
+
+    def warn_of_agent(self, project: str) -> None:
+        """Say that what is about to be taken away comes back, where an agent keeps the stack."""
+        if self._has_agents:
+            from stackctl.cli import agents
+
+            for known in agents.find(self.agents_folder(), project, self.address()):
+                if known.pid:
+                    self.warn(
+                        f"an agent keeps {project} true to its file and brings back what stops"
+                        f" (stackctl agent stop {project} ends it)"
+                    )
+
+    @property
+    def _has_agents(self) -> bool:
+        return self.agents_folder().is_dir()
+
+    def spawn_detached(
+        self, argv: Sequence[str], *, log: Path, env: Mapping[str, str]
+    ) -> "Detached":
+        """Start a program that goes on when this one ends."""
+        from stackctl.host import process
+
+        return process.spawn_detached(argv, log=log, env=env)
+
+    def leave_cgroups(self) -> None:
+        """Take this process out of the control groups of whoever started it."""
+        from stackctl.host import cgroup
+
+        cgroup.leave()
+
     def _say_waiting(self, project: str) -> None:
         self.note(f"another command is changing {project}; waiting for it")
 
@@ -562,7 +637,7 @@ class Session:
         self, project: str, services: tuple[str, ...], signal: str = "SIGKILL"
     ) -> None:
         """Send a signal to what runs."""
-        del project
+        self.warn_of_agent(project)
         engine = self.engine()
         for one in self.containers(services, every=False):
             with contextlib.suppress(ConflictError, NotFoundError):

@@ -13,6 +13,7 @@ from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
 from stackctl.orchestrator.planning.reconcile import reconcile
+from stackctl.orchestrator.planning.updates import RELIEF, wants_start_first
 
 if TYPE_CHECKING:
     from stackctl.cli.context import Session
@@ -48,6 +49,7 @@ def plan_up(
         timeout=request.timeout,
         wait=request.wait,
         wait_timeout=request.wait_timeout,
+        relieves=_relieves(engine, stack),
     )
     observed, inputs = observe(engine, stack.name), read_inputs(stack, key)
     plan = reconcile(stack, observed, options, inputs=inputs)
@@ -60,6 +62,12 @@ def plan_up(
         else:
             planfile.write(keep, plan, request, sealed)
     return plan
+
+
+def _relieves(engine: "Engine", stack: Stack) -> bool:
+    """Ask the engine whether it hands ports and names over, where a service would make use of that."""
+    wanted = any(wants_start_first(service) for service in stack.services.values())
+    return wanted and engine.offers(RELIEF)
 
 
 def plan_down(engine: "Engine", project: str, stack: Stack | None, request: DownRequest) -> Plan:
@@ -139,6 +147,40 @@ def stop(session: "Session", project: str, services: tuple[str, ...], timeout: i
     stack = None if known else session.stack_or_none(project)
     observed = observe(session.engine(), project)
     session.apply(lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
+
+
+def restart(
+    session: "Session",
+    project: str,
+    services: tuple[str, ...],
+    *,
+    timeout: int | None = None,
+    no_deps: bool = False,
+) -> None:
+    """Stop and start containers as they are, those that are to be restarted with them too."""
+    with session.lock(project):
+        if services and not no_deps:
+            services = _with_dependents(session, services)
+        stop(session, project, services, timeout)
+        start(session, project, services)
+
+
+def _with_dependents(session: "Session", services: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the services and those that are to be restarted with them, as their containers' labels say."""
+    needs: dict[str, set[str]] = {}
+    for one in session.containers((), every=False):
+        label = one.labels.get("com.docker.compose.depends_on", "")
+        entries = [entry.split(":") for entry in label.split(",")]
+        needs[one.service] = {parts[0] for parts in entries if parts[2:] == ["true"]}
+    chosen = dict.fromkeys(services)
+    pending = list(services)
+    while pending:
+        name = pending.pop()
+        for other, needed in needs.items():
+            if name in needed and other not in chosen:
+                chosen[other] = None
+                pending.append(other)
+    return tuple(chosen)
 
 
 def build(

@@ -63,6 +63,7 @@ COMMANDS = {
     "image": "image",
     "login": "login",
     "logout": "logout",
+    "agent": "agent",
     "engine": "engine",
     "compose-shim": "compose_shim",
     "version": "version",
@@ -235,11 +236,9 @@ def run(argv: list[str]) -> int:
     try:
         result = app(args=argv, prog_name="stackctl", standalone_mode=False)
         sys.stdout.flush()
-        code = result if isinstance(result, int) else 0
-        # typer makes 130 of a KeyboardInterrupt, whichever signal it came from.
-        return 143 if _terminated and code == 130 else code
+        return _ended(result) if isinstance(result, int) else 0
     except typer.Exit as stop:
-        return stop.exit_code
+        return _ended(stop.exit_code)
     except typer.Abort:
         return 143 if _terminated else 130
     except StackctlError as error:
@@ -262,6 +261,11 @@ def run(argv: list[str]) -> int:
         hint = f"\nTry: {usage.command_path} --help" if usage is not None else ""
         sys.stderr.write(f"stackctl: {error.format_message()}{hint}\n")
         return 1 if "--detailed-exitcode" in argv else 2
+
+
+def _ended(code: int) -> int:
+    """Return the exit code of a command that was interrupted, by whom it was."""
+    return 143 if _terminated and code == 130 else code
 
 
 _terminated = False

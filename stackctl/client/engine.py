@@ -15,6 +15,7 @@ from stackctl.errors import InvalidInputError, NotModifiedError, StackctlError, 
 from stackctl.values import Json, JsonObject
 
 NEWEST = (1, 51)
+_EXTENSION = "/_stackctl/v1"
 LOCAL_BUILD_TYPE = "application/vnd.stackctl.build.v1+json"
 Filters = Mapping[str, Sequence[str]]
 OnProgress = Callable[[JsonObject], None]
@@ -28,7 +29,7 @@ class EngineClient:
     def __init__(self, endpoint: Endpoint, *, environ: Mapping[str, str]) -> None:
         self._endpoint = endpoint
         self._environ = environ
-        self._transport = Transport(connector(endpoint), host=endpoint.host or "docker")
+        self._transport = Transport(connector(endpoint, environ), host=endpoint.host or "docker")
         self._version: tuple[int, int] | None = None
         self._features: frozenset[str] | None = None
         self._lock = threading.Lock()
@@ -68,7 +69,10 @@ class EngineClient:
 
     def _call(self, method: str, path: str, body: Json = None, **query: QueryValue) -> Json:
         content = self._transport.request(method, self._target(path, query), body)[2]
-        return cast(Json, json.loads(content)) if content else None
+        try:
+            return cast(Json, json.loads(content)) if content else None
+        except ValueError:
+            return None  # Podman answers some calls whose answer says nothing with plain text
 
     def _object(self, method: str, path: str, body: Json = None, **query: QueryValue) -> JsonObject:
         answer = self._call(method, path, body, **query)
@@ -81,6 +85,11 @@ class EngineClient:
         if not isinstance(answer, list):
             raise UnavailableError(f"the engine's answer to GET {path} is no JSON array")
         return [item for item in answer if isinstance(item, dict)]
+
+    @property
+    def machine(self) -> str:
+        """The host that the engine runs on, "" for this one."""
+        return self._endpoint.host
 
     def _created(self, kind: str, path: str, body: JsonObject, **query: QueryValue) -> JsonObject:
         """Create a thing, under the lease there is."""
@@ -151,7 +160,7 @@ class EngineClient:
         if self._features is None:
             found: Json = None
             with contextlib.suppress(StackctlError, ValueError):
-                _, _, content = self._transport.request("GET", "/_stackctl/v1/info")
+                _, _, content = self._transport.request("GET", f"{_EXTENSION}/info")
                 found = json.loads(content).get("Features")
             names = found if isinstance(found, list) else []
             self._features = frozenset(name for name in names if isinstance(name, str))
@@ -173,6 +182,24 @@ class EngineClient:
     def start_container(self, container: str) -> None:
         with contextlib.suppress(NotModifiedError):
             self._call("POST", f"/containers/{_part(container)}/start")
+
+    def start_aside(self, container: str) -> None:
+        with contextlib.suppress(NotModifiedError):
+            self._transport.request(
+                "POST", f"{_EXTENSION}/containers/{_part(container)}/start-aside"
+            )
+
+    def relieve_container(self, container: str, donor: str) -> None:
+        target = f"{_EXTENSION}/containers/{_part(container)}/relieve"
+        self._transport.request("POST", target, {"From": donor})
+
+    def drain_container(self, container: str, *, timeout: float) -> int:
+        # A connection of its own: the answer may take long.
+        path = f"{_EXTENSION}/containers/{_part(container)}/drain?t={max(round(timeout), 0)}"
+        for answer in JsonStream(self._transport.stream("POST", path)):
+            found = answer.get("Open")
+            return found if isinstance(found, int) else 0
+        return 0
 
     def stop_container(
         self, container: str, *, timeout: float | None = None, signal: str = ""

@@ -260,12 +260,11 @@ class Transport:
         """POST and take the connection over; raises as ``request`` does when refused."""
         connection = self.open()
         try:
-            data = json.dumps(body if body is not None else {}).encode()
-            headers = {
-                "Content-Type": "application/json",
-                "Connection": "Upgrade",
-                "Upgrade": "tcp",
-            }
+            # Without a body where there is nothing to say: Podman takes it for the first of the input.
+            data = b"" if body is None else json.dumps(body).encode()
+            headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
+            if data:
+                headers["Content-Type"] = "application/json"
             self.send(connection, "POST", target, data, headers)
             answer = Answer(connection, "POST")
             if answer.status not in (101, 200):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Awaitable, Callable
 
+from stackctl.adapters.git import GitProgram
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
@@ -68,6 +69,7 @@ async def build(settings: Settings) -> Built:
         network=BridgeNetworks(paths, keeper),
         keeper=keeper,
         registry=registry,
+        repositories=GitProgram(),
         state=state,
         clock=clock,
         processes=HostProcesses(),

@@ -23,7 +23,7 @@ from stackctl.engine.networks import Networks, network_mode
 from stackctl.engine.removal import Remover
 from stackctl.engine.requests import Claim, Created, Filters, Update, unclaimed
 from stackctl.engine.running import RunningContainers, publish_event
-from stackctl.engine.sandbox import Sandboxes, bindings
+from stackctl.engine.sandbox import Sandboxes, bindings, legacy_links
 from stackctl.engine.world import World
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
 
@@ -124,6 +124,10 @@ class Containers:
             hostname=self._hostname(spec, container_id),
             log_path=str(self.files.log_path(container_id)),
         )
+        try:
+            legacy_links(record, self.book)
+        except NotFoundError as error:
+            raise InvalidInputError(error.message) from error
         made: list[VolumeRecord] = []
         undo.push_async_callback(self._drop_volumes, made)
         mounts = await self.mounts.resolve(spec, image, made)
@@ -145,17 +149,20 @@ class Containers:
     def _with_known_containers(self, spec: ContainerSpec) -> ContainerSpec:
         """Replace names in container:NAME modes by IDs, so that a rename does not break them."""
 
-        def known(mode: str) -> str:
+        def known(mode: str, *, required: bool = False) -> str:
             if not mode.startswith("container:"):
                 return mode
-            other = self.book.find(mode.partition(":")[2])
+            name = mode.partition(":")[2]
+            other = self.book.find(name)
+            if other is None and required:
+                raise InvalidInputError(f"No such container: {name[:80]}")
             return f"container:{other.id}" if other is not None else mode
 
         spec = replace(
             spec,
             network_mode=known(spec.network_mode),
-            ipc_mode=known(spec.ipc_mode),
-            pid_mode=known(spec.pid_mode),
+            ipc_mode=known(spec.ipc_mode, required=True),
+            pid_mode=known(spec.pid_mode, required=True),
         )
         mode = network_mode(spec.network_mode)
         network = None if mode.startswith("container:") else self.book.find_network(mode)

@@ -56,8 +56,9 @@ class Volumes:
         async with self._lock:
             known = self.book.find_volume(name)
             if known is not None:
-                _require_same(known, request)
-                return known
+                return (
+                    known  # whatever its options: as in Docker, only another driver is a conflict
+                )
             mountpoint = await self.world.volumes.create(name, request.options)
             created = self.world.clock.now()
             try:
@@ -143,10 +144,3 @@ class Volumes:
                 f"invalid volume subpath {subpath!r}: must be a relative path within the volume"
             )
         return posixpath.join(base, clean)
-
-
-def _require_same(known: VolumeRecord, request: VolumeRequest) -> None:
-    if request.options and dict(request.options) != dict(known.options):
-        raise ConflictError(
-            f"create {known.name}: conflict: volume {known.name} exists with different options"
-        )

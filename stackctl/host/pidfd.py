@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import signal
+from pathlib import Path
 
 from stackctl.errors import HostError
 from stackctl.host.procstat import start_time, state_and_start
@@ -106,6 +107,18 @@ async def wait_child(pid: int) -> int | None:
     if done is None:
         return None
     return done.si_status if done.si_code == os.CLD_EXITED else 128 + done.si_status
+
+
+def children_called(prefix: str) -> list[int]:
+    """Return the pids of this process's children, dead ones not yet reaped included, whose name begins so."""
+    found: list[int] = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for word in path.read_text().split():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    if Path(f"/proc/{word}/comm").read_text().startswith(prefix):
+                        found.append(int(word))
+    return found
 
 
 def _reap(descriptor: int) -> os.waitid_result | None:

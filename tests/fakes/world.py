@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from stackctl.adapters.git import GitProgram
 from stackctl.contracts.container import Endpoint, PublishedPort
 from stackctl.contracts.runtime import Exit, Launch, Running
 from stackctl.contracts.state import ImageConfig, ImageRecord
@@ -275,6 +276,10 @@ class FakeNetwork:
             for port in ports
         ]
 
+    async def hand_over(self, donor_id, container_id, endpoint, ports) -> list[PublishedPort]:
+        self.kernel.undo(f"ports {donor_id}")
+        return await self.publish(container_id, endpoint, ports)
+
     async def unpublish(self, container_id: str) -> None:
         self.kernel.undo(f"ports {container_id}")
 
@@ -392,6 +397,7 @@ def make_world(
         network=FakeNetwork(kernel),
         keeper=FakeKeeper(kernel),
         registry=FakeRegistry(),
+        repositories=GitProgram(),
         state=state,
         clock=ManualClock(1000.0),
         processes=FakeProcesses(boot_id),

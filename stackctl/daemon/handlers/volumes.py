@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from stackctl.api.filters import flag
 from stackctl.daemon.bodies import volumes as bodies
 from stackctl.daemon.call import Call
 from stackctl.daemon.handlers.leases import claim_of
@@ -46,8 +47,10 @@ async def remove(call: Call) -> web.StreamResponse:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    deleted, freed = await call.engine.volumes.prune(call.filters(_PRUNE_KEYS))
-    return call.json({"VolumesDeleted": [*deleted] or None, "SpaceReclaimed": freed})
+    filters = call.filters(_PRUNE_KEYS)
+    flag(filters, "all")
+    deleted, freed = await call.engine.volumes.prune(filters)
+    return call.json({"VolumesDeleted": [*deleted], "SpaceReclaimed": freed})
 
 
 ROUTES = (
