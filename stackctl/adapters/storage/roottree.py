@@ -118,7 +118,9 @@ def _open(root_fd: int, path: str, flags: int) -> int:
 
 def _failure(path: str, error: OSError) -> StackctlError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-        return NotFoundError(f"Could not find the file {path} in container")
+        return NotFoundError(f"Could not find the file {path[:200]} in container")
+    if error.errno == errno.ENAMETOOLONG:
+        return InvalidInputError(f"the path {path[:80]}… is too long")
     return HostError(f"cannot open {path}: {error.strerror}", errno=error.errno or 0)
 
 

@@ -148,6 +148,8 @@ async def info(call: Call) -> web.StreamResponse:
         "SecurityOptions": _security(host.cgroup_version, rootless=host.rootless),
         "DefaultAddressPools": [{"Base": pool, "Size": 24} for pool in _pools(call)],
         "CDISpecDirs": [],
+        "FirewallBackend": {"Driver": "nftables"},
+        "KernelMemoryTCP": False,
         "Warnings": None,
     }
     return call.json(body)
