@@ -6,7 +6,8 @@ otherwise open another terminal for (see ``menu``).
 
 import contextlib
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from stackctl.cli.context import Session
 from stackctl.cli.logview import LogView, Look
@@ -20,12 +21,16 @@ from stackctl.values import Json
 
 __all__ = ["Look", "Watch", "up"]
 
+_BACK_SECONDS = 30.0  # how long an engine that went away may take to be back
+_LOOK_SECONDS = 0.1
+
 
 @frozen
 class Watch:
     """Whose logs are shown, and what ends the stack: ``abort`` is "", "exit" or "failure" of a container.
 
-    ``reload`` is what brings changed files in, from the start where ``watching``; ``keys`` are heard on a terminal.
+    ``started`` is called once the stack runs; ``reload`` is what brings changed files in, from the start where
+    ``watching``; ``keys`` are heard on a terminal.
     """
 
     only: tuple[str, ...] = ()
@@ -37,6 +42,7 @@ class Watch:
     reload: Reload
     watching: bool = False
     keys: bool = False
+    started: Callable[[], None] | None = None
 
 
 def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Watch) -> int:
@@ -50,6 +56,9 @@ def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Wa
             plan = session.agreed(session.plan_up(stack, request), yes=watch.yes)
             watched.begin()
             session.apply(plan, stack)
+            session.tell_agent(stack, request)
+        if watch.started is not None:
+            watch.started()
         with contextlib.ExitStack() as undo:
             undo.callback(watch.reload.turn_off)
             if watch.keys:
@@ -87,6 +96,7 @@ def _stop(
     session: Session, stack: Stack, request: UpRequest, watched: "_Watched", *, say: bool = True
 ) -> None:
     """Stop the stack on a thread, so that a second Ctrl-C is heard here at once, and kills."""
+    session.warn_of_agent(stack.name)
     if say:
         session.note("\nstopping; Ctrl-C again kills")
     failures: list[StackctlError] = []
@@ -145,12 +155,40 @@ class _Watched:
             "label": [f"com.docker.compose.project={self._project}"],
             "event": ["start", "die"],
         }
-        with contextlib.suppress(StackctlError, OSError):
-            stream = self._engine.events(filters=filters)
-            ready.set()
-            for event in stream:
-                self._heard(event)
+        broken_at = ""
+        while True:
+            with contextlib.suppress(StackctlError, OSError):
+                stream = self._engine.events(filters=filters)
+                ready.set()
+                if broken_at:
+                    self._look_again(broken_at)
+                for event in stream:
+                    self._heard(event)
+            broken_at = f"{time.time():.9f}"
+            if self._done.is_set() or not self._answers_again():
+                break
         self._done.set()
+
+    def _answers_again(self) -> bool:
+        """Wait for an engine that was replaced: containers go on meanwhile."""
+        deadline = time.monotonic() + _BACK_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(StackctlError, OSError):
+                self._engine.version()
+                return True
+            time.sleep(_LOOK_SECONDS)
+        return False
+
+    def _look_again(self, since: str) -> None:
+        """Find out what happened while the engine was away; its logs go on where they broke off."""
+        found = self._session.containers((), every=False)
+        with self._lock:
+            self._running = {one.id for one in found}
+        for one in found:
+            if one.service in self.services:
+                self.view.show(one, follow=True, since=since)
+        if self._applied and not found:
+            self._done.set()
 
     def _heard(self, event: Json) -> None:
         one = from_event(event)

@@ -13,6 +13,7 @@ from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
 from stackctl.orchestrator.planning.reconcile import reconcile
+from stackctl.orchestrator.planning.updates import RELIEF, wants_start_first
 
 if TYPE_CHECKING:
     from stackctl.cli.context import Session
@@ -48,6 +49,7 @@ def plan_up(
         timeout=request.timeout,
         wait=request.wait,
         wait_timeout=request.wait_timeout,
+        relieves=_relieves(engine, stack),
     )
     observed, inputs = observe(engine, stack.name), read_inputs(stack, key)
     plan = reconcile(stack, observed, options, inputs=inputs)
@@ -60,6 +62,12 @@ def plan_up(
         else:
             planfile.write(keep, plan, request, sealed)
     return plan
+
+
+def _relieves(engine: "Engine", stack: Stack) -> bool:
+    """Ask the engine whether it hands ports and names over, where a service would make use of that."""
+    wanted = any(wants_start_first(service) for service in stack.services.values())
+    return wanted and engine.offers(RELIEF)
 
 
 def plan_down(engine: "Engine", project: str, stack: Stack | None, request: DownRequest) -> Plan:
@@ -80,6 +88,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
     """Carry a plan out, showing its progress; say so when there is nothing to do."""
     for text in plan.warnings:
         session.warn(text)
+    if stack is not None:
+        session.tie(stack)
     if not plan.operations:
         session.note(f"{plan.stack}: nothing to do")
         return
@@ -98,6 +108,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
 
     def tell(event: "ProgressEvent") -> None:
         progress.tell(event)
+        if session.on_event is not None:
+            session.on_event(event)
         if trace is not None:
             trace.tell(event)
 

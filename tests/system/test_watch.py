@@ -46,7 +46,7 @@ class Watch:
     def _hear(self) -> None:
         self.noise.extend(self.process.stderr)
 
-    def wait(self, event: str, timeout: float = 20, **fields) -> dict:
+    def wait(self, event: str, timeout: float = 60, **fields) -> dict:
         """Return the next event of that kind (and with those fields); what comes before it is kept in ``said``."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -64,7 +64,7 @@ class Watch:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         for thread in self._threads:
             thread.join()
         for stream in (self.process.stdout, self.process.stderr):
@@ -110,7 +110,7 @@ def stack(engine, tmp_path):
     engine.stackctl("-p", "w", "down", "-v", "-t", "0", cwd=tmp_path)
 
 
-def until(check, timeout: float = 10):
+def until(check, timeout: float = 60):
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -48,6 +48,7 @@ def stop(
     daemon = session.daemon()
     if remove_all and (daemon.is_running() or daemon.has_state()):
         daemon.start()
+        session.stop_agents()
         session.remove_everything()
     stopped = daemon.stop()
     session.note("engine stopped" if stopped else "engine was not running")
@@ -150,6 +151,20 @@ def context(
     if use:
         dockercontext.use(home, name)
     session.note(f"context {name} is {address}")
+
+
+@app.command(name="dial-stdio", hidden=True)
+def dial_stdio(
+    ctx: typer.Context,
+    path: Annotated[str, typer.Argument(help="The engine's socket; the built-in one's.")] = "",
+) -> None:
+    """Join standard input and output to the engine (what ssh:// addresses run on the far side)."""
+    from stackctl.cli import dialling
+
+    session = Session.of(ctx)
+    if not path:
+        session.daemon().ensure()
+    dialling.join(path or str(session.paths().socket))
 
 
 @app.command(name="install-units")

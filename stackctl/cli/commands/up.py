@@ -1,5 +1,6 @@
 """stackctl up."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -68,6 +69,13 @@ def command(
             "--plan", help="Do exactly what this file of `plan -o` says, or refuse; flags are its."
         ),
     ] = "",
+    reconcile: Annotated[
+        bool,
+        typer.Option(
+            "--reconcile",
+            help="Keep it so: an agent brings back what dies or drifts; implies -d. See `stackctl agent`.",
+        ),
+    ] = False,
     trace: Annotated[
         str,
         typer.Option(
@@ -105,13 +113,38 @@ def command(
         bool,
         typer.Option("-w", "--watch", help="Bring changed files in while it runs (develop.watch)."),
     ] = False,
+    isolate: Annotated[
+        bool,
+        typer.Option(
+            "--isolate",
+            help="A copy that meets no other: a name of its own (printed; -p auto is the same), free host ports,"
+            " own networks and volumes, images shared.",
+        ),
+    ] = False,
+    ports_env: Annotated[
+        str, typer.Option(help="Write where published ports are to this file: WEB_PORT_80=32768.")
+    ] = "",
+    lease: Annotated[
+        bool,
+        typer.Option(
+            "--lease",
+            help="Tie the stack to this process, with -d or --wait to the one that called it: when that is gone,"
+            " even by kill -9, the engine removes the stack and the volumes made now.",
+        ),
+    ] = False,
+    lease_pid: Annotated[int, typer.Option(help="As --lease, to the process of this number.")] = 0,
+    ttl: Annotated[str, typer.Option(help="As --lease, to a time from now: 30m.")] = "",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Create and start the stack, or bring it to what the file says now."""
     check_recreate(force_recreate, no_recreate, build, no_build, pull)
     aborts = abort_on_exit or abort_on_failure or bool(exit_code_from)
-    if (detach or wait) and (aborts or attach or no_attach or attach_dependencies):
-        raise InvalidInputError("-d and --wait exclude what is about attached containers")
+    if reconcile and no_start:
+        raise InvalidInputError("--reconcile and --no-start exclude each other")
+    if (detach or reconcile or wait) and (aborts or attach or no_attach or attach_dependencies):
+        raise InvalidInputError(
+            "-d, --reconcile and --wait exclude what is about attached containers"
+        )
     if abort_on_exit and abort_on_failure:
         raise InvalidInputError(
             "--abort-on-container-exit and --abort-on-container-failure exclude each other"
@@ -120,10 +153,17 @@ def command(
         raise InvalidInputError("--always-recreate-deps and --no-recreate exclude each other")
     if attach and attach_dependencies:
         raise InvalidInputError("--attach and --attach-dependencies exclude each other")
-    if watch and (detach or wait or no_start):
+    if watch and (detach or reconcile or wait or no_start):
         raise InvalidInputError(
-            "--watch goes on until Ctrl-C, so it excludes --detach, --wait and --no-start",
+            "--watch goes on until Ctrl-C, so it excludes --detach, --reconcile, --wait and --no-start",
             hint="stackctl up -d, then stackctl watch",
+        )
+    owner = None
+    if lease or lease_pid or ttl:
+        from stackctl.cli import copies
+
+        owner = copies.lease_owner(
+            lease=lease, pid=lease_pid, ttl=ttl, lasting=not (detach or wait or no_start)
         )
     session = Session.of(ctx, quiet=quiet)
     session.quiet_pull, session.quiet_build, session.trace = quiet_pull, quiet_build, trace
@@ -144,10 +184,27 @@ def command(
         scale=parse_scale(scale or ()),
         timeout=timeout,
     )
+    isolate = isolate or session.options.project_name == "auto"
     if plan_file:
+        if isolate:
+            raise InvalidInputError("--plan is of one stack, so it excludes --isolate and -p auto")
         request = session.keep_to(plan_file, given=request)
+    if isolate:
+        from stackctl.cli import copies
+
+        session = copies.copy_session(session)
     stack = session.stack_to_start(request.services, no_deps=request.no_deps)
-    if not (detach or request.wait or request.no_start or session.options.dry_run):
+    if owner is not None and not session.options.dry_run:
+        from stackctl.cli import copies
+
+        copies.require_leases(session, "--ttl" if ttl else "--lease")
+        session.lease = owner
+    if isolate:
+        from stackctl.cli import copies
+
+        session.note(f"copy {stack.name}: stackctl -p {stack.name} ps, logs, down -v")
+        request = copies.build_once(session, stack, request)
+    if not (detach or reconcile or request.wait or request.no_start or session.options.dry_run):
         from stackctl.cli import attached, keyboard
 
         look = attached.Look(
@@ -163,10 +220,26 @@ def command(
             reload=_reload(session, stack, request, yes=yes, prepared=watch),
             watching=watch,
             keys=keyboard.available() and _wants_menu(session, menu),
+            started=partial(_write_ports, session, ports_env) if ports_env else None,
         )
         raise typer.Exit(attached.up(session, stack, request, look, look_at))
     with session.lock(stack.name):
         session.apply(session.agreed(session.plan_up(stack, request), yes=yes), stack)
+        session.tell_agent(stack, request)
+    if session.options.dry_run:
+        return
+    if reconcile:
+        session.start_agent(stack, request)
+    if ports_env:
+        _write_ports(session, ports_env)
+    if isolate:
+        session.out(f"{stack.name}\n")
+
+
+def _write_ports(session: Session, path: str) -> None:
+    from stackctl.cli import copies
+
+    copies.write_ports(session, path)
 
 
 def _reload(
