@@ -721,13 +721,13 @@ def test_docker_gets_files_deletions_and_thousands_at_once_as_archives(stack, mo
     src = stack.folder / "src"
     (src / "d").mkdir(parents=True)
     archive = stack.engine.home / "busybox.tar"
-    stack("--engine", "docker", "image", "import", str(archive), "stackctl-test-busybox")
+    stack("image", "import", str(archive), "stackctl-test-busybox")
     stack.write(APP.replace("busybox", "stackctl-test-busybox"))
     ro = stack.folder / "ro.yaml"
     ro.write_text("services: {app: {read_only: true}}")
 
     def inside(*argv: str) -> str:
-        return stack("--engine", "docker", "exec", "-T", "app", *argv, check=False).stdout
+        return stack("exec", "-T", "app", *argv, check=False).stdout
 
     def start(*argv: str) -> Watch:
         watch = Watch(stack.engine, stack.folder, *argv, "watch", "--format", "json")
@@ -736,7 +736,7 @@ def test_docker_gets_files_deletions_and_thousands_at_once_as_archives(stack, mo
         return watch
 
     try:
-        watch = start("--engine", "docker")
+        watch = start()
         (src / "d" / "f").write_text("one")
         (src / "d" / "f").chmod(0o750)
         (src / "link").symlink_to("d/f")
@@ -755,11 +755,11 @@ def test_docker_gets_files_deletions_and_thousands_at_once_as_archives(stack, mo
         (src / "d" / "f").write_text("two")
         until(lambda: inside("cat", "/app/d/f") == "two")
         watch.stop()
-        watch = start("--engine", "docker", "-f", "stack.yaml", "-f", "ro.yaml")
+        watch = start("-f", "stack.yaml", "-f", "ro.yaml")
         (src / "d" / "f").write_text("three")
         assert "read-only" in watch.wait("failed")["text"]
     finally:
         for watch in stack.watches:
             watch.stop()
-        stack("--engine", "docker", "-p", "w", "down", "-t", "0", check=False)
-        stack("--engine", "docker", "image", "rm", "stackctl-test-busybox", check=False)
+        stack("-p", "w", "down", "-t", "0", check=False)
+        stack("image", "rm", "stackctl-test-busybox", check=False)
