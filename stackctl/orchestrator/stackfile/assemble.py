@@ -52,6 +52,7 @@ class Settings:
     resolve_paths: bool = True
     contents: dict[tuple[str, str], str] = field(default_factory=dict)
     variables_used: dict[str, None] = field(default_factory=dict)
+    paths_read: dict[str, None] = field(default_factory=dict)
 
 
 @frozen
@@ -113,6 +114,7 @@ class Assembly:
         if self.bytes_read > MAX_ALL_BYTES:
             return None
         data = b""
+        self.settings.paths_read[path] = None
         try:
             data = self.bytes_of(path)
             self.bytes_read += len(data)
@@ -510,6 +512,7 @@ class Assembly:
     def env_text(self, path: str, mark: Mark | None) -> str | None:
         """Return the text of an env or label file; one that cannot be read is noted."""
         name = shown(path, self.settings.cwd)
+        self.settings.paths_read[path] = None
         try:
             with open(path, "rb") as file:
                 data = file.read(dotenv.MAX_BYTES + 1)
