@@ -391,11 +391,10 @@ class Assembly:
         if not isinstance(services, Map):
             self.problems.add_at(mark, f"{source.name} has no services to extend")
             return None
-        # The result is checked once it is merged; here only the long form is wanted, silently where it is wrong.
-        quiet = Problems()
+        # The schema sees the result once it is merged; here the long form is wanted.
         try:
-            Canonical(quiet, lenient=True).tree(tree)
-            unify(tree, quiet)
+            Canonical(self.problems, lenient=not self.settings.interpolate).tree(tree)
+            unify(tree, self.problems)
         except (KeyError, TypeError, AttributeError, ValueError):
             if schema.validate(tree, self.problems):
                 raise

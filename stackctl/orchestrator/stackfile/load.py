@@ -303,7 +303,7 @@ class _Load:
             self.add_rest(tree, active, disabled, top)
         self.problems.stop_if_any()
         known = set(active)
-        active = self.select(active, disabled)
+        active = self.select(tree, active, disabled)
         files_of.resolve(
             {name: active[name] for name in active if name not in known},
             environment=self.options.resolve_environment,
@@ -395,7 +395,7 @@ class _Load:
     ) -> None:
         Consistency(tree, active, disabled, top, self.problems).run()
 
-    def select(self, active: JsonObject, disabled: JsonObject) -> JsonObject:
+    def select(self, tree: Map, active: JsonObject, disabled: JsonObject) -> JsonObject:
         """Return the selected services and what they need; named ones have their profiles switched on."""
         wanted = list(self.options.services)
         if not wanted:
@@ -413,19 +413,21 @@ class _Load:
             if name in active or _enabled(service, tuple(extra))
         }
         chosen: dict[str, None] = {}
-        pending = [(name, True) for name in wanted]
+        consistency = Consistency(tree, enabled, disabled, {}, self.problems)
+        pending = list(reversed(wanted))
         while pending:
-            name, required = pending.pop()
+            name = pending.pop()
             if name in chosen:
                 continue
             if name not in enabled:
-                if required:
-                    self.problems.add(f"no such service: {name}", hint=suggestion(name, everything))
+                self.problems.add(f"no such service: {name}", hint=suggestion(name, everything))
                 continue
             chosen[name] = None
             if self.options.with_dependencies:
                 depends_on = enabled[name].get("depends_on") or {}
-                pending.extend((target, entry["required"]) for target, entry in depends_on.items())
+                needed = {target: how for target, how in depends_on.items() if how["required"]}
+                consistency.dependencies(name, {"depends_on": needed})
+                pending.extend(target for target in depends_on if target in enabled)
         self.problems.stop_if_any()
         for name in everything:
             if name in chosen:
