@@ -100,7 +100,7 @@ class Assembly:
         if discover.is_remote(path):
             self.problems.add_at(
                 mark,
-                f"{path}: files of OCI registries and git repositories cannot be fetched",
+                f"{path}: {discover.remote_kind(path)} cannot be reached: stackctl reads local files only",
                 hint="fetch it first and name the local file",
             )
             return None

@@ -190,7 +190,8 @@ class _Load:
                 "the stack has no name", hint="set name: in the file, or --project-name"
             )
             self.problems.stop_if_any()
-        tree["name"] = name
+        if self.options.normalize or self.options.interpolate or "name" in tree:
+            tree["name"] = name
         if self.options.normalize:
             normalise(tree, self.environment)
         return self.finish(tree, name, files, directory)
