@@ -14,6 +14,11 @@ from stackctl.errors import HostError, InvalidInputError
 from stackctl.frozen import frozen
 from stackctl.paths import SETTINGS_FILE, EnginePaths, engine_paths, with_settings
 
+_PROXIES = {
+    "http-proxy": "HTTP_PROXY",
+    "https-proxy": "HTTPS_PROXY",
+    "no-proxy": "NO_PROXY",
+}
 CERTS_DIRECTORIES = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
 
 
@@ -45,6 +50,7 @@ class Settings:
     insecure_tcp: bool = False
     experimental: bool = False
     tar_limits: TarLimits = field(default_factory=TarLimits)
+    proxies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runtime_paths(self) -> Mapping[str, str]:
@@ -71,7 +77,7 @@ def load_settings(
     """Return the settings; flags win over the environment, which wins over the settings file.
 
     The file is JSON with the keys of dockerd's daemon.json that apply: insecure-registries, registry-mirrors,
-    default-address-pools, default-runtime, runtimes, labels, group, hosts, tlsverify and its files; and "certs-directories", searched before
+    default-address-pools, default-runtime, runtimes, labels, group, hosts, tlsverify and its files, proxies; and "certs-directories", searched before
     /etc/stackctl/certs.d and /etc/docker/certs.d; "max-layer-size" and "max-layer-entries", what a layer or archive
     may unfold to. Raises InvalidInputError naming the key, HostError
     for a file that cannot be read.
@@ -95,6 +101,11 @@ def load_settings(
         tls=tls,
         insecure_tcp=insecure_tcp,
         experimental=experimental,
+        proxies={
+            name: environ.get(name) or environ.get(name.lower(), "")
+            for name in _PROXIES.values()
+            if environ.get(name) or environ.get(name.lower())
+        },
     )
     settings = _read_file(settings, file, required=bool(text))
     for host in (*hosts, *settings.tcp_hosts):
@@ -148,6 +159,7 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         runtimes=runtimes,
         labels=reader.texts("labels"),
         experimental=settings.experimental or reader.boolean("experimental"),
+        proxies={**settings.proxies, **_proxies(reader.child("proxies"))},
         tar_limits=TarLimits(
             size=_size(reader, "max-layer-size", TarLimits().size),
             entries=_size(reader, "max-layer-entries", TarLimits().entries),
@@ -156,6 +168,18 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         + tuple(host for host in reader.texts("hosts") if not host.startswith(("unix:", "fd:"))),
         tls=settings.tls or _tls_files(reader),
     )
+
+
+def _proxies(reader: Reader) -> dict[str, str]:
+    """Return the proxies by the variables that programs know them by."""
+    found = {}
+    for key, name in _PROXIES.items():
+        text = reader.text(key)
+        if text and name != "NO_PROXY" and not urlsplit(text).hostname:
+            raise reader.fail(key, "expected a URL, such as http://proxy.example:3128")
+        if text:
+            found[name] = text
+    return found
 
 
 def _size(reader: Reader, name: str, default: int) -> int:
