@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -129,9 +130,9 @@ async def info(call: Call) -> web.StreamResponse:
         "MemTotal": host.memory,
         "GenericResources": None,
         "DockerRootDir": str(host.data_root),
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": _shown_proxy(settings.proxies.get("HTTP_PROXY", "")),
+        "HttpsProxy": _shown_proxy(settings.proxies.get("HTTPS_PROXY", "")),
+        "NoProxy": settings.proxies.get("NO_PROXY", ""),
         "Name": host.hostname,
         "Labels": [*settings.labels, f"io.stackctl.api={EXTENSION}"],
         "ExperimentalBuild": call.serving.settings.experimental,
@@ -157,6 +158,11 @@ async def info(call: Call) -> web.StreamResponse:
 
 def _pools(call: Call) -> tuple[str, ...]:
     return call.serving.settings.address_pools or (call.engine.world.host.address_pool,)
+
+
+def _shown_proxy(url: str) -> str:
+    """Return a proxy's URL without the password in it, as Docker shows it."""
+    return re.sub(r"//[^/@]*@", "//xxxxx:xxxxx@", url)
 
 
 def _registries(insecure: tuple[str, ...], mirrors: tuple[str, ...]) -> JsonObject:
