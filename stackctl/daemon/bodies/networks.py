@@ -32,7 +32,9 @@ def _subnet(item: Reader) -> Subnet:
         return Subnet(subnet="")
     whole = ipaddress.ip_network(subnet, strict=False)
     if not whole.prefixlen or whole.is_multicast or whole.is_loopback or whole.is_unspecified:
-        raise item.fail("Subnet", f"invalid subnet {subnet}: no container can have an address in it")
+        raise item.fail(
+            "Subnet", f"invalid subnet {subnet}: no container can have an address in it"
+        )
     if str(whole) != str(ipaddress.ip_interface(subnet)):
         raise item.fail(
             "Subnet", f"invalid network config: invalid subnet {subnet}: it should be {whole}"
