@@ -25,6 +25,7 @@ from stackctl.daemon.call import JSON_TYPE, Call, credentials, ping_headers
 from stackctl.daemon.streams import until_gone
 from stackctl.engine.logoptions import DRIVERS as LOG_DRIVERS
 from stackctl.engine.requests import EventQuery
+from stackctl.engine.world import AddressPool
 from stackctl.errors import InvalidInputError
 from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
@@ -147,17 +148,16 @@ async def info(call: Call) -> web.StreamResponse:
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
         "SecurityOptions": _security(host.cgroup_version, rootless=host.rootless),
-        "DefaultAddressPools": [{"Base": pool, "Size": 24} for pool in _pools(call)],
+        "DefaultAddressPools": [
+            {"Base": pool.base, "Size": pool.size}
+            for pool in host.address_pools or (AddressPool(base=host.address_pool),)
+        ],
         "CDISpecDirs": [],
         "FirewallBackend": {"Driver": "nftables"},
         "KernelMemoryTCP": False,
         "Warnings": None,
     }
     return call.json(body)
-
-
-def _pools(call: Call) -> tuple[str, ...]:
-    return call.serving.settings.address_pools or (call.engine.world.host.address_pool,)
 
 
 def _shown_proxy(url: str) -> str:
