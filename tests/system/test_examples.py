@@ -113,6 +113,28 @@ def test_hello_needs_no_network_at_all(engine):
     assert done.stdout == "Hello from a stack.\n"
 
 
+def test_the_stack_with_tests_is_tested_each_way(engine):
+    folder = engine.home / "tests"
+    shutil.copytree(EXAMPLES / "tests", folder)
+    engine.stackctl("test", "--artifacts", "out", cwd=folder)
+    for runner in (
+        ("pytest", "-p", "no:cacheprovider", "-p", "no:asyncio"),
+        ("unittest", "test_web"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *runner],
+            cwd=folder,
+            env={**engine.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not (folder / "out").exists()
+    assert engine.docker("ps", "-aq").stdout == ""
+    assert engine.docker("volume", "ls", "-q").stdout == ""
+
+
 def test_rolling_is_updated_under_load(engine):
     folder = engine.home / "rolling"
     shutil.copytree(EXAMPLES / "rolling", folder)
