@@ -7,6 +7,7 @@ from stackctl.adapters.git import GitProgram
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
+from stackctl.adapters.runtime.processes import HostProcesses
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.adapters.state.sqlite import SqliteStateStore
 from stackctl.adapters.storage.content import BlobStore
@@ -77,6 +78,7 @@ async def build(settings: Settings) -> Built:
         repositories=GitProgram(),
         state=state,
         clock=clock,
+        processes=HostProcesses(),
         host=host,
     )
 

@@ -75,7 +75,7 @@ class Bench:
         world = World(
             runtime=self.runtime, content=parts.content, layers=parts.layers, volumes=None,
             files=OpenAtRootTree(), network=None, keeper=None, registry=parts.registry, repositories=GitProgram(),
-            state=parts.state, clock=parts.clock, host=host,
+            state=parts.state, clock=parts.clock, processes=None, host=host,
         )  # fmt: skip
         return Builder(world, self.shelf.images, HostNetwork(self.home))
 
@@ -533,7 +533,7 @@ async def test_a_step_is_on_the_engines_bridge_and_gives_everything_back(tmp_pat
         World(
             runtime=runtime, content=shelf.content, layers=shelf.layers, volumes=None,
             files=OpenAtRootTree(), network=BridgeNetworks(paths, keeper), keeper=keeper,
-            registry=NoRegistry(), repositories=GitProgram(), state=KeyedState(), clock=QuickClock(), host=host,
+            registry=NoRegistry(), repositories=GitProgram(), state=KeyedState(), clock=QuickClock(), processes=None, host=host,
         )
     )  # fmt: skip
     await engine.start()
