@@ -15,6 +15,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 from stackctl.builder.parser import MAX_SIZE
@@ -25,6 +26,8 @@ from stackctl.ignore import Ignore, path_matcher
 
 _MAX_LINKS = 40
 _DIGESTS_KEPT = 200_000
+_KIND = 0o170000
+_NAME = attrgetter("name")
 _WILDCARD = re.compile(r"[*?\[\\]")
 
 
@@ -145,14 +148,16 @@ class Tree:
 
     def _plain(self, path: str) -> Iterator[Node]:
         with os.scandir(self.host_path(path)) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
+            entries = sorted(scan, key=_NAME)
+        start = f"{path}/" if path else ""
         for entry in entries:
             info = entry.stat(follow_symlinks=False)
-            if stat.S_ISSOCK(info.st_mode):
+            kind = info.st_mode & _KIND
+            if kind == stat.S_IFSOCK:
                 continue
-            below = f"{path}/{entry.name}" if path else entry.name
+            below = start + entry.name
             yield Node(path=below, info=info)
-            if stat.S_ISDIR(info.st_mode):
+            if kind == stat.S_IFDIR:
                 yield from self._plain(below)
 
     def fingerprint(self, node: Node) -> str:
@@ -160,8 +165,8 @@ class Tree:
         info = node.info
         owner = "" if self.ours else f" {info.st_uid}:{info.st_gid}"
         head = f"{info.st_mode:o}{owner}"
-        host = self.host_path(node.path)
-        if stat.S_ISREG(info.st_mode):
+        host = f"{self.root}/{node.path}" if node.path else self.root
+        if info.st_mode & _KIND == stat.S_IFREG:
             return f"{head} {self._digests.of(host, info)}"
         if stat.S_ISLNK(info.st_mode):
             return f"{head} {Path(host).readlink()}"
