@@ -5,7 +5,6 @@ are relative with slashes; a symlink never leads out of it. The context's .docke
 what was sent may hold more than it should.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -13,13 +12,11 @@ import posixpath
 import re
 import shutil
 import stat
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 
 from stackctl.builder.parser import MAX_SIZE
-from stackctl.contracts.storage import RootTree
 from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.frozen import frozen
 from stackctl.ignore import Ignore, path_matcher
@@ -183,8 +180,11 @@ def _names(directory: str) -> list[str]:
 class Context:
     """The received context on disk. ``dockerfile`` is its text, ``name`` how messages call it."""
 
-    def __init__(self, root: Path, digests: Digests, *, temporary: bool) -> None:
+    def __init__(
+        self, root: Path, digests: Digests, *, temporary: bool, tidy: bool = False
+    ) -> None:
         self.root = root
+        self._tidy = tidy
         self._temporary = temporary
         self._digests = digests
         self.tree = Tree(root, digests, ours=True)
@@ -218,22 +218,6 @@ class Context:
         """Remove it when it is a temporary one; may be called twice; blocks."""
         if self._temporary:
             shutil.rmtree(self.root, ignore_errors=True)
-
-
-async def receive(
-    source: AsyncIterator[bytes] | Path, files: RootTree, digests: Digests, directory: Path
-) -> Context:
-    """Unpack the tar below ``directory``, or use a directory as it is. Raises InvalidInputError for a bad tar."""
-    if isinstance(source, Path):
-        if not await asyncio.to_thread(source.is_dir):
-            raise InvalidInputError(f"the build context {source} is not a directory")
-        return Context(source, digests, temporary=False)
-    await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
-    root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="context-", dir=directory))
-    context = Context(root, digests, temporary=True)
-    try:
-        await files.unpack(root, "/", source)
-    except BaseException:
-        await asyncio.to_thread(context.close)
-        raise
-    return context
+            if self._tidy:
+                with contextlib.suppress(OSError):
+                    self.root.parent.rmdir()  # when this was the last one in it
