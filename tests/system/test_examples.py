@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -132,3 +133,34 @@ def test_the_stack_with_tests_is_tested_each_way(engine):
     assert not (folder / "out").exists()
     assert engine.docker("ps", "-aq").stdout == ""
     assert engine.docker("volume", "ls", "-q").stdout == ""
+
+
+def test_rolling_is_updated_under_load(engine):
+    folder = engine.home / "rolling"
+    shutil.copytree(EXAMPLES / "rolling", folder)
+    port = free_port()
+    pages: list[str] = []
+    failures: list[str] = []
+    over = threading.Event()
+
+    def load() -> None:
+        while not over.is_set():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+                    pages.append(answer.read().decode().strip())
+            except OSError as error:
+                failures.append(repr(error))
+
+    client = threading.Thread(target=load)
+    try:
+        for version in ("1", "2"):
+            environ = {"ROLLING_PORT": str(port), "VERSION": version}
+            engine.stackctl("up", "-d", "--wait", cwd=folder, environ=environ)
+            if version == "1":
+                client.start()
+    finally:
+        over.set()
+        client.join()
+        engine.stackctl("down", "-t", "0", cwd=folder)
+    assert failures == []
+    assert set(pages) == {"this is version 1", "this is version 2"}
