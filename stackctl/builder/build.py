@@ -33,7 +33,7 @@ from stackctl.builder.stages import plan_stages
 from stackctl.contracts.repositories import GitAccess
 from stackctl.contracts.state import ImageRecord
 from stackctl.engine.image_config import parse_document
-from stackctl.engine.image_gc import collect_everything
+from stackctl.engine.image_gc import collect
 from stackctl.engine.image_making import layers_of
 from stackctl.engine.images import Images
 from stackctl.engine.world import World
@@ -82,7 +82,7 @@ class Builder:
         self._world = world
         self._images = images
         self._digests = Digests()
-        self._cache = BuildCache(world.state, world.content, world.layers, world.clock)
+        self._cache = BuildCache(world.state, world.content, world.layers, world.clock, images.left)
         self._scratch = world.host.data_root / "build"
         # What a daemon that was killed left there.
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -166,11 +166,15 @@ class Builder:
             chain: await self._world.layers.size(chain)
             for chain in await self._world.layers.layers()
         }
-        count = self._cache.prune()
-        await asyncio.to_thread(self._caches.clear)
-        await collect_everything(self._images)
+        async with self._images.gate.alone():
+            steps = self._cache.prune()
+            await asyncio.to_thread(self._caches.clear)
+            # Only what the steps named: what somebody is just storing has no record yet.
+            layers = dict.fromkeys(name for step in steps for name in step.layers)
+            blobs = dict.fromkeys(name for step in steps for name in step.blobs)
+            await collect(self._images, list(layers), list(blobs))
         after = set(await self._world.layers.layers())
-        return count, sum(size for chain, size in before.items() if chain not in after)
+        return len(steps), sum(size for chain, size in before.items() if chain not in after)
 
     def _platform(self, request: BuildRequest) -> Platform:
         if request.platform:
@@ -197,6 +201,7 @@ class Builder:
             say=run.say,
             other=run.other,
             hold=run.hold,
+            keep=run.keep,
             used=run.used,
             keeping=run.keeping(),
             kept=run.kept,

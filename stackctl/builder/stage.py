@@ -66,7 +66,7 @@ class Tools:
     """What every stage of a build works with.
 
     ``say`` shows text, ``other`` gives the state a ``--from`` names (a stage's, else an image's), ``hold`` keeps
-    layers and blobs from being collected until the build ends,
+    a state's layers and blobs from being collected until the build ends, ``keep`` those named,
     ``used`` notes the key of a step of a stage; ``kept`` is what is kept elsewhere, for this build to take from.
     """
 
@@ -84,6 +84,7 @@ class Tools:
     say: Callable[[str], None]
     other: Callable[[str, int, int], Awaitable[State]]
     hold: Callable[[State], None]
+    keep: Callable[[Sequence[str]], None]
     used: Callable[[int, str], None]
     keeping: Keeping
     kept: Callable[[], Awaitable[Sequence[Kept | KeptImage]]]
@@ -165,21 +166,29 @@ class StageBuilder:
         before = self.state
         tools.used(self._index, key)
         async with tools.cache.lock(key):
-            found = None if tools.request.no_cache else await tools.cache.find(key, before)
+            found = None if tools.request.no_cache else await self._found(key, before)
             if found is not None and not await self._allowed(found):
                 found = None
             if found is None and not tools.request.no_cache:
                 found = await self._elsewhere(key, before, goal)
             if found is not None:
-                tools.hold(found)
                 tools.say(" ---> Using cache\n")
                 self.state = found
             else:
                 after = await work()
+                # Its layer is held since it was made; this holds its configuration as well.
                 tools.hold(after)
                 await tools.cache.remember(key, after)
                 self.state = after
         tools.say(f" ---> {digest_of(encode(self.state))[7:19]}\n")
+
+    async def _found(self, key: str, before: State) -> State | None:
+        """Return the state after a cached step, held before anything of it can be removed."""
+        async with self._tools.images.gate.shared():
+            found = await self._tools.cache.find(key, before)
+            if found is not None:
+                self._tools.hold(found)
+            return found
 
     async def _elsewhere(self, key: str, before: State, goal: "_Goal | None") -> State | None:
         """Return the state after the step as another place has it; what a place gets wrong is passed over."""
@@ -189,7 +198,7 @@ class StageBuilder:
                 if isinstance(kept, Kept):
                     if key in kept.steps:
                         await tools.keeping.take(kept, key)
-                        return await tools.cache.find(key, before)
+                        return await self._found(key, before)
                     continue
                 if goal is None:
                     continue
@@ -200,7 +209,7 @@ class StageBuilder:
                 tools.hold(after)
                 await tools.keeping.go_on(kept, after, layer)
                 await tools.cache.remember(key, after)
-                return await tools.cache.find(key, before)
+                return await self._found(key, before)
             except StackctlError as error:
                 tools.say(f"[Warning] a cached step cannot be taken: {error.message}\n")
         return None
@@ -237,7 +246,11 @@ class StageBuilder:
         layers = self._tools.layers
         if not await layers.changes(key):
             return None
-        return await layers.commit(key, state.layers, consume=True)
+        async with self._tools.images.gate.shared():
+            packed = await layers.commit(key, state.layers, consume=True)
+            if packed is not None:
+                self._tools.keep([packed.chain_id, packed.blob.digest])
+            return packed
 
     # WORKDIR
 

@@ -99,6 +99,7 @@ def needs(stack: Stack, service: str) -> tuple[str, ...]:
 def _up_and_run(session: Session, stack: Stack, trial: Trial, watch: "_Readiness") -> int:
     service = trial.service
     select(stack, (service,))
+    session.tie(stack)
     beside = needs(stack, service)
     every = UpRequest(services=(service, *beside), build=trial.build, pull=trial.pull)
     built = copies.build_once(session, stack, every).build

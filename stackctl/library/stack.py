@@ -30,7 +30,7 @@ from stackctl.orchestrator.apply.contract import Engine, LogStream
 from stackctl.orchestrator.apply.executor import execute
 from stackctl.orchestrator.apply.inputs import read_inputs
 from stackctl.orchestrator.apply.lock import project_lock
-from stackctl.orchestrator.apply.observe import observe
+from stackctl.orchestrator.apply.observe import observe, relieves
 from stackctl.orchestrator.planning import labels
 from stackctl.orchestrator.planning.destroy import destroy
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
@@ -223,7 +223,9 @@ class Stack:
 
     def _plan(self, options: Options) -> Plan:
         inputs = read_inputs(self._model, self._machine.key())
-        observed = observe(self._machine.engine(), self.name)
+        engine = self._machine.engine()
+        observed = observe(engine, self.name)
+        options = replace(options, relieves=relieves(engine, self._model))
         return reconcile(self._model, observed, options, inputs=inputs)
 
     def _apply(self, plan: Plan) -> None:

@@ -186,27 +186,3 @@ def test_what_was_updated_before_a_failure_is_rolled_back(stack):
         stack.write(chosen)
         assert "Nothing to do" in stack("plan").stdout
         stack("down", "-v", "-t", "0")
-
-
-def test_a_failed_update_pauses_or_goes_on_as_asked(stack):
-    expected = {
-        "{parallelism: 1}": {"u-web-1"},  # pause is the default
-        "{parallelism: 1, failure_action: continue}": {"u-web-1", "u-web-3"},
-        "{parallelism: 1, max_failure_ratio: 0.5}": {"u-web-1", "u-web-3"},
-    }
-    for config, updated in expected.items():
-        text = MANY.replace("UPDATE", config)
-        stack.write(text)
-        stack("up", "-d", "--wait")
-        before = stack.containers()
-        stack.write(text.replace('"one"', '"bad"'))
-        done = stack("up", "-d", check=False)
-        tolerated = "ratio" in config
-        assert done.returncode == (0 if tolerated else 1), config
-        assert "is unhealthy" in done.stderr
-        after = stack.containers()
-        assert after.keys() == before.keys()
-        assert {name for name in after if after[name] != before[name]} == updated
-        plan = stack("plan").stdout
-        assert "update container u-web-2" in plan
-        stack("down", "-v", "-t", "0")

@@ -342,8 +342,6 @@ def _unpause(run: Run, action: UnpauseContainer) -> None:
 
 
 def _remove_container(run: Run, action: RemoveContainer) -> None:
-    if action.id in run.kept:
-        return
     try:
         # By force: a restart policy may have started it again between its stop and now.
         run.engine.remove_container(run.container(action), force=True, volumes=action.volumes)

@@ -265,7 +265,7 @@ def _recreate(
             service,
             old,
             cause,
-            needs=[*_needs(work, service), *_ready(work, service)],
+            needs=[*_needs(work, service), *await_dependencies(work, service)],
             inherited=inherited,
             when_changed=when_changed,
         )
@@ -369,7 +369,7 @@ def _start(
 ) -> None:
     """Add the start of a container and the hooks around it; ``fresh``: it never ran, so it is prepared first."""
     action = StartContainer(name=name, service=service.name, id=identity)
-    needs = [*after, *_ready(work, service)]
+    needs = [*after, *await_dependencies(work, service)]
     if fresh and service.pre_start:
         needs = _prepare(work, service, name, needs, identity=identity, when_changed=when_changed)
     key = work.draft.add(action, reason, needs, when_changed=when_changed)
@@ -412,7 +412,7 @@ def _prepare(
     return after
 
 
-def _ready(work: Work, service: Service) -> list[str]:
+def await_dependencies(work: Work, service: Service) -> list[str]:
     """Return the operations after which the service's dependencies are as it needs them."""
     found: list[str] = []
     if work.options.no_deps:
