@@ -52,8 +52,9 @@ def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Wa
     except (KeyboardInterrupt, InterruptedByUserError):
         _stop(session, stack, request, watched)
         return 130
-    if watch.abort:
+    if watch.abort and watched.something_runs:
         _stop(session, stack, request, watched, say=False)
+    watched.view.join(timeout=5)
     return watched.exit_code()
 
 
@@ -109,6 +110,7 @@ class _Watched:
         self.view = LogView(self._engine, look, names=[f"{name}-1" for name in sorted(services)])
         self._codes: dict[str, int] = {}
         self._deciding: int | None = None
+        self._before: set[str] = set()  # what ran already: its past is not this command's
         self._running: set[str] = set()
         self._done = threading.Event()
         self._applied = False
@@ -116,6 +118,7 @@ class _Watched:
 
     def begin(self) -> None:
         """Start listening before anything starts, so that no line and no end is missed."""
+        self._before = {one.id for one in self._session.containers((), every=False)}
         ready = threading.Event()
         threading.Thread(target=self._listen, args=(ready,), daemon=True).start()
         ready.wait(5)
@@ -147,7 +150,7 @@ class _Watched:
         with self._lock:
             self._running.add(one.id)
         if one.service in self._services:
-            self.view.show(one, follow=True)
+            self.view.show(one, follow=True, part="life")
 
     def _ended(self, one: Listed) -> None:
         text = one.labels.get("exitCode", "0")
@@ -155,12 +158,15 @@ class _Watched:
         abort = self._watch.abort == "exit" or (self._watch.abort == "failure" and code != 0)
         with self._lock:
             self._codes[one.service] = code
-            if self._deciding is None and abort:
+            decides = self._deciding is None and abort
+            if decides:
                 self._deciding = code
             self._running.discard(one.id)
             empty = not self._running
         if one.service in self._services:
             self.view.ended(one, f"exited with code {code}")
+        if decides:
+            self._session.note(f"{one.name} exited with code {code}; stopping the stack")
         if abort or (self._applied and empty and not self._restarts(one.id)):
             self._done.set()
 
@@ -178,14 +184,20 @@ class _Watched:
             with self._lock:
                 self._running.add(one.id)
             if one.service in self._services:
-                self.view.show(one, follow=True)
+                self.view.show(one, follow=True, part="new" if one.id in self._before else "life")
         with self._lock:
             empty = not self._running
         if not empty:
             # A wait with a limit lets Ctrl-C through on every platform.
             while not self._done.wait(3600):
                 pass
-        self.view.join(timeout=5)
+        if not self._watch.abort:
+            self.view.join(timeout=5)
+
+    @property
+    def something_runs(self) -> bool:
+        with self._lock:
+            return bool(self._running)
 
     def exit_code(self) -> int:
         """Return the code that ``up`` exits with."""
