@@ -187,10 +187,17 @@ def options(
         str, typer.Option(help="Progress as: auto, tty, plain, json or quiet.")
     ] = "",
     parallel: Annotated[
-        int, typer.Option(help="Operations at once; 0 for what the machine can.")
+        int, typer.Option(help="Operations at once; 0 for as many as are wise, -1 for no limit.")
     ] = 0,
     all_resources: Annotated[
         bool, typer.Option(help="Keep networks, volumes, configs and secrets that no service uses.")
+    ] = False,
+    compatibility: Annotated[
+        bool,
+        typer.Option(
+            "--compatibility",
+            help="Generated names with _ between their parts, as old Compose versions had.",
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done; change nothing.")] = False,
     version: Annotated[  # noqa: ARG001
@@ -203,7 +210,9 @@ def options(
     ansi = ansi or environ.get("COMPOSE_ANSI", "auto")
     progress = progress or environ.get("COMPOSE_PROGRESS", "auto")
     limit = environ.get("COMPOSE_PARALLEL_LIMIT", "")
-    parallel = parallel or (int(limit) if limit.isdigit() else 0)
+    if limit and not limit.removeprefix("-").isdigit():
+        raise typer.BadParameter(f'COMPOSE_PARALLEL_LIMIT: "{limit}" is no number')
+    parallel = parallel or int(limit or 0)
     for name, value, allowed in (
         ("--ansi", ansi, ("auto", "always", "never")),
         ("--progress", progress, ("auto", "tty", "plain", "json", "quiet")),
@@ -222,6 +231,7 @@ def options(
         parallel=parallel,
         dry_run=dry_run,
         all_resources=all_resources,
+        compatibility=compatibility,
     )
 
 
