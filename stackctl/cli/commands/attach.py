@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli import interact, terminal
 from stackctl.cli.context import Session
 from stackctl.errors import StackctlError

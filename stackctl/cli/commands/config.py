@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 from stackctl.errors import InvalidInputError, NotFoundError
 

@@ -4,8 +4,7 @@ import json
 import sys
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import PROJECT_LABEL, Session
 from stackctl.values import Json, JsonObject
 

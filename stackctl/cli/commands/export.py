@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 from stackctl.errors import InvalidInputError
 

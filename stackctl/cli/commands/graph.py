@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 from stackctl.cli.render import graph as render
 from stackctl.errors import InvalidInputError, StackctlError

@@ -4,8 +4,7 @@ import json
 import time
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 from stackctl.cli.render import tables
 from stackctl.errors import NotFoundError

@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 
 

@@ -4,8 +4,7 @@ import contextlib
 import threading
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 from stackctl.cli.logview import LogView, Look
 from stackctl.cli.render.containers import Listed, from_event

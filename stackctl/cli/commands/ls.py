@@ -3,8 +3,7 @@
 from collections import Counter
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 from stackctl.cli.render import tables
 from stackctl.errors import InvalidInputError

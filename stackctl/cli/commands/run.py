@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli import interact
 from stackctl.cli.context import Session
 from stackctl.cli.planned import OneOff, UpRequest, check_recreate

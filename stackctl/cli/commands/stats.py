@@ -4,8 +4,7 @@ import sys
 import threading
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 from stackctl.cli.render import tables, usage
 from stackctl.cli.render.containers import Listed

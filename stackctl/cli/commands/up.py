@@ -3,8 +3,7 @@
 import contextlib
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 from stackctl.cli.planned import UpRequest, check_recreate, parse_scale
 from stackctl.errors import InvalidInputError

@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import PROJECT_LABEL, Session
 from stackctl.cli.render import tables
 from stackctl.values import Json, JsonObject

@@ -4,8 +4,7 @@ import queue
 import threading
 from typing import Annotated
 
-import typer
-
+from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 from stackctl.cli.planned import DownRequest
 from stackctl.cli.render.containers import Listed
