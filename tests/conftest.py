@@ -16,6 +16,7 @@ import pytest
 
 from stackctl.paths import EnginePaths, engine_paths
 from tests.leaks import leftovers
+from tests.orphans import leave_orphans_to_init
 
 BUSYBOX = Path("/bin/busybox")
 
@@ -133,7 +134,7 @@ class RealEngine:
     def cleanup(self) -> list[str]:
         """Remove everything that a failed test left, stop the daemon; return what could not be removed."""
         self.stackctl("engine", "stop", "--remove-all", check=False)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (left := leftovers(self.paths)) and time.monotonic() < deadline:
             time.sleep(0.1)
         return left
@@ -185,6 +186,12 @@ def busybox_rootfs() -> bytes:
             member.size = len(text)
             tar.addfile(member, io.BytesIO(text.encode()))
     return out.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _orphans_go_to_init() -> Iterator[None]:
+    yield
+    leave_orphans_to_init()
 
 
 def one_engine(kind: type[RealEngine]) -> Iterator[RealEngine]:

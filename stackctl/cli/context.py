@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from stackctl.client.endpoints import Daemon, Endpoint
     from stackctl.client.engine import EngineClient
     from stackctl.host.process import Detached
+    from stackctl.orchestrator.apply.lease import Owner
+    from stackctl.orchestrator.apply.progress import OnEvent
     from stackctl.orchestrator.model.stack import Stack
     from stackctl.orchestrator.planning.plan import Plan
     from stackctl.orchestrator.stackfile.load import Loaded
@@ -73,12 +76,25 @@ class Session:
         self.quiet_build = False
         self.trace = ""
         self.spans: list[Span] = []
+        self.copy_of = ""
+        self.lease: Owner | None = None
+        self.on_event: OnEvent | None = None
+        self._held = contextlib.ExitStack()
         self._kept: Kept | None = None
 
     @classmethod
     def of(cls, ctx: Any, *, quiet: bool = False) -> "Session":  # noqa: ANN401
         options = ctx.find_object(GlobalOptions) or GlobalOptions()
         return cls(options, quiet=quiet)
+
+    def variant(self, **options: Any) -> "Session":  # noqa: ANN401 - fields of GlobalOptions
+        """Return a session like this one with other options."""
+        made = Session(replace(self.options, **options), quiet=self.quiet)
+        made.quiet_pull, made.quiet_build, made.trace = (
+            self.quiet_pull, self.quiet_build, self.trace,
+        )  # fmt: skip
+        made.copy_of = self.copy_of
+        return made
 
     # Output
 
@@ -202,17 +218,29 @@ class Session:
                 for profile in loaded.stack.disabled_services[name].profiles
             }
             if profiles:
-                widened = GlobalOptions(
-                    **{
-                        **{
-                            name: getattr(self.options, name)
-                            for name in GlobalOptions.__dataclass_fields__
-                        },
-                        "profiles": (*loaded.profiles, *sorted(profiles)),
-                    }
-                )
-                loaded = Session(widened, quiet=self.quiet).load(warn=False)
-        return self._named_as_asked(loaded.stack)
+                widened = self.variant(profiles=(*loaded.profiles, *sorted(profiles)))
+                loaded = widened.load(warn=False)
+        return self._copied(self._named_as_asked(loaded.stack))
+
+    def _copied(self, stack: "Stack") -> "Stack":
+        """Return the stack as this session's copy of it, where it makes one."""
+        if not self.copy_of:
+            return stack
+        from stackctl.orchestrator.planning.isolation import isolate
+
+        copy = isolate(stack, self.copy_of)
+        for text in copy.notes:
+            self.note(text)
+        return copy.stack
+
+    def tie(self, stack: "Stack") -> None:
+        """Put the stack under the lease that was asked for, if one was."""
+        if self.lease is None:
+            return
+        from stackctl.orchestrator.apply import lease
+
+        lease.tie(self._started, stack, self.lease, held=self._held)
+        self.lease = None
 
     def project(self) -> str:
         """Return the stack's name; with -p the stack file need not be there, and is never read."""
@@ -237,6 +265,11 @@ class Session:
     def given_name(self) -> str:
         """The stack's name where the command line or a variable gives it; raises InvalidInputError."""
         given = self.options.project_name or self.environ.get("COMPOSE_PROJECT_NAME", "")
+        if self.options.project_name == "auto":
+            raise InvalidInputError(
+                "-p auto makes a new copy of the stack each time, so up and test alone take it",
+                hint="name the copy: -p with the name that up printed; stackctl ls lists them",
+            )
         return checked(given) if given else ""
 
     def flag(self, variable: str) -> bool:
@@ -409,10 +442,9 @@ class Session:
             yield
 
     def _lock_folder(self) -> Path:
-        base = self.paths().run_root
-        if os.getuid() == 0 or os.access(base, os.W_OK):
-            return base / "projects"
-        return Path(self.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"stackctl-{os.getuid()}"
+        from stackctl.orchestrator.apply.lock import lock_folder
+
+        return lock_folder(self.paths().run_root, self.environ, uid=os.getuid())
 
     # Agents
 
@@ -727,12 +759,9 @@ class Session:
 
     def key(self) -> bytes:
         """Return the key that digests of secrets in labels are made with, from a file only its owner reads."""
-        from stackctl.orchestrator.apply.lock import secret_key
+        from stackctl.orchestrator.apply.lock import key_path, secret_key
 
-        if os.getuid() == 0:
-            return secret_key(self.paths().data_root / "fingerprint.key")
-        home = self.environ.get("XDG_STATE_HOME") or f"{self.environ.get('HOME', '/')}/.local/state"
-        return secret_key(Path(home) / "stackctl" / "fingerprint.key")
+        return secret_key(key_path(self.paths().data_root, self.environ, uid=os.getuid()))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
 from stackctl.orchestrator.planning.reconcile import reconcile
+from stackctl.orchestrator.planning.updates import RELIEF, wants_start_first
 
 if TYPE_CHECKING:
     from stackctl.cli.context import Session
@@ -49,6 +50,7 @@ def plan_up(
         timeout=request.timeout,
         wait=request.wait,
         wait_timeout=request.wait_timeout,
+        relieves=_relieves(engine, stack),
     )
     observed = with_ages(engine, stack, observe(engine, stack.name))
     inputs = read_inputs(stack, key)
@@ -62,6 +64,12 @@ def plan_up(
         else:
             planfile.write(keep, plan, request, sealed)
     return plan
+
+
+def _relieves(engine: "Engine", stack: Stack) -> bool:
+    """Ask the engine whether it hands ports and names over, where a service would make use of that."""
+    wanted = any(wants_start_first(service) for service in stack.services.values())
+    return wanted and engine.offers(RELIEF)
 
 
 def plan_down(engine: "Engine", project: str, stack: Stack | None, request: DownRequest) -> Plan:
@@ -82,6 +90,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
     """Carry a plan out, showing its progress; say so when there is nothing to do."""
     for text in plan.warnings:
         session.warn(text)
+    if stack is not None:
+        session.tie(stack)
     if not plan.operations:
         session.note(f"{plan.stack}: nothing to do")
         return
@@ -100,6 +110,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
 
     def tell(event: "ProgressEvent") -> None:
         progress.tell(event)
+        if session.on_event is not None:
+            session.on_event(event)
         if trace is not None:
             trace.tell(event)
 
@@ -137,6 +149,40 @@ def stop(session: "Session", project: str, services: tuple[str, ...], timeout: i
     stack = None if known else session.stack_or_none(project)
     observed = observe(session.engine(), project)
     session.apply(lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
+
+
+def restart(
+    session: "Session",
+    project: str,
+    services: tuple[str, ...],
+    *,
+    timeout: int | None = None,
+    no_deps: bool = False,
+) -> None:
+    """Stop and start containers as they are, those that are to be restarted with them too."""
+    with session.lock(project):
+        if services and not no_deps:
+            services = _with_dependents(session, services)
+        stop(session, project, services, timeout)
+        start(session, project, services)
+
+
+def _with_dependents(session: "Session", services: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the services and those that are to be restarted with them, as their containers' labels say."""
+    needs: dict[str, set[str]] = {}
+    for one in session.containers((), every=False):
+        label = one.labels.get("com.docker.compose.depends_on", "")
+        entries = [entry.split(":") for entry in label.split(",")]
+        needs[one.service] = {parts[0] for parts in entries if parts[2:] == ["true"]}
+    chosen = dict.fromkeys(services)
+    pending = list(services)
+    while pending:
+        name = pending.pop()
+        for other, needed in needs.items():
+            if name in needed and other not in chosen:
+                chosen[other] = None
+                pending.append(other)
+    return tuple(chosen)
 
 
 def build(

@@ -28,6 +28,7 @@ COMMANDS = {
     "exec": "exec",
     "run": "run",
     "watch": "watch",
+    "test": "test",
     "plan": "plan",
     "graph": "graph",
     "config": "config",
@@ -64,6 +65,8 @@ COMMANDS = {
     "compose-shim": "compose_shim",
     "version": "version",
 }
+
+COMMAND_FOLLOWS = "\0command"
 
 EPILOG = (
     "Start with: stackctl up -d    Look: stackctl ps, stackctl logs -f    Stop: stackctl down."
@@ -177,7 +180,7 @@ def run(argv: list[str]) -> int:
         sys.stdout.flush()
         return 0
     except typer.Exit as stop:
-        return stop.exit_code
+        return _ended(stop.exit_code)
     except StackctlError as error:
         if type(error).__name__ == "Rehearsed":
             return 0
@@ -218,6 +221,11 @@ def _plainly(argv: list[str]) -> bool:
         context.obj = replace(cast(GlobalOptions, context.obj), dry_run=True)
     loaded.command(context, **values)
     return True
+
+
+def _ended(code: int) -> int:
+    """Return the exit code of a command that was interrupted, by whom it was."""
+    return 143 if _terminated and code == 130 else code
 
 
 _terminated = False

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from stackctl.cli import declare
 from stackctl.cli.context import GlobalOptions
-from stackctl.cli.main import COMMANDS, EPILOG, options
+from stackctl.cli.main import COMMAND_FOLLOWS, COMMANDS, EPILOG, options
 
 
 def run(argv: list[str]) -> None:
@@ -101,6 +101,10 @@ class LazyGroup(TyperGroup):
             near = difflib.get_close_matches(name, COMMANDS, 1)
             hint = f'did you mean "{near[0]}"?' if near else "stackctl --help lists the commands"
             raise typer.BadParameter(f'no such command "{name}"; {hint}')
+        if name == "test" and "--" in args:
+            # The parser drops the two dashes, which alone tell a command from a service here.
+            at = args.index("--") + 1
+            args = [*args[:at], COMMAND_FOLLOWS, *args[at:]]
         return super().resolve_command(ctx, args)
 
 

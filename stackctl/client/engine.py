@@ -15,9 +15,11 @@ from stackctl.errors import InvalidInputError, NotModifiedError, StackctlError, 
 from stackctl.values import Json, JsonObject
 
 NEWEST = (1, 51)
+_EXTENSION = "/_stackctl/v1"
 LOCAL_BUILD_TYPE = "application/vnd.stackctl.build.v1+json"
 Filters = Mapping[str, Sequence[str]]
 OnProgress = Callable[[JsonObject], None]
+UndoOrder = Callable[[str, JsonObject], int]
 QueryValue = str | int | float | bool | None | Sequence[str]
 
 
@@ -31,8 +33,14 @@ class EngineClient:
         self._version: tuple[int, int] | None = None
         self._features: frozenset[str] | None = None
         self._lock = threading.Lock()
+        self._lease = ""
+        self._undo_order: UndoOrder | None = None
 
     # The wire
+
+    def close(self) -> None:
+        """Hang up; a later call connects anew."""
+        self._transport.close()
 
     @property
     def api_version(self) -> tuple[int, int]:
@@ -78,6 +86,63 @@ class EngineClient:
             raise UnavailableError(f"the engine's answer to GET {path} is no JSON array")
         return [item for item in answer if isinstance(item, dict)]
 
+    @property
+    def machine(self) -> str:
+        """The host that the engine runs on, "" for this one."""
+        return self._endpoint.host
+
+    def _created(self, kind: str, path: str, body: JsonObject, **query: QueryValue) -> JsonObject:
+        """Create a thing, under the lease there is."""
+        if not self._lease or self._undo_order is None:
+            return self._object("POST", path, body, **query)
+        from stackctl.client import leases
+
+        extra = leases.headers(self._lease, self._undo_order(kind, body))
+        content = self._transport.request("POST", self._target(path, query), body, extra)[2]
+        answer = json.loads(content) if content else None
+        if not isinstance(answer, dict):
+            raise UnavailableError(f"the engine's answer to POST {path} is no JSON object")
+        return answer
+
+    # Leases, where the engine offers "leases"
+
+    def create_lease(
+        self, *, pid: int, connection: bool, seconds: float, labels: Mapping[str, str]
+    ) -> str:
+        """Make a lease and return its ID; raises NotFoundError or InvalidInputError for its process."""
+        from stackctl.client import leases
+
+        return leases.create(
+            self._transport, pid=pid, connection=connection, seconds=seconds, labels=labels
+        )
+
+    def list_leases(self) -> list[JsonObject]:
+        from stackctl.client import leases
+
+        return leases.every(self._transport)
+
+    def add_to_lease(self, lease: str, items: Sequence[tuple[str, str, int]]) -> None:
+        """List things that exist: (kind, ID, order)."""
+        from stackctl.client import leases
+
+        leases.add(self._transport, lease, items)
+
+    def release_lease(self, lease: str) -> None:
+        """Forget a lease and leave what it lists; success when it is gone."""
+        from stackctl.client import leases
+
+        leases.release(self._transport, lease)
+
+    def hold_lease(self, lease: str) -> "contextlib.AbstractContextManager[None]":
+        """Hold a connection's lease while the context is open."""
+        from stackctl.client import leases
+
+        return leases.held(self._transport, lease)
+
+    def create_under(self, lease: str, undo_order: UndoOrder) -> None:
+        """Put everything that is created from now on under a lease ("": under none); lower orders go first."""
+        self._lease, self._undo_order = lease, undo_order
+
     # System
 
     def version(self) -> JsonObject:
@@ -95,7 +160,7 @@ class EngineClient:
         if self._features is None:
             found: Json = None
             with contextlib.suppress(StackctlError, ValueError):
-                _, _, content = self._transport.request("GET", "/_stackctl/v1/info")
+                _, _, content = self._transport.request("GET", f"{_EXTENSION}/info")
                 found = json.loads(content).get("Features")
             names = found if isinstance(found, list) else []
             self._features = frozenset(name for name in names if isinstance(name, str))
@@ -112,11 +177,29 @@ class EngineClient:
         return self._object("GET", f"/containers/{_part(container)}/json")
 
     def create_container(self, name: str, body: JsonObject, *, platform: str = "") -> JsonObject:
-        return self._object("POST", "/containers/create", body, name=name, platform=platform)
+        return self._created("container", "/containers/create", body, name=name, platform=platform)
 
     def start_container(self, container: str) -> None:
         with contextlib.suppress(NotModifiedError):
             self._call("POST", f"/containers/{_part(container)}/start")
+
+    def start_aside(self, container: str) -> None:
+        with contextlib.suppress(NotModifiedError):
+            self._transport.request(
+                "POST", f"{_EXTENSION}/containers/{_part(container)}/start-aside"
+            )
+
+    def relieve_container(self, container: str, donor: str) -> None:
+        target = f"{_EXTENSION}/containers/{_part(container)}/relieve"
+        self._transport.request("POST", target, {"From": donor})
+
+    def drain_container(self, container: str, *, timeout: float) -> int:
+        # A connection of its own: the answer may take long.
+        path = f"{_EXTENSION}/containers/{_part(container)}/drain?t={max(round(timeout), 0)}"
+        for answer in JsonStream(self._transport.stream("POST", path)):
+            found = answer.get("Open")
+            return found if isinstance(found, int) else 0
+        return 0
 
     def stop_container(
         self, container: str, *, timeout: float | None = None, signal: str = ""
@@ -269,7 +352,7 @@ class EngineClient:
         return self._object("GET", f"/networks/{_part(network)}")
 
     def create_network(self, body: JsonObject) -> str:
-        return _id(self._object("POST", "/networks/create", body))
+        return _id(self._created("network", "/networks/create", body))
 
     def remove_network(self, network: str) -> None:
         self._call("DELETE", f"/networks/{_part(network)}")
@@ -288,7 +371,7 @@ class EngineClient:
         return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
     def create_volume(self, body: JsonObject) -> JsonObject:
-        return self._object("POST", "/volumes/create", body)
+        return self._created("volume", "/volumes/create", body)
 
     def remove_volume(self, volume: str, *, force: bool = False) -> None:
         self._call("DELETE", f"/volumes/{_part(volume)}", force=force)

@@ -64,6 +64,7 @@ def read_host(settings: Settings) -> HostFacts:
     """Return the facts; a file that cannot be read counts as empty."""
     paths = settings.paths
     system = os.uname()
+    status = read_text("/proc/self/status")
     return HostFacts(
         boot_id=read_text("/proc/sys/kernel/random/boot_id").strip(),
         engine_id=paths.engine_id,
@@ -84,7 +85,10 @@ def read_host(settings: Settings) -> HostFacts:
         resolv_conf=read_text("/etc/resolv.conf"),
         hosts=read_text("/etc/hosts"),
         init_path=find_init(),
-        capabilities=bounding_set(read_text("/proc/self/status")),
+        cpu_list=status_field(status, "Cpus_allowed_list"),
+        memory_nodes=status_field(status, "Mems_allowed_list"),
+        blkio_weight=weighs_block_io(),
+        capabilities=bounding_set(status),
         rootless=os.geteuid() != 0,
     )
 
@@ -116,6 +120,23 @@ def total_memory(meminfo: str) -> int:
 def cgroup_version() -> str:
     """Return "2" where the controllers are in the unified hierarchy, else "1" (hybrid counts as 1)."""
     return "2" if (_CGROUP_ROOT / "cgroup.controllers").exists() else "1"
+
+
+def status_field(status: str, name: str) -> str:
+    """Return one line's value of /proc/self/status, "" when there is none."""
+    for line in status.splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return value.strip()
+    return ""
+
+
+def weighs_block_io() -> bool:
+    """Tell whether the kernel offers weights of block I/O to control groups."""
+    legacy = ("blkio/blkio.weight", "blkio/blkio.bfq.weight")
+    return any((_CGROUP_ROOT / name).exists() for name in legacy) or any(
+        _CGROUP_ROOT.glob("*/io.weight")
+    )
 
 
 def find_init() -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _BACKLOG = 4096
 _DRAIN_SECONDS = 2.0
 _FIRST_PASSED_FD = 3
+_DESCRIPTORS = 1 << 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,6 +111,7 @@ def _serve(settings: Settings) -> int:
     os.umask(0o022)
     passed = _passed_sockets()
     _close_inherited(keep=passed)
+    _raise_descriptor_limit()
     _leave_caller()
     _make_roots(settings)
     lock = _lock(settings)
@@ -136,6 +138,16 @@ def _close_inherited(*, keep: int) -> None:
     """Close what the caller left open, so that no file of theirs lives as long as the daemon."""
     first = _FIRST_PASSED_FD + keep
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+
+
+def _raise_descriptor_limit() -> None:
+    """Hold as many connections and pidfds as the caller's hard limit lets us; shells start with 1024."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _leave_caller() -> None:
@@ -263,7 +275,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
 
     from aiohttp import web
 
-    from stackctl.daemon.app import Application
+    from stackctl.daemon.app import Application, BadRequestFilter
     from stackctl.daemon.call import Serving
     from stackctl.daemon.routes import router
     from stackctl.daemon.wiring import build
@@ -277,6 +289,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     engine = built.engine
     await engine.start()
     serving = Serving(engine=engine, settings=settings, stopping=stopping, started_at=time.time())
+    logging.getLogger("aiohttp.server").addFilter(BadRequestFilter())
     server = web.Server(
         Application(router(), serving),
         access_log=None,
@@ -295,6 +308,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     try:
         await stopping.wait()
     finally:
+        engine.leases.rest()
         # Take no more requests, let those in flight end, cut what streams for ever.
         for one in (listening, *fronts):
             one.close()

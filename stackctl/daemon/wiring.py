@@ -3,9 +3,11 @@
 import os
 from collections.abc import Awaitable, Callable
 
+from stackctl.adapters.git import GitProgram
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
+from stackctl.adapters.runtime.processes import HostProcesses
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.adapters.state.sqlite import SqliteStateStore
 from stackctl.adapters.storage.content import BlobStore
@@ -67,8 +69,10 @@ async def build(settings: Settings) -> Built:
         network=BridgeNetworks(paths, keeper),
         keeper=keeper,
         registry=registry,
+        repositories=GitProgram(),
         state=state,
         clock=clock,
+        processes=HostProcesses(),
         host=host,
     )
 

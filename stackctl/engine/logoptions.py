@@ -70,7 +70,7 @@ def rotation(config: LogConfig) -> tuple[int, int]:
     text = config.config.get("max-file", "")
     if not text:
         return size, 5 if local else 1
-    if not text.isdigit() or len(text) > 6:
+    if not text.isdecimal() or len(text) > 6:
         raise InvalidInputError(f"invalid value for max-file: {text[:80]}")
     if int(text) < 1:
         raise InvalidInputError("max-file cannot be less than 1")

@@ -12,7 +12,7 @@ from stackctl.engine.book import Book
 from stackctl.engine.events import Events
 from stackctl.engine.filters import labels_match, until_of
 from stackctl.engine.names import new_id, short_id
-from stackctl.engine.requests import Filters, NetworkRequest
+from stackctl.engine.requests import Claim, Filters, NetworkRequest, unclaimed
 from stackctl.engine.sandbox import Sandboxes, is_user_defined
 from stackctl.engine.world import World
 from stackctl.errors import (
@@ -26,6 +26,12 @@ from stackctl.errors import (
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_NAME = "com.docker.network.bridge.name"
 _LONGEST_INTERFACE = 15
+_SWITCHES = frozenset(
+    {"bridge.enable_icc", "bridge.enable_ip_masquerade", "bridge.default_bridge"}
+    | {"bridge.inhibit_ipv4"}
+)
+_TRUTHS = frozenset({"1", "t", "true", "0", "f", "false"})
+_GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _NO_KERNEL = frozenset({"host", "null"})
 
 
@@ -89,7 +95,9 @@ class Networks:
 
     # Making and removing
 
-    async def create(self, request: NetworkRequest) -> tuple[NetworkRecord, str]:
+    async def create(
+        self, request: NetworkRequest, *, claim: Claim = unclaimed
+    ) -> tuple[NetworkRecord, str]:
         """Make a network; return it and a warning ("" for none).
 
         Raises ConflictError for a name that is taken, ForbiddenError for predefined names and overlapping subnets,
@@ -118,6 +126,7 @@ class Networks:
                 labels=dict(request.labels),
                 bridge=self._bridge_name(request, network_id),
             )
+            claim(record.id, record.created)
             self.book.save_network(record)
             try:
                 await self._sandboxes.ready(record)
@@ -262,6 +271,7 @@ class Networks:
             dns_names=_dns_names(container, request.aliases) if user_defined else (),
             requested_ipv4=request.ipv4_address,
             requested_ipv6=request.ipv6_address,
+            link_local_ips=request.link_local_ips,
         )
         if network.driver in _NO_KERNEL:
             return endpoint
@@ -428,8 +438,34 @@ def _check(request: NetworkRequest) -> None:
         raise InvalidInputError(
             f'could not resolve IPAM driver: failed to retrieve IPAM driver "{request.ipam_driver}"'
         )
+    _check_options(request.options)
     if not request.enable_ipv4 and not request.enable_ipv6:
         raise InvalidInputError("IPv4 or IPv6 must be enabled")
+
+
+def _check_options(options: Mapping[str, str]) -> None:
+    """Refuse values that the bridge cannot take, in Docker's words, and modes that it has not."""
+    for name, value in options.items():
+        key = name.removeprefix("com.docker.network.")
+        if (key == "driver.mtu" and not (value.isdecimal() and len(value) < 7)) or (
+            key in _SWITCHES and value.lower() not in _TRUTHS
+        ):
+            reason = f'parsing "{value[:80]}": invalid syntax'
+        elif key.startswith("bridge.gateway_mode_ipv") and value not in ("", *_GATEWAY_MODES):
+            reason = f"unknown gateway mode {value[:80]}"
+        else:
+            continue
+        raise InvalidInputError(f"failed to parse {name} value: {value[:80]} ({reason})")
+    for key in ("bridge.gateway_mode_ipv4", "bridge.gateway_mode_ipv6"):
+        mode = options.get(f"com.docker.network.{key}", "")
+        if mode not in ("", "nat"):
+            raise UnsupportedError(
+                f"com.docker.network.{key}: gateway mode {mode} is not offered by this engine",
+                hint="leave the option out: networks are reached by network address translation",
+            )
+    host = options.get("com.docker.network.bridge.host_binding_ipv4", "")
+    if host:
+        addresses.parse_address(host)
 
 
 def _check_endpoint(
@@ -476,6 +512,11 @@ def _check_connect(record: ContainerRecord, network: NetworkRecord) -> None:
             "container cannot be disconnected from host network or connected to host network"
         )
     if "none" in record.endpoints and network.name != "none":
+        raise InvalidInputError(
+            "container cannot be connected to multiple networks with one of the networks in "
+            "private (none) mode"
+        )
+    if network.driver == "null":
         raise InvalidInputError(
             "container cannot be connected to multiple networks with one of the networks in "
             "private (none) mode"

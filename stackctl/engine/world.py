@@ -5,7 +5,9 @@ from pathlib import Path
 
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.network import Keeper, NetworkDriver
+from stackctl.contracts.processes import Processes
 from stackctl.contracts.registry import Registry
+from stackctl.contracts.repositories import Repositories
 from stackctl.contracts.runtime import Runtime
 from stackctl.contracts.state import StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore, RootTree, VolumeStore
@@ -18,7 +20,8 @@ class HostFacts:
 
     ``memory`` is in bytes, ``machine`` the kernel's word ("x86_64"), ``cgroup_version`` "1" or "2". ``resolv_conf``
     and ``hosts`` are the texts of the host's files. ``init_path`` is tini or catatonit, "" when there is none.
-    ``capabilities`` are those the daemon itself has (CAP_ names).
+    ``cpu_list`` and ``memory_nodes`` are what the daemon may use ("0-3"), "" when unknown; ``blkio_weight`` tells
+    whether the kernel weighs block I/O. ``capabilities`` are those the daemon itself has (CAP_ names).
     """
 
     boot_id: str
@@ -40,6 +43,9 @@ class HostFacts:
     resolv_conf: str = ""
     hosts: str = ""
     init_path: str = ""
+    cpu_list: str = ""
+    memory_nodes: str = ""
+    blkio_weight: bool = True
     capabilities: frozenset[str] = field(default_factory=frozenset)
     rootless: bool = False
 
@@ -56,6 +62,8 @@ class World:
     network: NetworkDriver
     keeper: Keeper
     registry: Registry
+    repositories: Repositories
     state: StateStore
     clock: Clock
+    processes: Processes
     host: HostFacts

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stackctl.adapters.git import GitProgram
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
@@ -73,8 +74,8 @@ class Bench:
         )  # fmt: skip
         world = World(
             runtime=self.runtime, content=parts.content, layers=parts.layers, volumes=None,
-            files=OpenAtRootTree(), network=None, keeper=None, registry=parts.registry,
-            state=parts.state, clock=parts.clock, host=host,
+            files=OpenAtRootTree(), network=None, keeper=None, registry=parts.registry, repositories=GitProgram(),
+            state=parts.state, clock=parts.clock, processes=None, host=host,
         )  # fmt: skip
         return Builder(world, self.shelf.images, HostNetwork(self.home))
 
@@ -505,7 +506,7 @@ async def test_a_step_is_on_the_engines_bridge_and_gives_everything_back(tmp_pat
         World(
             runtime=runtime, content=shelf.content, layers=shelf.layers, volumes=None,
             files=OpenAtRootTree(), network=BridgeNetworks(paths, keeper), keeper=keeper,
-            registry=NoRegistry(), state=KeyedState(), clock=QuickClock(), host=host,
+            registry=NoRegistry(), repositories=GitProgram(), state=KeyedState(), clock=QuickClock(), processes=None, host=host,
         )
     )  # fmt: skip
     await engine.start()

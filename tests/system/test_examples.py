@@ -64,7 +64,7 @@ def test_webapp_counts_visits_behind_its_proxy(engine, base_image):
 
 
 def _page(port: int) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:

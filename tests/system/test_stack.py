@@ -270,7 +270,7 @@ services:
   again: {image: busybox, command: [sh, -c, "sleep 0.2; exit 1"], restart: "on-failure:2"}
 """)
     stack("up", "-d")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         container = stack.inspect("t-again-1")
         if container["RestartCount"] == 2 and container["State"]["Status"] == "exited":

@@ -46,7 +46,7 @@ class Watch:
     def _hear(self) -> None:
         self.noise.extend(self.process.stderr)
 
-    def wait(self, event: str, timeout: float = 20, **fields) -> dict:
+    def wait(self, event: str, timeout: float = 60, **fields) -> dict:
         """Return the next event of that kind (and with those fields); what comes before it is kept in ``said``."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -64,7 +64,7 @@ class Watch:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         for thread in self._threads:
             thread.join()
         for stream in (self.process.stdout, self.process.stderr):
@@ -110,7 +110,7 @@ def stack(engine, tmp_path):
     engine.stackctl("-p", "w", "down", "-v", "-t", "0", cwd=tmp_path)
 
 
-def until(check, timeout: float = 10):
+def until(check, timeout: float = 60):
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -391,22 +391,44 @@ OTHER = """
 """
 
 
-def test_five_thousand_files_arrive_in_one_batch(stack):
+def git(folder: Path, *argv: str) -> None:
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "gc.auto=0", *argv],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1"},
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_a_checkout_of_five_thousand_files_arrives_whole_in_one_batch(stack):
     src = stack.folder / "src"
-    src.mkdir()
-    other = stack.folder / "other"
-    for number in range(5000):
-        folder = other / f"d{number % 50}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"f{number}").write_text(f"content {number}")
-    stack.write(APP)
+    git(stack.folder, "init", "-q", "-b", "first")
+    for branch in ("first", "second"):
+        for number in range(5000):
+            folder = src / f"d{number % 50}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"f{number}").write_text(f"{branch} {number}")
+        (src / branch).mkdir()
+        (src / branch / "only").write_text(branch)
+        git(stack.folder, "add", "src")
+        git(stack.folder, "commit", "-q", "-m", branch)
+        if branch == "first":
+            git(stack.folder, "checkout", "-q", "-b", "second")
+            shutil.rmtree(src / "first")
+    stack.write(APP.replace("target: /app,", "target: /app, initial_sync: true,"))
     watch = stack.watch()
-    other.rename(src / "all")
+    watch.wait("synced", timeout=60)
+    app = stack.seen("/app")
+    git(stack.folder, "checkout", "-q", "first")
     said = watch.wait("synced", timeout=60)
-    assert said["written"] == 5051
-    assert len(os.listdir(stack.seen("/app/all/d7"))) == 100
-    shutil.rmtree(src / "all")
-    until(lambda: not stack.seen("/app/all").exists(), timeout=60)
+    assert (said["written"], said["deleted"]) == (5002, 1)
+    assert (app / "d7" / "f57").read_text() == "first 57"
+    assert os.listdir(app / "first") == ["only"]
+    assert not (app / "second").exists()
+    shutil.rmtree(src)
+    src.mkdir()
+    until(lambda: not os.listdir(app), timeout=60)
 
 
 def test_up_watch_streams_logs_and_syncs(stack):

@@ -11,7 +11,7 @@ import os
 import posixpath
 import stat
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stackctl.adapters.storage.bridge import into_thread, out_of_thread
@@ -118,7 +118,9 @@ def _open(root_fd: int, path: str, flags: int) -> int:
 
 def _failure(path: str, error: OSError) -> StackctlError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-        return NotFoundError(f"Could not find the file {path} in container")
+        return NotFoundError(f"Could not find the file {path[:200]} in container")
+    if error.errno == errno.ENAMETOOLONG:
+        return InvalidInputError(f"the path {path[:80]}… is too long")
     return HostError(f"cannot open {path}: {error.strerror}", errno=error.errno or 0)
 
 
@@ -178,8 +180,8 @@ def _joined(path: str, link: bytes) -> str:
 
 
 def _pack(root: Path, path: str) -> Iterator[bytes]:
-    packer = TreePacker()
     with _root(root) as root_fd:
+        packer = TreePacker(hollow=_kernel_devices(root_fd))
         follow = path.endswith(("/", "/.")) or path in ("", ".")
         fd = _open(root_fd, path, _FOLLOW if follow else _LOOK)
         try:
@@ -198,6 +200,16 @@ def _pack(root: Path, path: str) -> Iterator[bytes]:
         finally:
             os.close(fd)
     yield end()
+
+
+def _kernel_devices(root_fd: int) -> frozenset[int]:
+    """Return the devices of what the kernel shows in a running container's root: no files of anybody."""
+    own = os.fstat(root_fd).st_dev
+    found = set()
+    for name in ("proc", "sys", "dev"):
+        with suppress(OSError):
+            found.add(os.stat(name, dir_fd=root_fd, follow_symlinks=False).st_dev)
+    return frozenset(found - {own})
 
 
 def _pack_directory(packer: TreePacker, root_fd: int, path: str) -> Iterator[bytes]:

@@ -24,11 +24,15 @@ from stackctl.daemon.call import JSON_TYPE, Call, credentials, ping_headers
 from stackctl.daemon.streams import until_gone
 from stackctl.engine.logoptions import DRIVERS as LOG_DRIVERS
 from stackctl.engine.requests import EventQuery
+from stackctl.errors import InvalidInputError
 from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
 
 EXTENSION = "/_stackctl/v1"
 SYNC_FEATURE = "files.sync"
+LEASE_FEATURE = "leases"
+RELIEF_FEATURE = "containers.relieve"
+_KINDS = frozenset({"image", "container", "volume", "build-cache"})
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -144,6 +148,8 @@ async def info(call: Call) -> web.StreamResponse:
         "SecurityOptions": _security(host.cgroup_version, rootless=host.rootless),
         "DefaultAddressPools": [{"Base": pool, "Size": 24} for pool in _pools(call)],
         "CDISpecDirs": [],
+        "FirewallBackend": {"Driver": "nftables"},
+        "KernelMemoryTCP": False,
         "Warnings": None,
     }
     return call.json(body)
@@ -207,6 +213,8 @@ async def events(call: Call) -> web.StreamResponse:
 async def disk_usage(call: Call) -> web.StreamResponse:
     engine = call.engine
     kinds = set(call.request.query.getall("type", ()))
+    if unknown := sorted(kinds - _KINDS):
+        raise InvalidInputError(f"unknown object type: {unknown[0][:80]}")
     now = engine.world.clock.now()
     images = engine.images.all()
     body: JsonObject = {
@@ -276,7 +284,7 @@ async def extension_info(call: Call) -> web.StreamResponse:
             "Log": str(settings.paths.daemon_log),
             "StartedAt": times.rfc3339(call.serving.started_at),
             "Python": platform.python_version(),
-            "Features": [FEATURE, SYNC_FEATURE],
+            "Features": [FEATURE, SYNC_FEATURE, LEASE_FEATURE, RELIEF_FEATURE],
         }
     )
 

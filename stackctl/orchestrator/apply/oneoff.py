@@ -14,8 +14,10 @@ from stackctl.orchestrator.apply.bodies import (
     ordered_networks,
 )
 from stackctl.orchestrator.apply.contract import Engine
+from stackctl.orchestrator.apply.files import files_archive
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.operations import SEVERAL_NETWORKS, Run, files_archive
+from stackctl.orchestrator.apply.operations import SEVERAL_NETWORKS
+from stackctl.orchestrator.apply.run import Run
 from stackctl.orchestrator.model.mounts import BindMount, Mount, TmpfsMount, VolumeMount
 from stackctl.orchestrator.model.network import Endpoint
 from stackctl.orchestrator.model.ports import Port

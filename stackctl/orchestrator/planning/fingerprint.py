@@ -31,7 +31,7 @@ _NOT_IN_CONTAINER = frozenset(
     {
         "name", "image", "build", "pull_policy", "pull_refresh_after", "provider", "models",
         "depends_on", "profiles", "scale", "deploy", "watch", "attach", "env_file", "label_file",
-        "pre_start", "post_start", "pre_stop", "extensions", "environment", "networks", "volumes",
+        "ready", "post_start", "pre_stop", "extensions", "environment", "networks", "volumes",
         "configs", "secrets",
     }
 )  # fmt: skip

@@ -7,9 +7,10 @@ means all. Each raises NotFoundError for a service that has no container.
 from collections.abc import Sequence
 
 from stackctl.errors import NotFoundError
+from stackctl.orchestrator.model.service import Dependency, Service
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.destroy import order_of
-from stackctl.orchestrator.planning.draft import finish, stop_with_hooks
+from stackctl.orchestrator.planning.draft import finish, stop_with_hooks, wait_for
 from stackctl.orchestrator.planning.graph import COMPLETED, HEALTHY, dependencies
 from stackctl.orchestrator.planning.observed import Observed, ObservedContainer
 from stackctl.orchestrator.planning.plan import (
@@ -22,7 +23,6 @@ from stackctl.orchestrator.planning.plan import (
     RestartContainer,
     StartContainer,
     UnpauseContainer,
-    WaitContainers,
 )
 
 
@@ -191,21 +191,18 @@ def _after_dependencies(
     started: dict[str, list[str]],
 ) -> list[str]:
     found: list[str] = []
-    conditions = item.depends_on
+    needed = {name: Dependency(condition=condition) for name, condition in item.depends_on.items()}
     if desired is not None and item.service in desired.services:
-        known = dependencies(desired.services[item.service])
-        conditions = {name: dependency.condition for name, dependency in known.items()}
-    for target, condition in conditions.items():
+        needed = dependencies(desired.services[item.service])
+    for target, dependency in needed.items():
         keys = started.get(target, [])
         if not keys or target == item.service:
             continue
-        if condition in (HEALTHY, COMPLETED):
-            names = tuple(other.name for other in chosen if other.service == target)
-            wait = WaitContainers(
-                name=target, service=target, containers=names, condition=condition
-            )
-            goal = "be healthy" if condition == HEALTHY else "complete"
-            found.append(draft.add(wait, "others depend on it", keys, detail=f"to {goal}"))
+        known = desired.services.get(target) if desired is not None else None
+        other = known or Service(name=target)
+        if dependency.condition in (HEALTHY, COMPLETED) or other.ready is not None:
+            names = [one.name for one in chosen if one.service == target]
+            found.append(wait_for(draft, other, names, dependency, keys))
         else:
             found += keys
     return found

@@ -25,14 +25,17 @@ from stackctl.orchestrator.stackfile.marks import (
     copy,
     entries,
     shown,
+    weight,
 )
 from stackctl.orchestrator.stackfile.merge import Merge, unify
 from stackctl.orchestrator.stackfile.paths import Paths, join
-from stackctl.orchestrator.stackfile.problems import Problems, suggestion
+from stackctl.orchestrator.stackfile.problems import Problems
 from stackctl.orchestrator.stackfile.reader import Reset
 
 MAX_FILES = 2000
 MAX_EXTENDS = 200
+MAX_COPIED = 1_000_000
+MAX_ALL_BYTES = 20 << 20
 _INCLUDE = frozenset({"path", "env_file", "project_directory"})
 
 
@@ -82,6 +85,8 @@ class Assembly:
         self.documents: dict[str, list[reader.Document]] = {}
         self.sources: list[Source] = []
         self.files_read = 0
+        self.bytes_read = 0
+        self.copied = 0
 
     # Reading -------------------------------------------------------------------------------------------------
 
@@ -100,20 +105,29 @@ class Assembly:
             return None
         self.files_read += 1
         if self.files_read > MAX_FILES:
-            self.problems.add_at(
-                mark, f"more than {MAX_FILES} files take part; includes may multiply"
-            )
+            if self.files_read == MAX_FILES + 1:
+                self.problems.add_at(
+                    mark, f"more than {MAX_FILES} files take part; includes may multiply"
+                )
+            return None
+        if self.bytes_read > MAX_ALL_BYTES:
             return None
         data = b""
         try:
             data = self.bytes_of(path)
-            if len(data) > reader.MAX_BYTES:
-                self.missing(mark, name, f"larger than {reader.MAX_BYTES >> 20} MiB")
+            self.bytes_read += len(data)
+            if len(data) > reader.MAX_BYTES or self.bytes_read > MAX_ALL_BYTES:
+                self.too_large(mark, name, len(data))
                 return None
             source.text = reader.decode(data)
         except UnicodeDecodeError as error:
+            source.text = data.decode("utf-8", "replace")
             line = data.count(b"\n", 0, error.start) + 1
-            self.problems.add_in(source, line, 1, "not UTF-8 text", hint="save the file as UTF-8")
+            start = data.rfind(b"\n", 0, error.start) + 1
+            column = len(data[start : error.start].decode("utf-8", "replace")) + 1
+            self.problems.add_in(
+                source, line, column, "not UTF-8 text", hint="save the file as UTF-8"
+            )
             return None
         except (OSError, ValueError) as error:
             self.missing(mark, name, getattr(error, "strerror", None) or str(error))
@@ -129,6 +143,15 @@ class Assembly:
             with open(path, "rb") as file:
                 return file.read(reader.MAX_BYTES + 1)
         return self.settings.stdin() if self.settings.stdin else b""
+
+    def too_large(self, mark: Mark | None, name: str, size: int) -> None:
+        """Note a file that is more than can be borne, alone or together with those read before."""
+        if size > reader.MAX_BYTES:
+            self.missing(mark, name, f"larger than {reader.MAX_BYTES >> 20} MiB")
+        else:
+            self.missing(
+                mark, name, f"the files together are larger than {MAX_ALL_BYTES >> 20} MiB"
+            )
 
     def missing(self, mark: Mark | None, name: str, reason: str) -> None:
         """Note a file that cannot be read, at the place that names it."""
@@ -261,6 +284,10 @@ class Assembly:
                 self.problems.add_at(mark, f'service "{reference}" must be a mapping', where=where)
             self.without_base([name, *(other for _, other in trail)], service)
             return service
+        self.copied += weight(base)
+        if self.copied > MAX_COPIED:
+            self.problems.add_at(mark, f"extends copies more than {MAX_COPIED} values", where=where)
+            self.problems.stop_if_any()
         base = copy(base)
         for reset, reset_mark in resets:
             if reset[:2] == ("services", name):
@@ -321,7 +348,7 @@ class Assembly:
                 mark,
                 f'extends: service "{reference}" is not defined in {shown(base_path, self.settings.cwd)}',
                 where=where,
-                hint=suggestion(reference, services),
+                hint=self.problems.suggestion(reference, services),
             )
             return None
         return services, base_path, resets
@@ -357,8 +384,13 @@ class Assembly:
             return None
         # The result is checked once it is merged; here only the long form is wanted, silently where it is wrong.
         quiet = Problems()
-        Canonical(quiet, lenient=True).tree(tree)
-        unify(tree, quiet)
+        try:
+            Canonical(quiet, lenient=True).tree(tree)
+            unify(tree, quiet)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            if schema.validate(tree, self.problems):
+                raise
+            return None
         relative = posixpath.relpath(posixpath.dirname(path), place.directory)
         Paths(relative, self.settings.home, self.problems).tree(tree)
         self.bases[known] = Base(services, resets)
@@ -480,7 +512,10 @@ class Assembly:
         name = shown(path, self.settings.cwd)
         try:
             with open(path, "rb") as file:
-                return file.read(reader.MAX_BYTES).decode("utf-8")
+                data = file.read(dotenv.MAX_BYTES + 1)
+            if len(data) <= dotenv.MAX_BYTES:
+                return data.decode("utf-8")
+            self.missing(mark, name, f"larger than {dotenv.MAX_BYTES >> 20} MiB")
         except UnicodeDecodeError:
             self.missing(mark, name, "not UTF-8 text")
         except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from stackctl.orchestrator.stackfile.marks import Map, Raw, Step, Where, dotted
 from stackctl.orchestrator.stackfile.portspec import is_address
-from stackctl.orchestrator.stackfile.problems import Problems, suggestion
+from stackctl.orchestrator.stackfile.problems import Problems
 
 _EXCLUSIVE = {"configs": ("file", "environment", "content"), "secrets": ("file", "environment")}
 _TESTS = frozenset({"CMD", "CMD-SHELL", "NONE"})
@@ -247,7 +247,7 @@ class Consistency:
     ) -> None:
         if (kind + "s", target) in self.problems.dropped:
             return
-        hint = suggestion(target, known)
+        hint = self.problems.suggestion(target, known)
         if not hint:
             hint = (
                 f'the profile of "{target}" is not active'
@@ -265,9 +265,11 @@ class Consistency:
         for target, dependency in (service.get("depends_on") or {}).items():
             if target in self.services or (target in self.disabled and not dependency["required"]):
                 continue
+            if self.problems.full:
+                return
             if ("services", target) in self.problems.dropped:
                 continue
-            hint = suggestion(target, self.services)
+            hint = self.problems.suggestion(target, self.services)
             if target in self.disabled:
                 profiles = ", ".join(self.disabled[target].get("profiles") or ())
                 hint = f"it is switched on by the profile {profiles}; or set required: false"

@@ -232,7 +232,7 @@ class _Compiler:
     def _enum(self, choices: list[str]) -> Check:
         def enum(value: Raw, where: Where, found: list[Finding]) -> None:
             if value not in choices:
-                hint = suggestion(str(value), choices)
+                hint = suggestion(str(value), choices) if len(found) < MAX_PROBLEMS else ""
                 words = ", ".join(choices)
                 found.append(
                     (where, f"expected one of {words}; got {_described(value)}", hint, False)
@@ -389,10 +389,10 @@ def _quote(value: object) -> str:
 
 def _unknown(key: str, where: Where, known: list[str], *, free: bool) -> Finding:
     if free:
-        message = f'"{key}" is not a valid name: use letters, digits, ".", "_" and "-"'
+        message = f'"{dotted((key,))}" is not a valid name: use letters, digits, ".", "_" and "-"'
         return ((*where, key), message, "", True)
     place = dotted(where) or "at the top"
     hint = suggestion(key, known)
     if not hint and "services" in known and not where:
         hint = 'services stand under "services:"'
-    return ((*where, key), f'unknown key "{key}" ({place})', hint, True)
+    return ((*where, key), f'unknown key "{dotted((key,))}" ({place})', hint, True)

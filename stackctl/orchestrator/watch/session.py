@@ -18,6 +18,7 @@ from stackctl.ignore import read_patterns
 from stackctl.orchestrator.apply.contract import Engine, EventStream
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.watch.changes import Batch, Changes, DirectoryEvents
+from stackctl.orchestrator.watch.checkouts import Checkouts
 from stackctl.orchestrator.watch.delivery import Delivery
 from stackctl.orchestrator.watch.report import Happening, Kind
 from stackctl.orchestrator.watch.rules import SYNCS, Rule, Work, decide, make_rules
@@ -219,12 +220,14 @@ class WatchSession:
 
     def _watch(self) -> Changes:
         events = self._doors.events()
+        watched = tuple(dict.fromkeys(rule.path for rule in self._rules))
         try:
             return Changes(
-                (*dict.fromkeys(rule.path for rule in self._rules), *sorted(self._own)),
+                (*watched, *sorted(self._own)),
                 events,
                 enters=self._enters,
                 covers=self._covers,
+                unfinished=Checkouts(watched).under_way,
             )
         except BaseException:
             events.close()
