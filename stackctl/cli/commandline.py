@@ -81,9 +81,10 @@ class Form:
             if hint is Context:
                 self.context = name
                 continue
-            if not isinstance(hint.__metadata__[0], Parameter):
-                raise _NotPlainError
-            if hint.__metadata__[0].told.get("callback"):
+            parameter = getattr(hint, "__metadata__", (None,))[0]
+            if not isinstance(parameter, Parameter):
+                raise _NotPlainError  # declared in typer's own words
+            if parameter.told.get("callback"):
                 continue  # whoever uses it is no plain command line
             field = _Field(name, hint, name not in optional)
             if field.words:
