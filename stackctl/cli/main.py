@@ -6,6 +6,7 @@ and ``ps`` must not pay for ``up``. Exit codes: 0 done, 1 a failure we name, 2 w
 command's own.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -236,8 +237,16 @@ def options(
 
 
 def main() -> NoReturn:
-    """Run the command line; never returns."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line; never returns.
+
+    Without taking the interpreter down in form: that costs some milliseconds, and a thread that writes a last log line
+    meanwhile would make it abort.
+    """
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def run(argv: list[str]) -> int:
