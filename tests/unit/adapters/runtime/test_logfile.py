@@ -263,13 +263,13 @@ TEXTS = [b"", b"x", b"line " * 9, STAMP, STAMP + STAMP, b" stdout F ", b"y" * 90
             st.builds(
                 lambda texts, times: texts * times,
                 st.lists(st.sampled_from(TEXTS), min_size=1, max_size=12),
-                st.sampled_from([1, 60]),
+                st.sampled_from([1, 40]),
             ),
             st.booleans(),
         ),
         max_size=12,
     ),
-    st.integers(1, 1 << 17),
+    st.integers(1000, 1 << 17),
 )
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 def test_blocks_of_lines_say_what_single_lines_say(bursts, chunk) -> None:
