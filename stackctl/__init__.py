@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stackctl.library.aio import AsyncStack
+    from stackctl.library.leases import lease
     from stackctl.library.stack import Stack
 
-__all__ = ["AsyncStack", "Stack", "__version__"]
+__all__ = ["AsyncStack", "Stack", "__version__", "lease"]
 __version__ = "0.1.0"
-_LAZY = {"AsyncStack": "stackctl.library.aio", "Stack": "stackctl.library.stack"}
+_LAZY = {
+    "AsyncStack": "stackctl.library.aio",
+    "Stack": "stackctl.library.stack",
+    "lease": "stackctl.library.leases",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -5,6 +5,7 @@ the run root's hash otherwise. The nft table, the bridge prefix, the cgroup pare
 it, so that several engines live side by side on one machine.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -146,6 +147,4 @@ def engine_paths(environ: Mapping[str, str], *, uid: int) -> EnginePaths:
 
 
 def _engine_id(run_root: Path) -> str:
-    import hashlib  # loads OpenSSL, which an engine at the usual place need not wait for
-
     return hashlib.sha256(str(run_root).encode()).hexdigest()[:4]

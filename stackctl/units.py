@@ -9,9 +9,9 @@ from decimal import Decimal
 
 from stackctl.errors import InvalidInputError
 
-# go-units: the letters are powers of 1024, with or without the i and the B, in any case.
+# go-units: the letters are powers of 1024, with or without the i and the B, in any case; digits may have a "_" between.
 _SIZE = re.compile(
-    r"\+?((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]{1,3})?) ?(?:([kmgtp])(?:i?b)?|b)?",
+    r"\+?((?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]{1,3})?) ?(?:([kmgtp])(?:i?b)?|b)?",
     re.IGNORECASE | re.ASCII,
 )
 _FACTORS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}

@@ -47,11 +47,20 @@ def step_key(state: State, instruction: Json) -> str:
 
 
 class BuildCache:
-    """What was built before, by key. Lasts over restarts; a step whose layer or blob is gone is forgotten."""
+    """What was built before, by key. Lasts over restarts; a step whose layer or blob is gone is forgotten.
+
+    What a forgotten step named goes to ``left``, for the next collection.
+    """
 
     def __init__(
-        self, store: StateStore, content: ContentStore, layers: LayerStore, clock: Clock
+        self,
+        store: StateStore,
+        content: ContentStore,
+        layers: LayerStore,
+        clock: Clock,
+        left: set[str],
     ) -> None:
+        self._left = left
         self._clock = clock
         self._store = store
         self._content = content
@@ -170,13 +179,12 @@ class BuildCache:
         """Note a digest that was costly to compute (of files in a stage)."""
         self._save(BuildCacheRecord(id=f"note:{name}", image_id=digest, used_at=self._clock.now()))
 
-    def prune(self) -> int:
-        """Forget every step; return how many there were. Blobs and layers go with the store's own collection."""
-        records = self._load()
-        count = len(records)
-        for record in list(records.values()):
+    def prune(self) -> Sequence[BuildCacheRecord]:
+        """Forget every step and return them; their blobs and layers are for the caller to collect."""
+        records = list(self._load().values())
+        for record in records:
             self._forget(record)
-        return count
+        return records
 
     def _load(self) -> dict[str, BuildCacheRecord]:
         if self._records is None:
@@ -191,3 +199,4 @@ class BuildCache:
         self._load().pop(record.id, None)
         self._blobs.pop(record.image_id, None)
         self._store.delete(record)
+        self._left.update((*record.layers, *record.blobs))

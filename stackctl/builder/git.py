@@ -32,7 +32,10 @@ def parse_git(source: str) -> GitSource:
     text, _, fragment = source.partition("#")
     remote, mark, query = text.partition("?")
     ref, _, subdir = fragment.partition(":")
-    given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=20)) if mark else {}
+    try:
+        given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=20)) if mark else {}
+    except ValueError as error:
+        raise InvalidInputError(f"{source[:200]}: the query of the repository: {error}") from error
     if unknown := given.keys() - _QUERY:
         raise InvalidInputError(
             f"{source[:200]}: {min(unknown)[:40]!r} is not known in the query of a repository",

@@ -22,7 +22,6 @@ from stackctl.builder.request import BuildOutput, BuildRequest, CachePlace
 from stackctl.builder.stage import RunFailedError, StageBuilder
 from stackctl.builder.stages import SCRATCH, Stage, StagePlan, find_stage
 from stackctl.contracts.registry import Credentials
-from stackctl.contracts.state import ImageRecord
 from stackctl.engine.image_values import short
 from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
 from stackctl.oci.digest import digest_of
@@ -31,6 +30,9 @@ from stackctl.oci.reference import DEFAULT_REGISTRY, Reference, parse_reference
 
 if TYPE_CHECKING:
     from stackctl.builder.build import Builder
+
+
+_PULLS = 3
 
 
 class Job:
@@ -65,6 +67,8 @@ class Job:
         self._kept: list[Kept | KeptImage] | None = None
         self._held = ExitStack()
         self._opening = asyncio.Lock()
+        self._names: set[str] = set()
+        self._done = False
         self._tools = builder.tools(self)
         self._steps = plan.steps + (1 if request.labels else 0)
 
@@ -75,6 +79,10 @@ class Job:
 
     def hold(self, state: State) -> None:
         names = (*state.layers, *(blob.digest for blob in state.blobs), digest_of(encode(state)))
+        self.keep(names)
+
+    def keep(self, names: Sequence[str]) -> None:
+        self._names.update(names)
         self._held.enter_context(self._builder.images.held.hold(names))
 
     async def other(self, reference: str, before: int, line: int) -> State:
@@ -160,6 +168,10 @@ class Job:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             self._held.close()
+            if not self._done:
+                # What a broken step made is named by nothing.
+                self._builder.images.left.update(self._names)
+            await asyncio.shield(self._builder.images.collect_left())
 
     async def _whole(self) -> None:
         try:
@@ -167,6 +179,7 @@ class Job:
             await self._finish(state)
             for place in self.request.cache_targets:
                 await self._keep(place)
+            self._done = True
         except RunFailedError as error:
             self._queue.put_nowait(BuildOutput(error=error.message, code=error.code))
         except StackctlError as error:
@@ -255,17 +268,23 @@ class Job:
         images = self._builder.images
         lock = self._pulls.setdefault(reference, asyncio.Lock())
         async with lock:
-            record = images.find(reference)
-            fresh = record is not None and platform.accepts(
-                Platform(os=record.os, architecture=record.architecture, variant=record.variant)
-            )
-            if record is None or not fresh or (self.request.pull and reference not in self._fresh):
-                record = await self._pull(reference, platform)
-            state = await self._builder.state_of(record)
-            self.hold(state)
-            return state
+            for _ in range(_PULLS):
+                async with images.gate.shared():
+                    record = images.find(reference)
+                    fits = record is not None and platform.accepts(
+                        Platform(
+                            os=record.os, architecture=record.architecture, variant=record.variant
+                        )
+                    )
+                    known = not self.request.pull or reference in self._fresh
+                    if record is not None and fits and known:
+                        state = await self._builder.state_of(record)
+                        self.hold(state)
+                        return state
+                await self._pull(reference, platform)
+        raise NotFoundError(f"{reference} was removed as soon as it was pulled, again and again")
 
-    async def _pull(self, reference: str, platform: Platform) -> ImageRecord:
+    async def _pull(self, reference: str, platform: Platform) -> None:
         images = self._builder.images
         parsed = parse_reference(reference).with_default_tag()
         chosen = self._credentials(parsed)
@@ -282,7 +301,6 @@ class Job:
                     )
                 )
         self._fresh.add(reference)
-        return images.resolve(str(parsed))
 
     async def _triggers(self, builder: StageBuilder, stage: Stage) -> None:
         # Those of a stage of this file count as well as those of an image.
@@ -308,15 +326,15 @@ class Job:
         if result is not None and result.kind in ("tar", "local"):
             await self._builder.export(state, result)
             self.say(f"Successfully wrote {result.path}\n")
-        record = await images.add(encode(state), layers=state.blobs)
+        tags = [str(parse_reference(tag).with_default_tag()) for tag in self.request.tags]
+        record = await images.add(encode(state), layers=state.blobs, tags=tags)
         self._queue.put_nowait(BuildOutput(image_id=record.id))
         self.say(f"Successfully built {short(record.id)}\n")
-        for tag in self.request.tags:
-            await images.tag(record.id, tag)
-            self.say(f"Successfully tagged {parse_reference(tag).with_default_tag()}\n")
+        for tag in tags:
+            images.event("tag", record, name=tag)
+            self.say(f"Successfully tagged {tag}\n")
         if result is not None and result.kind in ("oci", "docker"):
-            names = [str(parse_reference(tag).with_default_tag()) for tag in self.request.tags]
-            await self._builder.archive(names or [record.id], result.path)
+            await self._builder.archive(tags or [record.id], result.path)
             self.say(f"Successfully wrote {result.path}\n")
 
 

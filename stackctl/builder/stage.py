@@ -6,6 +6,7 @@ when nothing changed. The snapshot is gone afterwards however the step ended.
 
 import asyncio
 import contextlib
+import os
 import posixpath
 import stat
 import time
@@ -42,7 +43,7 @@ from stackctl.builder.request import BuildRequest
 from stackctl.builder.run import Command, Runner, new_container_id
 from stackctl.contracts.repositories import GitSource
 from stackctl.contracts.state import ImageConfig
-from stackctl.contracts.storage import LayerStore, PackedLayer, RootTree
+from stackctl.contracts.storage import Change, LayerStore, PackedLayer, RootTree
 from stackctl.engine.images import Images
 from stackctl.engine.users import resolve_user
 from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
@@ -66,7 +67,7 @@ class Tools:
     """What every stage of a build works with.
 
     ``say`` shows text, ``other`` gives the state a ``--from`` names (a stage's, else an image's), ``hold`` keeps
-    layers and blobs from being collected until the build ends,
+    a state's layers and blobs from being collected until the build ends, ``keep`` those named,
     ``used`` notes the key of a step of a stage; ``kept`` is what is kept elsewhere, for this build to take from.
     """
 
@@ -84,6 +85,7 @@ class Tools:
     say: Callable[[str], None]
     other: Callable[[str, int, int], Awaitable[State]]
     hold: Callable[[State], None]
+    keep: Callable[[Sequence[str]], None]
     used: Callable[[int, str], None]
     keeping: Keeping
     kept: Callable[[], Awaitable[Sequence[Kept | KeptImage]]]
@@ -165,21 +167,29 @@ class StageBuilder:
         before = self.state
         tools.used(self._index, key)
         async with tools.cache.lock(key):
-            found = None if tools.request.no_cache else await tools.cache.find(key, before)
+            found = None if tools.request.no_cache else await self._found(key, before)
             if found is not None and not await self._allowed(found):
                 found = None
             if found is None and not tools.request.no_cache:
                 found = await self._elsewhere(key, before, goal)
             if found is not None:
-                tools.hold(found)
                 tools.say(" ---> Using cache\n")
                 self.state = found
             else:
                 after = await work()
+                # Its layer is held since it was made; this holds its configuration as well.
                 tools.hold(after)
                 await tools.cache.remember(key, after)
                 self.state = after
         tools.say(f" ---> {digest_of(encode(self.state))[7:19]}\n")
+
+    async def _found(self, key: str, before: State) -> State | None:
+        """Return the state after a cached step, held before anything of it can be removed."""
+        async with self._tools.images.gate.shared():
+            found = await self._tools.cache.find(key, before)
+            if found is not None:
+                self._tools.hold(found)
+            return found
 
     async def _elsewhere(self, key: str, before: State, goal: "_Goal | None") -> State | None:
         """Return the state after the step as another place has it; what a place gets wrong is passed over."""
@@ -189,7 +199,7 @@ class StageBuilder:
                 if isinstance(kept, Kept):
                     if key in kept.steps:
                         await tools.keeping.take(kept, key)
-                        return await tools.cache.find(key, before)
+                        return await self._found(key, before)
                     continue
                 if goal is None:
                     continue
@@ -200,7 +210,7 @@ class StageBuilder:
                 tools.hold(after)
                 await tools.keeping.go_on(kept, after, layer)
                 await tools.cache.remember(key, after)
-                return await tools.cache.find(key, before)
+                return await self._found(key, before)
             except StackctlError as error:
                 tools.say(f"[Warning] a cached step cannot be taken: {error.message}\n")
         return None
@@ -235,9 +245,17 @@ class StageBuilder:
 
     async def _commit(self, key: str, state: State) -> PackedLayer | None:
         layers = self._tools.layers
-        if not await layers.changes(key):
+        changes = await layers.changes(key)
+        if not changes:
             return None
-        return await layers.commit(key, state.layers, consume=True)
+        if self._tools.epoch is not None:
+            root = await layers.mount(key)
+            await asyncio.to_thread(_clamp, root, changes, self._tools.epoch)
+        async with self._tools.images.gate.shared():
+            packed = await layers.commit(key, state.layers, consume=True)
+            if packed is not None:
+                self._tools.keep([packed.chain_id, packed.blob.digest])
+            return packed
 
     # WORKDIR
 
@@ -673,6 +691,21 @@ class _Wanted:
     destination: str
     exclude: tuple[str, ...]
     checksum: str
+
+
+def _clamp(root: Path, changes: Sequence[Change], epoch: int) -> None:
+    """Give what a step made or changed times that are not after the epoch; blocks.
+
+    The step has ended, and the places of changes are directories of the snapshot itself: no symlink is on the way.
+    """
+    for item in reversed(changes):
+        path = root / item.path.lstrip("/")
+        try:
+            info = path.lstat()
+        except FileNotFoundError:
+            continue  # deleted
+        if info.st_mtime_ns > epoch * 1_000_000_000:
+            os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
 def _located(error: StackctlError, scope: Scope) -> StackctlError:

@@ -269,7 +269,7 @@ class _Watched:
         # A wait with a limit lets Ctrl-C through on every platform.
         while not self._done.wait(3600):
             pass
-        if not self.left and not self._watch.abort:
+        if not (self.left or self._watch.abort):
             self.view.join(timeout=5)
 
     def _part(self, one: Listed) -> str:

@@ -158,6 +158,7 @@ class Session:
         from stackctl.orchestrator.stackfile.load import LoadOptions, load
 
         options = self.options
+        _ = self.given_name
         loaded = load(
             LoadOptions(
                 environ=self.environ,

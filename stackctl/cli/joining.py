@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from stackctl.cli.planned import DownRequest, OneOff, UpRequest
 from stackctl.errors import ConflictError
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.observe import observe, with_ages
+from stackctl.orchestrator.apply.observe import observe, relieves, with_ages
 from stackctl.orchestrator.model.build import Build, SshKey
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.fingerprint import image_name
+from stackctl.orchestrator.planning.graph import dependencies
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
 from stackctl.orchestrator.planning.reconcile import reconcile
-from stackctl.orchestrator.planning.updates import RELIEF, wants_start_first
 
 if TYPE_CHECKING:
     from stackctl.cli.context import Session
@@ -32,8 +32,12 @@ def plan_up(
     *,
     keep: str = "",
     kept: "Kept | None" = None,
+    dependent: str = "",
 ) -> Plan:
-    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``."""
+    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``.
+
+    A ``dependent`` is a service whose dependencies are waited for as if it were started then.
+    """
     options = Options(
         services=request.services,
         force_recreate=request.force_recreate,
@@ -50,7 +54,8 @@ def plan_up(
         timeout=request.timeout,
         wait=request.wait,
         wait_timeout=request.wait_timeout,
-        relieves=_relieves(engine, stack),
+        relieves=relieves(engine, stack),
+        dependent=dependent,
     )
     observed = with_ages(engine, stack, observe(engine, stack.name))
     inputs = read_inputs(stack, key)
@@ -64,12 +69,6 @@ def plan_up(
         else:
             planfile.write(keep, plan, request, sealed)
     return plan
-
-
-def _relieves(engine: "Engine", stack: Stack) -> bool:
-    """Ask the engine whether it hands ports and names over, where a service would make use of that."""
-    wanted = any(wants_start_first(service) for service in stack.services.values())
-    return wanted and engine.offers(RELIEF)
 
 
 def plan_down(engine: "Engine", project: str, stack: Stack | None, request: DownRequest) -> Plan:
@@ -250,10 +249,11 @@ def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> Non
     the image, the networks and the volumes.
     """
     service = stack.services[request.services[0]]
-    needed = tuple(name for name in service.depends_on if name in stack.services)
+    needed = tuple(name for name in dependencies(service) if name in stack.services)
     engine = session.engine()
     if needed and not request.no_deps:
-        plan = plan_up(engine, stack, UpRequest(services=needed, wait=True), session.key())
+        first = UpRequest(services=needed)
+        plan = plan_up(engine, stack, first, session.key(), dependent=service.name)
         if plan.operations:
             session.apply(plan, stack)
     itself = UpRequest(

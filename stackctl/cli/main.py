@@ -1,4 +1,4 @@
-"""The command line; the only place of this half where an error becomes text.
+"""The typer app; the only place of this half where an error becomes text.
 
 Every command lives in a module of its own, imported when it is called: the command line is judged by its start-up,
 and ``ps`` must not pay for ``up``. Exit codes: 0 done, 1 a failure we name, 2 wrong usage (1 under ``plan
@@ -12,10 +12,13 @@ import os
 import signal
 import sys
 from dataclasses import replace
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, Any, NoReturn
 
-from stackctl.cli import commandline
-from stackctl.cli import declare as typer
+import typer
+from typer.core import TyperGroup, TyperOption
+from typer.main import get_command
+
+from stackctl import __version__
 from stackctl.cli.context import GlobalOptions
 from stackctl.cli.naming import with_twins
 from stackctl.errors import InterruptedByUserError, StackctlError
@@ -75,14 +78,82 @@ EPILOG = (
 )
 
 
+def _dry_run_option() -> TyperOption:
+    """--dry-run after the command, as docker compose takes it."""
+
+    def note(ctx: Any, _param: Any, value: bool) -> None:
+        if value:
+            ctx.obj = replace(ctx.find_object(GlobalOptions) or GlobalOptions(), dry_run=True)
+
+    return TyperOption(
+        param_decls=["--dry-run"],
+        is_flag=True,
+        default=False,
+        expose_value=False,
+        callback=note,
+        help="Say what would be done; change nothing.",
+    )
+
+
+class LazyGroup(TyperGroup):
+    """The command tree, a branch of which is imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        loaded = importlib.import_module(f"stackctl.cli.commands.{module}")
+        if hasattr(loaded, "app"):
+            return get_command(loaded.app)
+        single = typer.Typer(
+            rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+        )
+        single.command(
+            cmd_name,
+            context_settings=getattr(loaded, "CONTEXT", None),
+            epilog=getattr(loaded, "EPILOG", None),
+            no_args_is_help=False,
+        )(loaded.command)
+        made = get_command(single)
+        made.params.append(_dry_run_option())
+        return made
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(name, COMMANDS, 1)
+            hint = f'did you mean "{near[0]}"?' if near else "stackctl --help lists the commands"
+            raise typer.BadParameter(f'no such command "{name}"; {hint}')
+        if name == "test" and "--" in args:
+            # The parser drops the two dashes, which alone tell a command from a service here.
+            at = args.index("--") + 1
+            args = [*args[:at], COMMAND_FOLLOWS, *args[at:]]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="stackctl",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
 def _version(value: bool) -> None:
     if value:
-        from stackctl import __version__
-
         sys.stdout.write(f"stackctl {__version__}\n")
         raise typer.Exit
 
 
+@app.callback()
 def options(
     ctx: typer.Context,
     file: Annotated[
@@ -182,14 +253,13 @@ def run(argv: list[str]) -> int:
     """Run one command line and return its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        if not _plainly(argv):
-            from stackctl.cli import tree
-
-            tree.run(argv)
+        result = app(args=argv, prog_name="stackctl", standalone_mode=False)
         sys.stdout.flush()
-        return 0
+        return _ended(result) if isinstance(result, int) else 0
     except typer.Exit as stop:
         return _ended(stop.exit_code)
+    except typer.Abort:
+        return 143 if _terminated else 130
     except StackctlError as error:
         if type(error).__name__ == "Rehearsed":
             return 0
@@ -210,26 +280,6 @@ def run(argv: list[str]) -> int:
         hint = f"\nTry: {usage.command_path} --help" if usage is not None else ""
         sys.stderr.write(f"stackctl: {error.format_message()}{hint}\n")
         return 1 if "--detailed-exitcode" in argv else 2
-
-
-def _plainly(argv: list[str]) -> bool:
-    """Run a plain command line; False, and nothing done, where only typer can tell what is meant."""
-    line = None if "_STACKCTL_COMPLETE" in os.environ else commandline.read(argv, options)
-    if line is None or line.name not in COMMANDS:
-        return False
-    loaded = importlib.import_module(f"stackctl.cli.commands.{COMMANDS[line.name]}")
-    if not hasattr(loaded, "command"):
-        return False  # a group of commands
-    mixed = getattr(loaded, "CONTEXT", {}).get("allow_interspersed_args", True)
-    values = line.values(loaded.command, mixed=mixed)
-    if values is None:
-        return False
-    context = typer.Context()
-    options(context, **line.before)
-    if values.pop("--dry-run", False):
-        context.obj = replace(cast(GlobalOptions, context.obj), dry_run=True)
-    loaded.command(context, **values)
-    return True
 
 
 def _ended(code: int) -> int:

@@ -79,6 +79,13 @@ def run(session: Session, trial: Trial) -> int:
         code = _up_and_run(session, stack, trial, watch)
     except BaseException as error:
         failure = error
+        if isinstance(error, StackctlError) and not isinstance(error, InterruptedByUserError):
+            # The copy is about to go, so what another command could show of it is no help.
+            error.hint = (
+                f"{trial.artifacts} has what every service said"
+                if trial.artifacts
+                else "--artifacts FOLDER saves what every service said"
+            )
         raise
     finally:
         try:
@@ -99,6 +106,7 @@ def needs(stack: Stack, service: str) -> tuple[str, ...]:
 def _up_and_run(session: Session, stack: Stack, trial: Trial, watch: "_Readiness") -> int:
     service = trial.service
     select(stack, (service,))
+    session.tie(stack)
     beside = needs(stack, service)
     every = UpRequest(services=(service, *beside), build=trial.build, pull=trial.pull)
     built = copies.build_once(session, stack, every).build

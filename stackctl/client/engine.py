@@ -107,13 +107,27 @@ class EngineClient:
     # Leases, where the engine offers "leases"
 
     def create_lease(
-        self, *, pid: int, connection: bool, seconds: float, labels: Mapping[str, str]
+        self,
+        *,
+        pid: int,
+        connection: bool,
+        seconds: float,
+        labels: Mapping[str, str],
+        claims: Mapping[str, str] | None = None,
     ) -> str:
-        """Make a lease and return its ID; raises NotFoundError or InvalidInputError for its process."""
+        """Make a lease and return its ID; raises NotFoundError or InvalidInputError for its process.
+
+        What anybody creates with all the labels of ``claims`` is listed by itself.
+        """
         from stackctl.client import leases
 
         return leases.create(
-            self._transport, pid=pid, connection=connection, seconds=seconds, labels=labels
+            self._transport,
+            pid=pid,
+            connection=connection,
+            seconds=seconds,
+            labels=labels,
+            claims=claims or {},
         )
 
     def list_leases(self) -> list[JsonObject]:

@@ -25,10 +25,21 @@ def headers(lease: str, order: int) -> dict[str, str]:
 
 
 def create(
-    transport: Transport, *, pid: int, connection: bool, seconds: float, labels: Mapping[str, str]
+    transport: Transport,
+    *,
+    pid: int,
+    connection: bool,
+    seconds: float,
+    labels: Mapping[str, str],
+    claims: Mapping[str, str],
 ) -> str:
     """Make a lease and return its ID; raises NotFoundError for a process that is not there."""
-    body: JsonObject = {"Connection": connection, "Seconds": seconds, "Labels": dict(labels)}
+    body: JsonObject = {
+        "Connection": connection,
+        "Seconds": seconds,
+        "Labels": dict(labels),
+        "Claims": dict(claims),
+    }
     if pid:
         started = procstat.start_time(pid)
         if not started:

@@ -147,7 +147,8 @@ class LeaseRecord:
     """What is to be removed, and when: at the end of a process, of a connection, or at a time.
 
     ``pid`` (0: none) with ``pid_start`` and ``space`` is one process for certain. ``connection``: a connection holds
-    it. ``expires`` is seconds since the epoch, 0.0 for never. ``over``: its owner is gone, removal has begun.
+    it. ``expires`` is seconds since the epoch, 0.0 for never. ``over``: its owner is gone, removal has begun. What is
+    created with all the labels of ``claims`` (where there are any) is listed by itself.
     """
 
     id: str
@@ -158,6 +159,7 @@ class LeaseRecord:
     connection: bool = False
     expires: float = 0.0
     labels: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict)
     items: tuple[LeaseItem, ...] = ()
     over: bool = False
 

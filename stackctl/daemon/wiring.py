@@ -39,8 +39,14 @@ async def build(settings: Settings) -> Built:
     host = read_host(settings)
     clock = SystemClock()
     state = SqliteStateStore(paths.data_root / "state.db")
-    content = BlobStore(paths.data_root / "content")
-    layers = OverlayStore(paths.data_root, paths.run_root, content, boot_id=host.boot_id)
+    content = BlobStore(paths.data_root / "content", limits=settings.tar_limits)
+    layers = OverlayStore(
+        paths.data_root,
+        paths.run_root,
+        content,
+        boot_id=host.boot_id,
+        limits=settings.tar_limits,
+    )
     runtime = ConmonRuntime(
         RuntimeSettings(
             run_root=paths.run_root,
@@ -65,7 +71,7 @@ async def build(settings: Settings) -> Built:
         content=content,
         layers=layers,
         volumes=DirectoryVolumes(paths.data_root / "volumes"),
-        files=OpenAtRootTree(),
+        files=OpenAtRootTree(limits=settings.tar_limits),
         network=BridgeNetworks(paths, keeper),
         keeper=keeper,
         registry=registry,

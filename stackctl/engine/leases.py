@@ -8,7 +8,7 @@ where this one left it. Removing what is gone is success.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +17,7 @@ from stackctl.engine.book import Book
 from stackctl.engine.containers import Containers
 from stackctl.engine.names import new_id
 from stackctl.engine.networks import Networks
-from stackctl.engine.requests import LeaseRequest
+from stackctl.engine.requests import Claim, LeaseRequest, unclaimed
 from stackctl.engine.tasks import Tasks
 from stackctl.engine.volumes import Volumes
 from stackctl.engine.world import World
@@ -26,6 +26,8 @@ from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, Sta
 log = logging.getLogger(__name__)
 
 KINDS = ("container", "network", "volume")
+# What nobody gave a place goes in this order: nothing is in use when its turn comes.
+_ORDERS = {"container": 0, "network": 1_000_000, "volume": 2_000_000}
 # A connection that broke may come back: its program reconnects at once when the daemon was replaced.
 _BROKEN_SECONDS = 2.0
 _UNHELD_SECONDS = 30.0
@@ -93,6 +95,7 @@ class Leases:
             connection=request.connection,
             expires=now + request.seconds if request.seconds else 0.0,
             labels=dict(request.labels),
+            claims=dict(request.claims),
         )
         self._save(record)
         self._watch(record)
@@ -150,7 +153,7 @@ class Leases:
             f"invalid Kind: {item.kind!r} is not one of {', '.join(KINDS)}",
         )
 
-    def claimer(self, lease_id: str, kind: str, order: int) -> Callable[[str, float], None]:
+    def claimer(self, lease_id: str, kind: str, order: int) -> Claim:
         """Return what lists a thing that is just being made; raises InvalidInputError for an unknown lease.
 
         It is called with the thing's ID (a volume's name) and its time right before the thing is written, with
@@ -162,6 +165,22 @@ class Leases:
 
         def claim(thing: str, created: float) -> None:
             self._list(lease_id, (LeaseItem(kind=kind, id=thing, order=order, created=created),))
+
+        return claim
+
+    def claimed_by_label(self, kind: str, labels: Mapping[str, str]) -> Claim:
+        """Return what lists a thing that is being made under every lease that claims its labels."""
+        claims = [
+            self.claimer(record.id, kind, _ORDERS[kind])
+            for record in self._records.values()
+            if record.claims and not record.over and record.claims.items() <= labels.items()
+        ]
+        if not claims:
+            return unclaimed
+
+        def claim(thing: str, created: float) -> None:
+            for one in claims:
+                one(thing, created)
 
         return claim
 

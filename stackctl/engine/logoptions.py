@@ -1,7 +1,6 @@
 """Log drivers and their options: what Docker accepts, and when a log is rotated.
 
-json-file and local are both served from the monitor's file. ``compress`` is accepted; rotated parts stay as they are,
-since a reader may be in the middle of one.
+json-file and local are both served from the monitor's file, which is rotated by these options.
 """
 
 import asyncio
@@ -29,6 +28,7 @@ _TRUE = frozenset({"1", "t", "true"})
 _FALSE = frozenset({"0", "f", "false", ""})
 _LOCAL_SIZE = 20 << 20
 _INTERVAL = 0.5
+_SHORT_INTERVAL = 0.05
 
 
 def check_log_config(config: LogConfig) -> None:
@@ -77,6 +77,12 @@ def rotation(config: LogConfig) -> tuple[int, int]:
     return size, int(text)
 
 
+def compressed(config: LogConfig) -> bool:
+    """Tell whether rotated parts are compressed: where asked for, and always with the local driver."""
+    text = config.config.get("compress", "").lower()
+    return text in _TRUE or (config.type == "local" and not text)
+
+
 def _size(config: LogConfig, name: str) -> int:
     text = config.config.get(name, "")
     try:
@@ -100,13 +106,18 @@ async def rotate_until(
     """Rotate a container's log whenever it has grown beyond its size, until ``over`` says that the container ended."""
     size, _ = rotation(record.spec.log_config)
     path = Path(record.log_path)
+    compress = compressed(record.spec.log_config)
+    pause = _INTERVAL
     while size and not over():
-        await clock.sleep(_INTERVAL)
+        await clock.sleep(pause)
         with suppress(FileNotFoundError):
             if (await asyncio.to_thread(path.stat)).st_size < size:
+                pause = min(2 * pause, _INTERVAL)
                 continue
+            # One that writes fast is looked at more often.
+            pause = _SHORT_INTERVAL
             try:
-                await runtime.reopen_log(record.id, path)
+                await runtime.reopen_log(record.id, path, compress=compress)
             except ConflictError:
                 return  # nobody writes it any more
             except StackctlError as error:

@@ -1,8 +1,10 @@
 """Networks and who is in them: making, removing, reserving addresses."""
 
 import asyncio
+import logging
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from stackctl.contracts.container import ContainerRecord, Endpoint, EndpointRequest
@@ -14,7 +16,7 @@ from stackctl.engine.filters import labels_match, until_of
 from stackctl.engine.names import new_id, short_id
 from stackctl.engine.requests import Claim, Filters, NetworkRequest, unclaimed
 from stackctl.engine.sandbox import Sandboxes, is_user_defined
-from stackctl.engine.world import World
+from stackctl.engine.world import AddressPool, World
 from stackctl.errors import (
     ConflictError,
     ForbiddenError,
@@ -23,6 +25,7 @@ from stackctl.errors import (
     UnsupportedError,
 )
 
+log = logging.getLogger(__name__)
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_NAME = "com.docker.network.bridge.name"
 _LONGEST_INTERFACE = 15
@@ -54,14 +57,19 @@ class Networks:
         for name, driver in PREDEFINED.items():
             if self.book.find_network(name) is None:
                 await self._make_predefined(name, driver)
+        self._move_bridge()
 
     async def _make_predefined(self, name: str, driver: str) -> None:
         network_id = new_id()
         subnets: tuple[Subnet, ...] = ()
         bridge = ""
         if driver == "bridge":
-            text = addresses.pick_subnet(self.world.host.address_pool, await self._used_subnets())
-            subnets = (addresses.complete(Subnet(subnet=text)),)
+            wanted = self.world.host.bridge_address
+            if wanted:
+                subnets = (_bridge_subnet(wanted),)
+            else:
+                text = self._pick_subnet(await self._used_subnets())
+                subnets = (addresses.complete(Subnet(subnet=text)),)
             bridge = f"{self.world.host.bridge_prefix}0"
         self.book.save_network(
             NetworkRecord(
@@ -73,6 +81,19 @@ class Networks:
                 bridge=bridge,
             )
         )
+
+    def _move_bridge(self) -> None:
+        """Give the predefined bridge the address that the settings name, once no container holds one of the old."""
+        wanted = self.world.host.bridge_address
+        record = self.book.find_network("bridge")
+        if not wanted or record is None or record.subnets == (_bridge_subnet(wanted),):
+            return
+        if any("bridge" in container.endpoints for container in self.book.containers()):
+            log.warning(
+                "the bridge keeps its addresses while containers have them; asked: %s", wanted
+            )
+            return
+        self.book.save_network(replace(record, subnets=(_bridge_subnet(wanted),)))
 
     # Finding
 
@@ -148,14 +169,20 @@ class Networks:
             chosen.append(addresses.complete(item))
         versions = {addresses.is_ipv6(item.subnet) for item in chosen}
         if request.enable_ipv4 and False not in versions:
-            text = addresses.pick_subnet(
-                self.world.host.address_pool, [*used, *(item.subnet for item in chosen)]
-            )
+            text = self._pick_subnet([*used, *(item.subnet for item in chosen)])
             chosen.insert(0, addresses.complete(Subnet(subnet=text)))
         if request.enable_ipv6 and True not in versions:
             text = addresses.pick_ipv6_subnet(seed, used)
             chosen.append(addresses.complete(Subnet(subnet=text)))
         return tuple(chosen)
+
+    def _pick_subnet(self, used: Sequence[str]) -> str:
+        host = self.world.host
+        pools = host.address_pools or (AddressPool(base=host.address_pool),)
+        for pool in pools[:-1]:
+            with suppress(ForbiddenError):
+                return addresses.pick_subnet(pool.base, used, prefix=pool.size)
+        return addresses.pick_subnet(pools[-1].base, used, prefix=pools[-1].size)
 
     def _own_subnets(self) -> list[str]:
         return [subnet.subnet for record in self.all() for subnet in record.subnets]
@@ -379,6 +406,10 @@ class Networks:
         self.events.publish(
             "network", action, record.id, {"name": record.name, "type": record.driver}
         )
+
+
+def _bridge_subnet(address: str) -> Subnet:
+    return addresses.complete(Subnet(subnet=address, gateway=address.partition("/")[0]))
 
 
 def network_mode(mode: str) -> str:

@@ -22,7 +22,10 @@ def unclaimed(_thing: str, _created: float) -> None:
 
 @frozen
 class LeaseRequest:
-    """A lease to make. ``space`` is what ``pid`` is a number of, ``seconds`` its time to live (0.0: no end)."""
+    """A lease to make. ``space`` is what ``pid`` is a number of, ``seconds`` its time to live (0.0: no end).
+
+    What is created with all the labels of ``claims`` is listed by itself.
+    """
 
     pid: int = 0
     pid_start: int = 0
@@ -30,6 +33,7 @@ class LeaseRequest:
     connection: bool = False
     seconds: float = 0.0
     labels: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen

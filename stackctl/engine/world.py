@@ -15,13 +15,23 @@ from stackctl.frozen import frozen
 
 
 @frozen
+class AddressPool:
+    """Where networks without a subnet of their own get one: subnets of ``size`` bits out of ``base``."""
+
+    base: str
+    size: int = 24
+
+
+@frozen
 class HostFacts:
     """What does not change while the daemon runs.
 
     ``memory`` is in bytes, ``machine`` the kernel's word ("x86_64"), ``cgroup_version`` "1" or "2". ``resolv_conf``
     and ``hosts`` are the texts of the host's files. ``init_path`` is tini or catatonit, "" when there is none.
-    ``cpu_list`` and ``memory_nodes`` are what the daemon may use ("0-3"), "" when unknown; ``blkio_weight`` tells
+    ``address_pools`` go before the engine's own ``address_pool``; ``bridge_address`` is the address and
+    prefix length of the predefined bridge, "" to take a subnet of the pools. ``cpu_list`` and ``memory_nodes`` are what the daemon may use ("0-3"), "" when unknown; ``blkio_weight`` tells
     whether the kernel weighs block I/O. ``capabilities`` are those the daemon itself has (CAP_ names).
+    ``memory_root`` is a place of the engine's own on a file system in memory, None where there is none.
     """
 
     boot_id: str
@@ -40,6 +50,8 @@ class HostFacts:
     bridge_prefix: str = "sk-"
     veth_prefix: str = "skv"
     address_pool: str = "10.201.0.0/16"
+    address_pools: tuple[AddressPool, ...] = ()
+    bridge_address: str = ""
     resolv_conf: str = ""
     hosts: str = ""
     init_path: str = ""
@@ -48,6 +60,7 @@ class HostFacts:
     blkio_weight: bool = True
     capabilities: frozenset[str] = field(default_factory=frozenset)
     rootless: bool = False
+    memory_root: Path | None = None
 
 
 @frozen

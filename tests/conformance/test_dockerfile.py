@@ -18,14 +18,14 @@ def test_every_case_is_recorded_and_every_record_has_its_case():
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
+def words(engine, tmp_path_factory):
+    engine.import_busybox(BASE)
     with Sources(tmp_path_factory.mktemp("sources")).serving() as sources:
         yield publish(sources)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_build_makes_what_docker_makes(engine, words, name):
-    engine.import_busybox(BASE)
     environ = {**engine.environ, "DOCKER_HOST": engine.docker_host, "DOCKER_BUILDKIT": "0"}
     found = made([docker_cli()], name, CASES[name], words, environ)
     assert failure(found) == failure(RECORD[name])

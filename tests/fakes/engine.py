@@ -114,6 +114,7 @@ class FakeEngine:
 
     def create_container(self, name: str, body: dict, *, platform="") -> dict:
         self._called("create", name)
+        name = name or f"generated-{self._id()[:12]}"
         with self._lock:
             if any(item["Name"] == name for item in self.containers.values()):
                 raise ConflictError(f"The container name {name} is already in use")
@@ -177,6 +178,11 @@ class FakeEngine:
         command = item["Body"].get("Cmd")
         if command in (["true"], ["false"]):
             self.end(item["Id"], 0 if command == ["true"] else 1)
+
+    def wait_container(self, container: str, *, condition="not-running") -> int:
+        item = self._find(container)
+        assert item["State"] == "exited"
+        return item["ExitCode"]
 
     def end(self, container: str, code: int) -> None:
         item = self._find(container)

@@ -243,6 +243,22 @@ async def test_on_failure_restarts_until_its_limit(engine: Engine) -> None:
             await asyncio.sleep(0.05)
 
 
+async def test_who_is_healthy_early_is_known_to_be_and_an_early_failure_means_nothing(
+    engine: Engine,
+) -> None:
+    listening = engine.events.subscribe(EventQuery(filters={"event": ["health_status"]}))
+    for name, program, interval in (("well", "true", 20.0), ("ill", "false", 1.5)):
+        check = Healthcheck(test=("CMD", program), interval=interval, retries=1)
+        await up(engine, name, healthcheck=check)
+    for _ in range(2):
+        await asyncio.wait_for(anext(listening), 60)
+    well, ill = engine.containers.resolve("well"), engine.containers.resolve("ill")
+    assert (well.health.status, ill.health.status) == ("healthy", "unhealthy")
+    assert well.health.log[0].start - well.started_at < 20.0
+    assert len(ill.health.log) == 1
+    assert ill.health.log[0].start - ill.started_at >= 1.5
+
+
 async def test_a_healthcheck_turns_healthy_and_unhealthy(engine: Engine) -> None:
     listening = engine.events.subscribe(EventQuery(filters={"event": ["health_status"]}))
     check = Healthcheck(test=("CMD-SHELL", "cat /ok"), interval=0.1, retries=2)

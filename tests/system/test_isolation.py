@@ -122,8 +122,11 @@ def test_a_copy_is_found_by_its_name_and_brought_up_again_as_it_is(engine, folde
     [
         (("-p", "shop", "up", "-d", "--isolate"), "a copy of shop cannot have its name"),
         (("-p", "auto", "ps"), "-p auto makes a new copy of the stack each time"),
+        (("-p", "auto", "config"), "-p auto makes a new copy of the stack each time"),
         (("-p", "auto", "down"), "-p auto makes a new copy of the stack each time"),
         (("up", "-d", "--isolate", "--plan", "p.json"), "excludes --isolate"),
+        (("up", "--reconcile", "--isolate"), "excludes --isolate, --lease and --ttl"),
+        (("up", "--reconcile", "--ttl", "5m"), "excludes --isolate, --lease and --ttl"),
         (("test", "tets"), 'did you mean "test"?'),
         (("test", "test", "sh"), "takes one service, not test sh"),
         (("test", "--wait-timeout", "-1"), "--wait-timeout: -1 is less than 0"),

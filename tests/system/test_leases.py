@@ -71,6 +71,15 @@ class Tied:
             data = b"".join(iter(lambda: link.recv(65536), b""))
         return json.loads(data.partition(b"\r\n\r\n")[2])
 
+    def send(self, method: str, path: str, body: str, headers: str = "") -> tuple[int, dict]:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(str(self.engine.paths.socket))
+            head = f"{method} {path} HTTP/1.0\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+            link.sendall((head + body).encode())
+            data = b"".join(iter(lambda: link.recv(65536), b""))
+        answer, _, text = data.partition(b"\r\n\r\n")
+        return int(answer.split()[1]), json.loads(text)
+
     def things(self) -> set[str]:
         return {
             *(item["Names"][0].lstrip("/") for item in self.ask("/containers/json?all=1")),
@@ -244,6 +253,43 @@ def test_what_cannot_own_a_lease_is_named_and_nothing_is_made(tied, argv, words)
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    assert tied.things() == {"kept"}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("{}", "needs an owner"),
+        ('{"Seconds": "30m"}', "invalid Seconds: expected a number"),
+        ('{"Seconds": -1}', "invalid Seconds"),
+        ('{"Seconds": 1e99}', "invalid Seconds"),
+        ('{"Owner": {"Pid": "1"}}', "invalid Owner.Pid: expected an integer"),
+        ('{"Owner": {"Pid": 1}}', "another machine or in another pid namespace"),
+        ('{"Seconds": 1, "Labels": 5}', "invalid Labels: expected an object"),
+        ("[]", "must be an object"),
+    ],
+)
+def test_a_wrong_lease_names_the_field(tied, body, words):
+    status, answer = tied.send("POST", "/_stackctl/v1/leases", body)
+    assert (status, words in answer["message"]) == (400, True), answer
+
+
+def test_a_lease_that_is_not_there_is_named(tied):
+    for method, path in (
+        ("GET", "/none"),
+        ("DELETE", "/none"),
+        ("POST", "/none/items"),
+        ("POST", "/none/hold"),
+    ):
+        status, answer = tied.send(method, f"/_stackctl/v1/leases{path}", '{"Items": []}')
+        assert (status, answer["message"]) == (404, "No such lease: none")
+    headers = "X-Stackctl-Lease: none\r\n"
+    status, answer = tied.send("POST", "/volumes/create", '{"Name": "late"}', headers)
+    assert (status, answer["message"]) == (400, "there is no lease none; nothing was made")
+    status, answer = tied.send(
+        "POST", "/volumes/create", '{"Name": "late"}', f"{headers}X-Stackctl-Lease-Order: first\r\n"
+    )
+    assert "invalid X-Stackctl-Lease-Order" in answer["message"]
     assert tied.things() == {"kept"}
 
 

@@ -11,12 +11,12 @@ import datetime
 import itertools
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from stackctl.adapters.runtime import logparts
 from stackctl.contracts.runtime import Ended
-from stackctl.errors import ConflictError, HostError
 from stackctl.host import inotify, pidfd
 
 Entry = tuple[int, float, bytes, bool]
@@ -26,8 +26,6 @@ _T = TypeVar("_T")
 _Feed = Callable[[bytes], list[_T]]
 JOIN = 16384
 _CHUNK = 1 << 20
-_HISTORY = 100
-_ROTATE_TIMEOUT = 5.0
 # A chunk that holds whole lines only is taken apart by one expression: three times as fast as line by line.
 _WHOLE = {
     stream: re.compile(rb"^[^ \n]+ " + name + rb" F ([^\n]*\n)", re.MULTILINE)
@@ -145,17 +143,6 @@ def runs_of(entries: list[Entry]) -> list[Run]:
     ]
 
 
-def files_of(log_path: Path) -> list[Path]:
-    """Return the parts of a log that exist, oldest first."""
-    older = []
-    for number in range(1, _HISTORY):
-        path = _numbered(log_path, number)
-        if not path.exists():
-            break
-        older.append(path)
-    return [*reversed(older), log_path]
-
-
 async def read(
     log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
 ) -> AsyncIterator[Entry]:
@@ -170,10 +157,9 @@ def read_batches(
     log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
 ) -> Iterator[list[Entry]]:
     """Yield the entries that are there now, a chunk's worth at a time."""
-    files = _open_all(files_of(log_path))
+    files, start = _opened(log_path, tail, since=since, until=until)
     try:
         parser = Parser(since=since, until=until)
-        start = _tail_start(files, tail, since=since, until=until)
         yield from _batches(files, parser.feed, start)
         if rest := parser.finish():
             yield rest
@@ -184,10 +170,9 @@ def read_batches(
 
 def read_runs(log_path: Path, *, tail: int = -1) -> Iterator[list[Run]]:
     """Yield the lines that are there now without their times, a chunk's worth at a time."""
-    files = _open_all(files_of(log_path))
+    files, start = _opened(log_path, tail, since=0.0, until=0.0)
     try:
         parser = Parser()
-        start = _tail_start(files, tail, since=0.0, until=0.0)
         yield from _batches(files, parser.feed_runs, start)
         if rest := parser.finish():
             yield runs_of(rest)
@@ -236,22 +221,22 @@ async def _followed(
 ) -> AsyncGenerator[list[_T], None]:
     watch = inotify.Watch()
     files: list[int] = []
+    follower = logparts.Follower(log_path)
     try:
         # Watched before it is read, so that nothing written in between goes unseen.
         log_path.parent.mkdir(parents=True, exist_ok=True)
         watch.add(log_path.parent, inotify.CREATE | inotify.MOVED_TO)
-        with contextlib.suppress(OSError):
-            log_path.touch(mode=0o600, exist_ok=True)
+        follower.make_file()
         watch.add(log_path, inotify.MODIFY)
-        files = _open_all(files_of(log_path))
-        for batch in _batches(files, feed, _tail_start(files, tail, since=since, until=0.0)):
+        files, start = _opened(log_path, tail, since=since, until=0.0)
+        for batch in _batches(files, feed, start):
             yield batch
             await asyncio.sleep(0)
         while True:
             done = ended.is_set()
             watch.drain()
             grown = False
-            for batch in _grown(files, log_path, watch, feed):
+            for batch in _grown(files, follower, watch, feed):
                 grown = True
                 yield batch
                 await asyncio.sleep(0)
@@ -260,42 +245,28 @@ async def _followed(
             if not grown:
                 await _change(watch, ended)
     finally:
+        follower.close()
         watch.close()
         for descriptor in files:
             os.close(descriptor)
 
 
-async def rotate(
-    log_path: Path, *, reopen: Callable[[], Awaitable[None]], keep: int = _HISTORY
-) -> None:
-    """Move LOG aside as LOG.1 (LOG.1 as LOG.2, …) and have the monitor write a new one; ``keep`` old ones stay.
+def _opened(
+    log_path: Path, tail: int, *, since: float, until: float
+) -> tuple[list[int], tuple[int, int]]:
+    """Return the open parts of a log, oldest first, and which of them and where in it to begin.
 
-    Raises ConflictError when there is no log or nobody writes it any more; every line stays readable.
+    Compressed parts are opened only where the others hold too few lines.
     """
-    if not log_path.exists():
-        raise ConflictError(f"there is no log {log_path} to rotate")
-    for number in range(len(files_of(log_path)) - 1, 0, -1):
-        _numbered(log_path, number).rename(_numbered(log_path, number + 1))
-    watch = inotify.Watch()
-    try:
-        watch.add(log_path.parent, inotify.CREATE | inotify.MOVED_TO)
-        log_path.rename(_numbered(log_path, 1))
-        await reopen()
-        async with asyncio.timeout(_ROTATE_TIMEOUT):
-            while not log_path.exists():
-                await pidfd.readable(watch.descriptor)
-                watch.drain()
-    except TimeoutError as error:
-        raise HostError(f"the monitor did not reopen {log_path}") from error
-    finally:
-        watch.close()
-    # Whoever follows an old one holds it open and loses nothing.
-    for number in range(keep + 1, len(files_of(log_path)) + 1):
-        _numbered(log_path, number).unlink(missing_ok=True)
-
-
-def _numbered(log_path: Path, number: int) -> Path:
-    return log_path.with_name(f"{log_path.name}.{number}")
+    if tail >= 0:
+        files = logparts.open_plain(log_path)
+        start = _tail_start(files, tail, since=since, until=until)
+        if start != (0, 0):
+            return files, start
+        for descriptor in files:
+            os.close(descriptor)
+    files = logparts.open_all(log_path)
+    return files, _tail_start(files, tail, since=since, until=until)
 
 
 async def _change(watch: inotify.Watch, ended: Ended) -> None:
@@ -310,59 +281,21 @@ async def _change(watch: inotify.Watch, ended: Ended) -> None:
 
 
 def _grown(
-    files: list[int], log_path: Path, watch: inotify.Watch, feed: _Feed[_T]
+    files: list[int], follower: logparts.Follower, watch: inotify.Watch, feed: _Feed[_T]
 ) -> Iterator[list[_T]]:
-    """Yield what was written since; goes over to the new file when the log was rotated."""
-    if not files:
-        files.extend(_open_all([log_path]))
-        if not files:
-            return
+    """Yield what was written since; goes over to the new files when the log was rotated."""
     while True:
         # Asked before reading: conmon closes the old file before the new one appears, so what is read now is all.
-        rotated = _rotated(files[-1], log_path)
-        while data := os.read(files[-1], _CHUNK):
+        younger = follower.next()
+        while files and (data := os.read(files[-1], _CHUNK)):
             yield feed(data)
-        if not rotated:
+        if younger < 0:
             return
-        new = _open_all(_younger(files[-1], log_path))
-        if not new:
-            return
-        for descriptor in new[:-1]:
-            while data := os.read(descriptor, _CHUNK):
-                yield feed(data)
-        for descriptor in (*files, *new[:-1]):
+        for descriptor in files:
             os.close(descriptor)
-        files[:] = new[-1:]
+        files[:] = [younger]
         with contextlib.suppress(OSError):
-            watch.add(log_path, inotify.MODIFY)
-
-
-def _rotated(descriptor: int, log_path: Path) -> bool:
-    try:
-        now = log_path.stat()
-    except FileNotFoundError:
-        return False
-    ours = os.fstat(descriptor)
-    return (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino)
-
-
-def _younger(descriptor: int, log_path: Path) -> list[Path]:
-    """Return the parts that came after the one we read, oldest first: more than one when it was rotated twice."""
-    ours = os.fstat(descriptor)
-    files = files_of(log_path)
-    for place, path in enumerate(files):
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == ours.st_ino:
-                return files[place + 1 :]
-    return files
-
-
-def _open_all(paths: Iterable[Path]) -> list[int]:
-    descriptors = []
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    return descriptors
+            watch.add(follower.path, inotify.MODIFY)
 
 
 def _batches(files: list[int], feed: _Feed[_T], start: tuple[int, int]) -> Iterator[list[_T]]:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli import interact, terminal
 from stackctl.cli.context import Session
 from stackctl.errors import StackctlError

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 from stackctl.errors import ConflictError, InvalidInputError
 

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 from stackctl.cli.render.containers import Listed
 from stackctl.errors import InvalidInputError, NotFoundError

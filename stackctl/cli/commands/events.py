@@ -4,7 +4,8 @@ import json
 import sys
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import PROJECT_LABEL, Session
 from stackctl.values import Json, JsonObject
 

@@ -3,7 +3,8 @@
 import sys
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli import interact, terminal
 from stackctl.cli.context import Session
 from stackctl.values import JsonObject

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 from stackctl.cli.render import graph as render
 from stackctl.errors import InvalidInputError, StackctlError

@@ -4,7 +4,8 @@ import json
 import time
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 from stackctl.cli.render import tables
 from stackctl.errors import NotFoundError

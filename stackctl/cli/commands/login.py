@@ -3,7 +3,8 @@
 import sys
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 from stackctl.errors import InvalidInputError
 

@@ -4,7 +4,8 @@ import contextlib
 import threading
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 from stackctl.cli.logview import LogView, Look
 from stackctl.cli.render.containers import Listed, from_event

@@ -3,7 +3,8 @@
 from collections import Counter
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 from stackctl.cli.render import tables
 from stackctl.errors import InvalidInputError

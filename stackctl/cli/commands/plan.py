@@ -3,7 +3,8 @@
 import json
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 from stackctl.cli.planned import DownRequest, UpRequest, check_recreate, parse_scale
 from stackctl.cli.render import plan as render

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 
 EPILOG = "Examples: stackctl push    stackctl push --include-deps web    stackctl build --push"

@@ -4,7 +4,8 @@ import sys
 import threading
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 from stackctl.cli.render import tables, usage
 from stackctl.cli.render.containers import Listed

@@ -3,8 +3,9 @@
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-from stackctl.cli import declare as typer
-from stackctl.cli.context import Session
+import typer
+
+from stackctl.cli.context import GlobalOptions, Session
 from stackctl.cli.planned import UpRequest, check_recreate, parse_scale
 from stackctl.errors import InvalidInputError
 
@@ -157,6 +158,11 @@ def command(
             "--watch goes on until Ctrl-C, so it excludes --detach, --reconcile, --wait and --no-start",
             hint="stackctl up -d, then stackctl watch",
         )
+    isolate = isolate or (ctx.find_object(GlobalOptions) or GlobalOptions()).project_name == "auto"
+    if reconcile and (isolate or lease or lease_pid or ttl):
+        raise InvalidInputError(
+            "--reconcile keeps a stack up for good, so it excludes --isolate, --lease and --ttl"
+        )
     owner = None
     if lease or lease_pid or ttl:
         from stackctl.cli import copies
@@ -183,7 +189,6 @@ def command(
         scale=parse_scale(scale or ()),
         timeout=timeout,
     )
-    isolate = isolate or session.options.project_name == "auto"
     if plan_file:
         if isolate:
             raise InvalidInputError("--plan is of one stack, so it excludes --isolate and -p auto")

@@ -3,8 +3,9 @@
 import json
 from typing import Annotated
 
+import typer
+
 from stackctl import __version__
-from stackctl.cli import declare as typer
 from stackctl.cli.context import Session
 from stackctl.errors import InvalidInputError, StackctlError
 from stackctl.values import JsonObject

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import PROJECT_LABEL, Session
 from stackctl.cli.render import tables
 from stackctl.values import Json, JsonObject

@@ -4,7 +4,8 @@ import queue
 import threading
 from typing import Annotated
 
-from stackctl.cli import declare as typer
+import typer
+
 from stackctl.cli.context import Session
 from stackctl.cli.planned import DownRequest
 from stackctl.cli.render.containers import Listed

@@ -11,6 +11,8 @@ from stackctl.engine.signals import signal_number
 from stackctl.engine.world import HostFacts
 from stackctl.errors import InvalidInputError
 
+# What clients that know containerd call runc.
+_CONTAINERD_RUNC = "io.containerd.runc.v2"
 _LONGEST_HOSTNAME = 64
 # Field, what an error calls it, the words it may be, whether it may be container:NAME.
 _MODES = (
@@ -54,7 +56,7 @@ def check(spec: ContainerSpec) -> None:
 
 def check_runtime(spec: ContainerSpec, known: Collection[str]) -> None:
     """Raise InvalidInputError for a runtime that is not among those ``known``."""
-    if spec.runtime and spec.runtime not in known:
+    if spec.runtime and spec.runtime not in (*known, _CONTAINERD_RUNC):
         raise InvalidInputError(
             f"unknown or invalid runtime name: {spec.runtime[:80]}",
             hint=f"HostConfig.Runtime may be {', '.join(sorted(known))}",

@@ -30,7 +30,10 @@ async def create(call: Call) -> web.StreamResponse:
     spec, told = checks.settle(spec, body, host)
     try:
         made = await call.engine.containers.create(
-            spec, name=name, platform=call.text("platform"), claim=claim_of(call, "container")
+            spec,
+            name=name,
+            platform=call.text("platform"),
+            claim=claim_of(call, "container", spec.labels),
         )
     except NotFoundError as error:
         if error.message.startswith("network "):

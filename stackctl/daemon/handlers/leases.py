@@ -1,12 +1,13 @@
 """/_stackctl/v1/leases: what is removed when its owner goes away.
 
 ``POST leases`` makes one: ``Owner`` {"Pid", "StartTime", "Space"} for a process, ``Connection`` true for one that
-``POST leases/{id}/hold`` keeps open, ``Seconds`` to live, ``Labels``. ``POST leases/{id}/items`` lists things that exist
+``POST leases/{id}/hold`` keeps open, ``Seconds`` to live, ``Labels``, and ``Claims``: what is created with all those
+labels is listed by itself, whoever creates it. ``POST leases/{id}/items`` lists things that exist
 (``Items`` of {"Kind", "Id", "Order"}); what is created with the header X-Stackctl-Lease (and X-Stackctl-Lease-Order) is
 listed from its first moment on. ``DELETE`` forgets the lease and leaves the things.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from stackctl.contracts.state import LeaseItem, LeaseRecord
 from stackctl.daemon.call import JSON_TYPE, Call
 from stackctl.daemon.handlers.system import EXTENSION
 from stackctl.daemon.streams import until_gone
-from stackctl.engine.requests import Claim, LeaseRequest, unclaimed
+from stackctl.engine.requests import Claim, LeaseRequest
 from stackctl.errors import InvalidInputError
 from stackctl.values import Json, JsonObject
 
@@ -23,11 +24,11 @@ ORDER_HEADER = "X-Stackctl-Lease-Order"
 _LONGEST = 366 * 86400
 
 
-def claim_of(call: Call, kind: str) -> Claim:
-    """Return who claims the thing that a request creates: the lease of its header, or nobody."""
+def claim_of(call: Call, kind: str, labels: Mapping[str, str]) -> Claim:
+    """Return who claims the thing that a request creates: the lease of its header, those of its labels, or nobody."""
     lease = call.request.headers.get(HEADER, "")
     if not lease:
-        return unclaimed
+        return call.engine.leases.claimed_by_label(kind, labels)
     order = call.request.headers.get(ORDER_HEADER, "0")
     if not order.removeprefix("-").isdecimal() or len(order) > 10:
         raise InvalidInputError(f"invalid {ORDER_HEADER}: {order[:40]!r} is not a number")
@@ -52,6 +53,7 @@ async def create(call: Call) -> web.StreamResponse:
             connection=body.boolean("Connection"),
             seconds=float(seconds),
             labels=body.text_map("Labels"),
+            claims=body.text_map("Claims"),
         )
     )
     return call.json({"Id": record.id}, status=201)
@@ -74,6 +76,7 @@ def _body(call: Call, record: LeaseRecord) -> JsonObject:
         "Connection": record.connection,
         "Expires": record.expires,
         "Labels": dict(record.labels),
+        "Claims": dict(record.claims),
         "Over": record.over,
         "Items": [
             {"Kind": item.kind, "Id": item.id, "Order": item.order}

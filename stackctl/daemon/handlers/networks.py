@@ -38,7 +38,9 @@ async def inspect(call: Call) -> web.StreamResponse:
 async def create(call: Call) -> web.StreamResponse:
     body = await call.body()
     request = _request(body)
-    record, warning = await call.engine.networks.create(request, claim=claim_of(call, "network"))
+    record, warning = await call.engine.networks.create(
+        request, claim=claim_of(call, "network", request.labels)
+    )
     return call.json({"Id": record.id, "Warning": warning}, status=201)
 
 

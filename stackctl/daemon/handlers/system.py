@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from stackctl.daemon.call import JSON_TYPE, Call, credentials, ping_headers
 from stackctl.daemon.streams import until_gone
 from stackctl.engine.logoptions import DRIVERS as LOG_DRIVERS
 from stackctl.engine.requests import EventQuery
+from stackctl.engine.world import AddressPool
 from stackctl.errors import InvalidInputError
 from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
@@ -129,9 +131,9 @@ async def info(call: Call) -> web.StreamResponse:
         "MemTotal": host.memory,
         "GenericResources": None,
         "DockerRootDir": str(host.data_root),
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": _shown_proxy(settings.proxies.get("HTTP_PROXY", "")),
+        "HttpsProxy": _shown_proxy(settings.proxies.get("HTTPS_PROXY", "")),
+        "NoProxy": settings.proxies.get("NO_PROXY", ""),
         "Name": host.hostname,
         "Labels": [*settings.labels, f"io.stackctl.api={EXTENSION}"],
         "ExperimentalBuild": call.serving.settings.experimental,
@@ -146,7 +148,10 @@ async def info(call: Call) -> web.StreamResponse:
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
         "SecurityOptions": _security(host.cgroup_version, rootless=host.rootless),
-        "DefaultAddressPools": [{"Base": pool, "Size": 24} for pool in _pools(call)],
+        "DefaultAddressPools": [
+            {"Base": pool.base, "Size": pool.size}
+            for pool in host.address_pools or (AddressPool(base=host.address_pool),)
+        ],
         "CDISpecDirs": [],
         "FirewallBackend": {"Driver": "nftables"},
         "KernelMemoryTCP": False,
@@ -155,8 +160,9 @@ async def info(call: Call) -> web.StreamResponse:
     return call.json(body)
 
 
-def _pools(call: Call) -> tuple[str, ...]:
-    return call.serving.settings.address_pools or (call.engine.world.host.address_pool,)
+def _shown_proxy(url: str) -> str:
+    """Return a proxy's URL without the password in it, as Docker shows it."""
+    return re.sub(r"//[^/@]*@", "//xxxxx:xxxxx@", url)
 
 
 def _registries(insecure: tuple[str, ...], mirrors: tuple[str, ...]) -> JsonObject:

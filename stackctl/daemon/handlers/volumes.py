@@ -36,7 +36,7 @@ async def create(call: Call) -> web.StreamResponse:
             options=body.text_map("DriverOpts"),
             labels=body.text_map("Labels"),
         ),
-        claim=claim_of(call, "volume"),
+        claim=claim_of(call, "volume", body.text_map("Labels")),
     )
     return call.json(bodies.volume_body(record), status=201)
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from stackctl.errors import InterruptedByUserError, StackctlError, UnavailableError
 from stackctl.frozen import frozen
@@ -18,7 +19,7 @@ from stackctl.orchestrator.agent.report import Progress, Report
 from stackctl.orchestrator.apply.contract import Engine
 from stackctl.orchestrator.apply.executor import execute
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.observe import observe
+from stackctl.orchestrator.apply.observe import observe, relieves
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning import labels
 from stackctl.orchestrator.planning.observed import Observed
@@ -204,7 +205,8 @@ class Agent:
         self._files.watch(_inputs(self._wish.stack))
 
     def _reconcile(self, engine: Engine) -> None:
-        stack, options = self._wish.stack, self._wish.options
+        stack = self._wish.stack
+        options = replace(self._wish.options, relieves=relieves(engine, stack))
         observed = observe(engine, self._project)
         if self._blind:
             self._ledger.done |= _ended_well(observed)

@@ -28,6 +28,7 @@ from stackctl.orchestrator.planning.plan import (
     CreateNetwork,
     Operation,
     Plan,
+    RemoveContainer,
     StartContainer,
     UpdateContainer,
     WaitContainers,
@@ -165,8 +166,6 @@ class _Executor:
 
     def interrupt(self) -> None:
         """Begin nothing more; at the second call raise InterruptedByUserError. Called from a signal handler."""
-        if self._late:
-            raise StackctlError("\n".join(self._late))
         if self._interrupted:
             raise InterruptedByUserError("interrupted; what was under way was left")
         self._interrupted = True
@@ -190,7 +189,7 @@ class _Executor:
     def _begin(self, operation: Operation) -> None:
         if self._stopping:
             return
-        if operation.when_changed and not self._changed(operation):
+        if self._is_needless(operation):
             self._passed_over.add(operation.id)
             self._finish(operation, Step.PASSED_OVER)
             return
@@ -205,8 +204,13 @@ class _Executor:
         self._busy += 1
         self._submit(lambda: self._work(operation))
 
-    def _changed(self, operation: Operation) -> bool:
-        return any(key not in self._run.unchanged for key in operation.when_changed)
+    def _is_needless(self, operation: Operation) -> bool:
+        """Tell whether there is nothing to do after all: no image changed, or the container stays."""
+        when = operation.when_changed
+        if when and all(key in self._run.unchanged for key in when):
+            return True
+        action = operation.action
+        return isinstance(action, RemoveContainer) and action.id in self._run.kept
 
     def _finish(self, operation: Operation, step: Step = Step.DONE, text: str = "") -> None:
         if operation.id in self._began:
@@ -499,6 +503,8 @@ class _Executor:
                 self._emit(Step.CANCELLED, item)
         if self._failures:
             raise self._explained()
+        if self._late:
+            raise StackctlError("\n".join(self._late))
         if self._interrupted:
             raise InterruptedByUserError(
                 f"interrupted with {len(left)} of {len(self._plan)} operations left",

@@ -91,6 +91,7 @@ def _body(stack: Stack, service: Service, identity: str, hook: Hook) -> JsonObje
             labels.PROJECT: stack.name,
             labels.SERVICE: service.name,
             labels.ONEOFF: "True",
+            labels.HOOK: "pre_start",
             labels.VERSION: labels.COMPOSE_VERSION,
         },
         "HostConfig": {

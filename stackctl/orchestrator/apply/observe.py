@@ -66,6 +66,14 @@ def observe(engine: "Engine", project: str) -> Observed:
     )
 
 
+def relieves(engine: "Engine", stack: "Stack") -> bool:
+    """Ask the engine whether it hands ports and names over, where a service would make use of that."""
+    from stackctl.orchestrator.planning.updates import RELIEF, wants_start_first
+
+    wanted = any(wants_start_first(service) for service in stack.services.values())
+    return wanted and engine.offers(RELIEF)
+
+
 def with_ages(engine: "Engine", stack: "Stack", observed: Observed) -> Observed:
     """Return what exists with the ages of the images whose services have a timed pull policy; asks for those only."""
     ages: dict[str, float] = {}

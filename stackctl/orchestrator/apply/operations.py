@@ -46,7 +46,6 @@ from stackctl.orchestrator.planning.plan import (
     RemoveNetwork,
     RemoveVolume,
     RenameContainer,
-    RestartContainer,
     RunHook,
     StartContainer,
     StopContainer,
@@ -91,8 +90,6 @@ def perform(run: Run, operation: Operation, tell: Tell) -> None:
             _start(run, action)
         case StopContainer() as action:
             _stop(run, action)
-        case RestartContainer() as action:
-            _restart(run, action)
         case KillContainer() as action:
             _kill(run, action)
         case PauseContainer() as action:
@@ -331,10 +328,6 @@ def _stop(run: Run, action: StopContainer) -> None:
         return
 
 
-def _restart(run: Run, action: RestartContainer) -> None:
-    run.engine.restart_container(run.container(action), timeout=action.timeout)
-
-
 def _kill(run: Run, action: KillContainer) -> None:
     run.engine.kill_container(run.container(action), signal=action.signal)
 
@@ -348,8 +341,6 @@ def _unpause(run: Run, action: UnpauseContainer) -> None:
 
 
 def _remove_container(run: Run, action: RemoveContainer) -> None:
-    if action.id in run.kept:
-        return
     try:
         # By force: a restart policy may have started it again between its stop and now.
         run.engine.remove_container(run.container(action), force=True, volumes=action.volumes)

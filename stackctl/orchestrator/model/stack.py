@@ -30,7 +30,7 @@ class Stack:
 
     ``services`` are those that are to run (profiles and selection applied), ``disabled_services`` the others.
     ``files`` are the absolute paths of the stack files (``-`` for standard input), ``env_files`` of those that fed
-    interpolation. ``environment`` is what interpolation saw. ``profiles`` are the active ones.
+    interpolation, ``paths_read`` of all that had a say, includes and services' env files too. ``environment`` is what interpolation saw. ``profiles`` are the active ones.
 
     ``separator`` stands between the parts of generated names ("_" is that of old Compose versions).
 
@@ -43,6 +43,7 @@ class Stack:
     name: str
     working_dir: str
     files: tuple[str, ...] = ()
+    paths_read: tuple[str, ...] = ()
     env_files: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     separator: str = "-"

@@ -263,14 +263,6 @@ class StopContainer(ContainerAction):
 
 
 @frozen
-class RestartContainer(ContainerAction):
-    """Stop and start a container."""
-
-    verb: ClassVar[str] = "restart"
-    timeout: float | None = None
-
-
-@frozen
 class KillContainer(ContainerAction):
     """Send a signal to a container."""
 

@@ -2,6 +2,7 @@
 
 from stackctl.errors import NotFoundError
 from stackctl.orchestrator.model.stack import Stack
+from stackctl.orchestrator.planning import labels
 from stackctl.orchestrator.planning.draft import Work, finish, stop_with_hooks, wait_for
 from stackctl.orchestrator.planning.fingerprint import Inputs
 from stackctl.orchestrator.planning.graph import COMPLETED, READY
@@ -11,7 +12,11 @@ from stackctl.orchestrator.planning.observed import Observed, ObservedContainer
 from stackctl.orchestrator.planning.options import Options
 from stackctl.orchestrator.planning.plan import Plan, RemoveContainer, WaitContainers
 from stackctl.orchestrator.planning.selection import select
-from stackctl.orchestrator.planning.services import plan_service, restart_with_dependencies
+from stackctl.orchestrator.planning.services import (
+    await_dependencies,
+    plan_service,
+    restart_with_dependencies,
+)
 from stackctl.orchestrator.planning.volumes import plan_volumes
 
 NO_OPTIONS = Options()
@@ -40,11 +45,14 @@ def reconcile(
     plan_volumes(work)
     for service in work.services():
         plan_service(work, service)
+    _remove_left_hooks(work)
     _wait_for_jobs(work)
     _restart_unselected(work)
     orphans = find_orphans(desired, observed)
     if options.remove_orphans:
         _remove_orphans(work, orphans)
+    if options.dependent:
+        await_dependencies(work, desired.services[options.dependent])
     if options.wait and not options.no_start:
         _wait_for_all(work)
     names = () if options.remove_orphans else tuple(item.name for item in orphans)
@@ -80,6 +88,16 @@ def _restart_unselected(work: Work) -> None:
         for container in work.containers(service.name):
             if container.state == "running":
                 restart_with_dependencies(work, service, container)
+
+
+def _remove_left_hooks(work: Work) -> None:
+    """Remove the containers of pre_start hooks that an interrupted ``up`` left."""
+    for container in work.observed.containers:
+        if labels.HOOK in container.labels:
+            removal = RemoveContainer(
+                name=container.name, service=container.service, id=container.id, volumes=True
+            )
+            work.draft.add(removal, "left over from an interrupted change")
 
 
 def _wait_for_jobs(work: Work) -> None:

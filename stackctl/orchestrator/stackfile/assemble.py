@@ -14,6 +14,7 @@ from stackctl.frozen import frozen
 from stackctl.orchestrator.stackfile import authority, discover, dotenv, reader, schema
 from stackctl.orchestrator.stackfile.canonical import Canonical
 from stackctl.orchestrator.stackfile.checks import check_values
+from stackctl.orchestrator.stackfile.doubts import doubled_targets
 from stackctl.orchestrator.stackfile.interpolate import interpolate
 from stackctl.orchestrator.stackfile.marks import (
     Map,
@@ -51,7 +52,8 @@ class Settings:
     interpolate: bool = True
     resolve_paths: bool = True
     contents: dict[tuple[str, str], str] = field(default_factory=dict)
-    variables_used: dict[str, None] = field(default_factory=dict)
+    paths_read: dict[str, None] = field(default_factory=dict)
+    doubled: dict[int, tuple[Mark, str]] = field(default_factory=dict)
 
 
 @frozen
@@ -99,7 +101,7 @@ class Assembly:
         if discover.is_remote(path):
             self.problems.add_at(
                 mark,
-                f"{path}: files of OCI registries and git repositories cannot be fetched",
+                f"{path}: {discover.remote_kind(path)} cannot be reached: stackctl reads local files only",
                 hint="fetch it first and name the local file",
             )
             return None
@@ -113,6 +115,7 @@ class Assembly:
         if self.bytes_read > MAX_ALL_BYTES:
             return None
         data = b""
+        self.settings.paths_read[path] = None
         try:
             data = self.bytes_of(path)
             self.bytes_read += len(data)
@@ -193,6 +196,7 @@ class Assembly:
             return base
         if self.settings.interpolate:
             interpolate(tree, place.environment, self.problems)
+        self.note_doubled(tree)
         self.extend_all(tree, source, place, document.resets)
         for where, reset_mark in document.resets:
             _clear(base, where, reset_mark)
@@ -206,6 +210,12 @@ class Assembly:
         Canonical(self.problems, lenient=not self.settings.interpolate).tree(merged)
         unify(merged, self.problems)
         return merged
+
+    def note_doubled(self, tree: Map) -> None:
+        """Remember which entries of the document mount where an earlier one of their list does."""
+        self.settings.doubled.update(
+            (id(mark), (mark, message)) for mark, message in doubled_targets(tree)
+        )
 
     def take_environment(self, tree: Map, environment: Mapping[str, str]) -> None:
         """Give list entries without value, and configs and secrets made of variables, their value."""
@@ -373,6 +383,7 @@ class Assembly:
                 return None
             if self.settings.interpolate:
                 interpolate(document.tree, place.environment, self.problems)
+            self.note_doubled(document.tree)
             for where, reset_mark in document.resets:
                 _clear(tree, where, reset_mark)
             resets = document.resets
@@ -382,11 +393,10 @@ class Assembly:
         if not isinstance(services, Map):
             self.problems.add_at(mark, f"{source.name} has no services to extend")
             return None
-        # The result is checked once it is merged; here only the long form is wanted, silently where it is wrong.
-        quiet = Problems()
+        # The schema sees the result once it is merged; here the long form is wanted.
         try:
-            Canonical(quiet, lenient=True).tree(tree)
-            unify(tree, quiet)
+            Canonical(self.problems, lenient=not self.settings.interpolate).tree(tree)
+            unify(tree, self.problems)
         except (KeyError, TypeError, AttributeError, ValueError):
             if schema.validate(tree, self.problems):
                 raise
@@ -510,6 +520,7 @@ class Assembly:
     def env_text(self, path: str, mark: Mark | None) -> str | None:
         """Return the text of an env or label file; one that cannot be read is noted."""
         name = shown(path, self.settings.cwd)
+        self.settings.paths_read[path] = None
         try:
             with open(path, "rb") as file:
                 data = file.read(dotenv.MAX_BYTES + 1)

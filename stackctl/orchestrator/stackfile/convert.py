@@ -135,6 +135,7 @@ def to_stack(loaded: Loaded) -> Stack:
         name=loaded.name,
         working_dir=loaded.working_dir,
         files=loaded.files,
+        paths_read=loaded.paths_read,
         env_files=loaded.env_files,
         profiles=loaded.profiles,
         services=_sorted_map(tree["services"], maker.service),

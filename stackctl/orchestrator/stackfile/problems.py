@@ -63,9 +63,9 @@ class Problems:
             )
             return
         node = mark.key if key and mark.key is not None else mark.value
-        if mark.variables and not hint:
+        if mark.variables and node is mark.value:
             names = ", ".join(f"${{{name}}}" for name in mark.variables)
-            hint = f"the value comes from {names}"
+            hint = f"the value comes from {names}{'; ' if hint else ''}{hint}"
         position = node.start_mark
         self.add_in(
             mark.source, position.line + 1, position.column + 1, message, where=where, hint=hint

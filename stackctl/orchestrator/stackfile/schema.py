@@ -181,7 +181,8 @@ class _Compiler:
         return [types] if isinstance(types, str) else list(types)
 
     def _members(self, schema: Raw) -> Check:
-        known = {name: self.compile(part) for name, part in schema.get("properties", {}).items()}
+        known: JsonObject = schema.get("properties", {})
+        compiled: dict[str, Check] = {}
         patterns = [
             (re.compile(pattern), self.compile(part))
             for pattern, part in schema.get("patternProperties", {}).items()
@@ -196,8 +197,11 @@ class _Compiler:
             if not isinstance(value, dict):
                 return
             for key, item in value.items():
-                check = known.get(key)
-                if check is not None:
+                if key in known:
+                    check = compiled.get(key)
+                    if check is None:
+                        # Most files use few of the many keys; the others need no check.
+                        check = compiled[key] = self.compile(known[key])
                     check(item, (*where, key), found)
                     continue
                 for pattern, part in patterns:

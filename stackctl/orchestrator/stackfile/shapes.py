@@ -263,10 +263,11 @@ def _plain_map(_shaper: Shaper, value: Raw) -> Raw:
 
 
 def _multi_options(_shaper: Shaper, value: Raw) -> Raw:
-    return {
+    listed = {
         key: [go_text(part) for part in item] if isinstance(item, list) else [go_text(item)]
         for key, item in value.items()
-    } or OMIT
+    }
+    return {key: parts for key, parts in listed.items() if parts} or OMIT
 
 
 def _map(shape: Shape, *, null: bool = False) -> Read:
@@ -520,7 +521,8 @@ def _ready(shaper: Shaper, value: Raw) -> Raw:
     for key, item in value.items():
         if key in readiness.READERS:
             _checked(readiness.READERS[key], item, (key,))
-    _checked(readiness.to_ready, value)
+    if tuple(shaper.path) not in shaper.problems.dropped:
+        _checked(readiness.to_ready, value)
     return _kept(shaper, value)
 
 

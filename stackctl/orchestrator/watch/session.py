@@ -116,10 +116,8 @@ def _ignore_files(context: str, dockerfile: str) -> Iterator[Path]:
 
 def own_files(stack: Stack) -> frozenset[str]:
     """Return the files that say what the stack is: a change of them is a change of the plan."""
-    found = {path for path in (*stack.files, *stack.env_files) if path.startswith("/")}
+    found = {path for path in stack.paths_read if path.startswith("/")}
     for service in stack.services.values():
-        found |= {item.path for item in service.env_file}
-        found |= set(service.label_file)
         build = service.build
         if build is not None and "://" not in build.context and not build.dockerfile_inline:
             path = os.path.normpath(str(Path(build.context) / (build.dockerfile or "Dockerfile")))

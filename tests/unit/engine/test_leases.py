@@ -185,6 +185,27 @@ async def test_a_removal_cut_short_goes_on_with_the_next_daemon(engine: Engine, 
     await second.stop()
 
 
+async def test_a_lease_claims_what_anybody_creates_with_its_labels(engine: Engine):
+    lease = engine.leases.create(
+        LeaseRequest(pid=42, pid_start=7, space=SPACE, claims={"session": "1", "sort": "x"})
+    )
+
+    def claim(kind: str, **labels: str):
+        return engine.leases.claimed_by_label(kind, labels)
+
+    mine = {"session": "1", "sort": "x", "more": "y"}
+    await engine.volumes.create(VolumeRequest(name="mine"), claim=claim("volume", **mine))
+    await engine.networks.create(NetworkRequest(name="net"), claim=claim("network", **mine))
+    await engine.volumes.create(VolumeRequest(name="half"), claim=claim("volume", session="1"))
+    await engine.volumes.create(VolumeRequest(name="none"), claim=claim("volume"))
+    await engine.containers.create(SPEC, name="one", claim=claim("container", **mine))
+    assert [item.kind for item in engine.leases.items(lease.id)] == [
+        "container", "network", "volume",
+    ]  # fmt: skip
+    engine.world.processes.end(42)
+    await left(engine, {"half", "none"})
+
+
 async def test_nothing_can_be_made_under_a_lease_that_is_over(engine: Engine):
     lease = engine.leases.create(OWNER)
     claim = engine.leases.claimer(lease.id, "volume", 0)
