@@ -82,8 +82,9 @@ def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Wa
         case "quit":
             _stop(session, stack, request, watched)
             return 0
-    if watch.abort:
+    if watch.abort and watched.something_runs:
         _stop(session, stack, request, watched, say=False)
+    watched.view.join(timeout=5)
     return watched.exit_code()
 
 
@@ -140,6 +141,7 @@ class _Watched:
         self.view = LogView(self._engine, look, names=[f"{name}-1" for name in sorted(services)])
         self._codes: dict[str, int] = {}
         self._deciding: int | None = None
+        self._before: set[str] = set()  # what ran already: its past is not this command's
         self._running: set[str] = set()
         self._done = threading.Event()
         self._applied = False
@@ -148,6 +150,7 @@ class _Watched:
 
     def begin(self) -> None:
         """Start listening before anything starts, so that no line and no end is missed."""
+        self._before = {one.id for one in self._session.containers((), every=False)}
         ready = threading.Event()
         threading.Thread(target=self._listen, args=(ready,), daemon=True).start()
         ready.wait(5)
@@ -207,7 +210,7 @@ class _Watched:
         with self._lock:
             self._running.add(one.id)
         if one.service in self.services:
-            self.view.show(one, follow=True)
+            self.view.show(one, follow=True, part="life")
 
     def _ended(self, one: Listed) -> None:
         text = one.labels.get("exitCode", "0")
@@ -216,12 +219,15 @@ class _Watched:
         abort = abort and not self._on_purpose()
         with self._lock:
             self._codes[one.service] = code
-            if self._deciding is None and abort:
+            decides = self._deciding is None and abort
+            if decides:
                 self._deciding = code
             self._running.discard(one.id)
             empty = not self._running
         if one.service in self.services:
             self.view.ended(one, f"exited with code {code}")
+        if decides:
+            self._session.note(f"{one.name} exited with code {code}; stopping the stack")
         if abort or (self._applied and empty and not self._comes_back(one.id)):
             self._done.set()
 
@@ -256,7 +262,7 @@ class _Watched:
         # A wait with a limit lets Ctrl-C through on every platform.
         while not self._done.wait(3600):
             pass
-        if not self.left:
+        if not (self.left or self._watch.abort):
             self.view.join(timeout=5)
 
     def _see_who_runs(self) -> None:
@@ -265,9 +271,14 @@ class _Watched:
             self._running = {one.id for one in found}
         for one in found:
             if one.service in self.services:
-                self.view.show(one, follow=True)
+                self.view.show(one, follow=True, part="new" if one.id in self._before else "life")
         if not found and not self._on_purpose():
             self._done.set()
+
+    @property
+    def something_runs(self) -> bool:
+        with self._lock:
+            return bool(self._running)
 
     def exit_code(self) -> int:
         """Return the code that ``up`` exits with."""

@@ -5,7 +5,17 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.root
+from tests.peers import EVERY_ENGINE
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.parametrize("any_engine", EVERY_ENGINE, indirect=True),
+]
+
+
+@pytest.fixture(scope="module")
+def engine(any_engine):
+    return any_engine
 
 
 @pytest.fixture
@@ -28,6 +38,16 @@ def stack(engine, tmp_path):
         def names(self) -> list[str]:
             form = "{{.Names}} {{.State}}"
             return sorted(engine.docker("ps", "-a", "--format", form).stdout.splitlines())
+
+        def containers(self) -> dict[str, str]:
+            """Return the IDs of the running containers by name; none is there that does not run."""
+            form = "{{.Names}} {{.ID}} {{.State}}"
+            found = [
+                line.split()
+                for line in engine.docker("ps", "-a", "--format", form).stdout.splitlines()
+            ]
+            assert {state for _, _, state in found} <= {"running"}
+            return {name: identity for name, identity, _ in found}
 
         def said(self) -> list[str]:
             return stack("exec", "-T", "app", "cat", "/data/log").stdout.splitlines()
@@ -60,7 +80,7 @@ services:
          image: other, user: root, working_dir: /data, environment: {LEVEL: high}}
       - {command: [sh, -c, "echo each $$(id -u) >> log"], per_replica: true}
     post_start:
-      - {command: [sh, -c, "echo after $$LEVEL >> /data/log"], environment: {LEVEL: mid}}
+      - {command: [sh, -c, "echo after $$LEVEL >> /data/log; touch /tmp/ran"], environment: {LEVEL: mid}}
     pre_stop:
       - {command: [sh, -c, "echo before the end >> /data/log"]}
 secrets: {token: {environment: TOKEN}}
@@ -93,6 +113,21 @@ def test_hooks_run_in_order_once_or_for_each_replica(stack, engine):
     assert said.count("before the end") == 2
     assert said.count("after mid") == 4
     assert sum("shared" in line for line in said) == 1
+    stack("restart", "app")
+    said = stack.said()
+    assert said.count("before the end") == 4
+    assert said.count("after mid") == 6
+    assert said.count("each 7") == 2
+    stack(
+        "run",
+        "--rm",
+        "-T",
+        "--no-deps",
+        "app",
+        "sh",
+        "-c",
+        "until [ -e /tmp/ran ]; do sleep 0.05; done",
+    )
     # A changed step runs again, with the service made anew.
     stack.write(HOOKED.replace("echo shared", "echo changed"))
     assert "pre_start" in stack("plan").stdout
@@ -229,3 +264,42 @@ volumes: {data: {}}
     assert "cli" not in stack("plan").stdout
     assert "create container l-cli-1" in stack("--profile", "tools", "plan").stdout
     assert stack("run", "--rm", "-T", "--no-deps", "cli", "echo", "alone").stdout == "alone\n"
+
+
+# Each container counts itself among those of its version; the second one of the version "bad" does not get healthy.
+MANY = """
+services:
+  web:
+    image: busybox
+    command: [sh, -c, "n=0; until mkdir /n/$$VERSION.$$n; do n=$$((n+1)); done; echo $$VERSION.$$n;
+      [ $$VERSION.$$n = bad.1 ] || touch /ok; sleep 1000"]
+    environment: {VERSION: "one"}
+    volumes: ["data:/n"]
+    stop_signal: SIGKILL
+    scale: 2
+    healthcheck: {test: "[ -e /ok ]", interval: 100ms, retries: 10}
+    deploy:
+      update_config: UPDATE
+volumes: {data: {}}
+"""
+
+
+def test_what_was_updated_before_a_failure_is_rolled_back(stack, engine):
+    text = MANY.replace("UPDATE", "{parallelism: 1, failure_action: rollback, order: ORDER}")
+    for order in ("start-first", "stop-first"):
+        chosen = text.replace("ORDER", order)
+        stack.write(chosen)
+        stack("up", "-d", "--wait")
+        before = stack.containers()
+        stack.write(chosen.replace('"one"', '"bad"'))
+        done = stack("up", "-d", check=False)
+        assert done.returncode == 1, order
+        assert "is unhealthy" in done.stderr
+        if order == "start-first" and engine.globals:
+            assert "service 'web': each container is stopped before" in done.stderr
+        assert "rolled back to the former definition: l-web-1" in done.stderr
+        assert "left as it was: l-web-2" in done.stderr
+        assert stack.containers() == before
+        stack.write(chosen)
+        assert "Nothing to do" in stack("plan").stdout
+        stack("down", "-v", "-t", "0")

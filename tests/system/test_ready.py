@@ -7,8 +7,18 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.root
+from tests.peers import EVERY_ENGINE
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.parametrize("any_engine", EVERY_ENGINE, indirect=True),
+]
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def engine(any_engine):
+    return any_engine
 
 
 @pytest.fixture
@@ -28,7 +38,7 @@ def stack(engine, tmp_path):
         def begin(self, *argv) -> subprocess.Popen:
             """Type a command and let it go on."""
             child = subprocess.Popen(
-                [sys.executable, "-m", "stackctl", *argv],
+                [sys.executable, "-m", "stackctl", *engine.globals, *argv],
                 cwd=tmp_path,
                 env={**engine.environ, "PYTHONPATH": str(ROOT)},
                 stdout=subprocess.DEVNULL,

@@ -32,4 +32,6 @@ def files_archive(stack: Stack, service: Service) -> bytes:
             info.uid = int(reference.uid) if reference.uid.isdigit() else 0
             info.gid = int(reference.gid) if reference.gid.isdigit() else 0
             archive.addfile(info, io.BytesIO(data))
-    return output.getvalue()
+        end = archive.offset
+    # Two blocks of zeros end it, and nothing more: Podman hangs up on the padding that would follow.
+    return output.getvalue()[: end + 2 * tarfile.BLOCKSIZE]

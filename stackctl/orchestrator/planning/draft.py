@@ -1,8 +1,9 @@
 """What the parts of a plan in the making share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from stackctl.orchestrator.model.develop import Hook
 from stackctl.orchestrator.model.service import Dependency, Service
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.fingerprint import Inputs
@@ -27,7 +28,7 @@ class Work:
     ``uncertain`` are the image operations whose result may be the image that is there. ``rebuilt_networks`` and
     ``rebuilt_volumes`` map keys to the operation that removes the old one. ``recreated`` maps services to the
     ``when_changed`` of their recreation, ``starts``, ``stops`` and ``updates`` to their operations,
-    ``prepared`` to those after which what is run once for all replicas has been run.
+    ``cleared`` to the removals of what an interrupted change left, ``prepared`` to those after which what is run once for all replicas has been run.
     """
 
     stack: Stack
@@ -47,6 +48,7 @@ class Work:
     stops: dict[str, list[str]] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
     updates: dict[str, list[str]] = field(default_factory=dict)
+    cleared: dict[str, list[str]] = field(default_factory=dict)
     prepared: dict[str, list[str]] = field(default_factory=dict)
 
     def services(self) -> Iterable[Service]:
@@ -66,12 +68,12 @@ class Work:
 
 def image_reference(stack: Stack, service: Service) -> str:
     """Return the reference of a service's image: its own, or the one a build without a name gets."""
-    return service.image or f"{stack.name}-{service.name}"
+    return service.image or stack.named(service.name)
 
 
 def container_name(stack: Stack, service: Service, number: int) -> str:
     """Return the name of replica ``number``, as docker compose gives it."""
-    return service.container_name or f"{stack.name}-{service.name}-{number}"
+    return service.container_name or stack.named(service.name, number)
 
 
 def stop_with_hooks(
@@ -85,22 +87,36 @@ def stop_with_hooks(
     when_changed: tuple[str, ...] = (),
 ) -> str:
     """Add the stop of a container, its ``pre_stop`` hooks before it; return the stop's ID."""
-    after = list(after)
-    for index, hook in enumerate(service.pre_stop if service else ()):
-        action = RunHook(
-            name=container.name,
-            service=container.service,
-            id=container.id,
-            point="pre_stop",
-            hook=hook,
-        )
-        detail = f"pre_stop {index + 1}"
-        key = draft.add(action, "pre_stop", after, when_changed=when_changed, detail=detail)
-        after = [key]
+    hooks = service.pre_stop if service else ()
+    after = run_hooks(draft, container, "pre_stop", hooks, after, when_changed=when_changed)
     stop = StopContainer(
         name=container.name, service=container.service, id=container.id, timeout=timeout
     )
     return draft.add(stop, reason, after, when_changed=when_changed)
+
+
+def run_hooks(
+    draft: Draft,
+    container: ObservedContainer,
+    point: str,
+    hooks: Sequence[Hook],
+    after: Sequence[str],
+    *,
+    when_changed: tuple[str, ...] = (),
+) -> list[str]:
+    """Add the hooks of a container one after the other; return what comes after them."""
+    last = list(after)
+    for index, hook in enumerate(hooks):
+        action = RunHook(
+            name=container.name,
+            service=container.service,
+            id=container.id,
+            point=point,
+            hook=hook,
+        )
+        detail = f"{point} {index + 1}"
+        last = [draft.add(action, point, last, when_changed=when_changed, detail=detail)]
+    return last
 
 
 def wait_for(

@@ -115,7 +115,9 @@ def _replicas(work: Work, service: Service) -> list[ObservedContainer]:
         )
         found.append(same[0])
         for container in same[1:]:
-            _remove(work, service, container, "left over from an interrupted change")
+            removed = _remove(work, service, container, "left over from an interrupted change")
+            # It may have the name that the next container is created under.
+            work.cleared.setdefault(service.name, []).append(removed)
     return found
 
 
@@ -350,7 +352,7 @@ def _needs(work: Work, service: Service) -> list[str]:
         found.append(work.images.get(getattr(mount, "source", "")))
         if isinstance(mount, VolumeMount):
             found.append(work.volumes.get(mount.source))
-    needs = [key for key in found if key]
+    needs = [key for key in found if key] + work.cleared.get(service.name, [])
     for parent in namespace_parents(service):
         needs += work.starts.get(parent, [])
     return needs
@@ -439,11 +441,11 @@ def _satisfied(work: Work, service: Service, condition: str) -> bool:
     return all(item.state == "running" and item.health == "healthy" for item in containers)
 
 
-def _remove(work: Work, service: Service, container: ObservedContainer, reason: str) -> None:
+def _remove(work: Work, service: Service, container: ObservedContainer, reason: str) -> str:
     after = []
     if container.running:
         after = [
             stop_with_hooks(work.draft, container, service, reason, timeout=work.options.timeout)
         ]
     removal = RemoveContainer(name=container.name, service=service.name, id=container.id)
-    work.draft.add(removal, reason, after)
+    return work.draft.add(removal, reason, after)

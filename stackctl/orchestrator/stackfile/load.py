@@ -176,7 +176,7 @@ class _Load:
 
     def run(self) -> Loaded:
         files, directory = self.locate()
-        read = [entry for path in files if (entry := self.assembly.read(path)) is not None]
+        read = [entry for path in files if (entry := self.assembly.files.read(path)) is not None]
         self.problems.stop_if_any()
         name = self.stack_name(read, directory)
         self.environment["COMPOSE_PROJECT_NAME"] = name
@@ -245,7 +245,7 @@ class _Load:
         paths = [self.absolute(path) for path in given]
         if not paths:
             paths = discover.default_env_file(directory, self.options.environ)
-        values = self.assembly.env_files(paths, self.environment)
+        values = self.assembly.files.env_files(paths, self.environment)
         self.problems.stop_if_any()
         for key, value in (values or {}).items():
             self.environment.setdefault(key, value)
@@ -300,7 +300,7 @@ class _Load:
         if self.options.consistency:
             self.check(tree, active, disabled, top)
         # As in Compose: the files of all active services have to be there, selected or not.
-        files_of = ServiceFiles(self.assembly, tree, self.environment, self.problems)
+        files_of = ServiceFiles(self.assembly.files, tree, self.environment, self.problems)
         files_of.resolve(active, environment=self.options.resolve_environment)
         if self.problems.found:
             self.add_rest(tree, active, disabled, top)

@@ -521,7 +521,8 @@ def _ready(shaper: Shaper, value: Raw) -> Raw:
     for key, item in value.items():
         if key in readiness.READERS:
             _checked(readiness.READERS[key], item, (key,))
-    _checked(readiness.to_ready, value)
+    if tuple(shaper.path) not in shaper.problems.dropped:
+        _checked(readiness.to_ready, value)
     return _kept(shaper, value)
 
 

@@ -1,8 +1,10 @@
 """Rolling updates on an engine in memory: groups, failures, what is undone and what is said."""
 
+import signal
+
 import pytest
 
-from stackctl.errors import StackctlError
+from stackctl.errors import InterruptedByUserError, StackctlError
 from stackctl.orchestrator.apply.executor import execute
 from stackctl.orchestrator.apply.observe import observe
 from stackctl.orchestrator.apply.progress import Step
@@ -243,6 +245,35 @@ def test_another_failure_of_the_plan_takes_no_finished_update_back() -> None:
     with pytest.raises(StackctlError, match="no room"):
         up(world, stack(service("two", config, scale=1), other))
     assert world.versions() in ("one", "two")
+
+
+@pytest.mark.parametrize("order", ["start-first", "stop-first"])
+def test_an_interrupt_gives_the_replica_under_way_back_and_keeps_those_done(order) -> None:
+    world = engine()
+    config = UpdateConfig(order=order, failure_action="rollback")
+    up(world, stack(service("one", config)))
+    started: list[str] = []
+
+    def tell(event) -> None:
+        if event.step is Step.PROGRESS and "until the new one is ready" in event.text:
+            started.append(event.operation.id)
+            if len(started) == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    world.heal = "nobody"
+    start = world.start_container
+
+    def heal_first(container: str) -> None:
+        start(container)
+        if not started:
+            world._find(container)["Health"] = "healthy"
+
+    world.start_container = heal_first  # type: ignore[method-assign]
+    wanted = stack(service("two", config))
+    plan = reconcile(wanted, observe(world, "shop"), Options(relieves=True))
+    with pytest.raises(InterruptedByUserError):
+        execute(plan, world, stack=wanted, on_event=tell)
+    assert world.versions() == "two one one one"
 
 
 def test_hooks_run_around_an_exchange() -> None:
