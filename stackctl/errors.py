@@ -42,6 +42,14 @@ class ConflictError(StackctlError):
     """The thing exists, but its state forbids the request (HTTP 409)."""
 
 
+class PortTakenError(ConflictError):
+    """A host port is taken; ``holder`` is the ID of the container of ours that has it, else empty."""
+
+    def __init__(self, message: str, *, holder: str = "") -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
 class NotModifiedError(StackctlError):
     """It already is as asked for (HTTP 304)."""
 
@@ -91,7 +99,8 @@ class Problem:
     """One mistake in a stack file.
 
     ``path`` is the file as the user would name it, ``line`` and ``column`` count from 1 (0: unknown, or the file as
-    a whole). ``excerpt`` is the source line, empty where there is none; ``where`` the dotted path of the key.
+    a whole). ``excerpt`` is the source line (of a long one the part around the mistake), empty where there is none,
+    ``caret`` the column in it, counted from 1; ``where`` the dotted path of the key.
     """
 
     path: str
@@ -100,6 +109,7 @@ class Problem:
     message: str
     hint: str = ""
     excerpt: str = ""
+    caret: int = 0
     where: str = ""
 
     def __str__(self) -> str:
@@ -108,8 +118,8 @@ class Problem:
         if self.excerpt:
             number = str(self.line)
             lines.append(f"  {number} | {self.excerpt}")
-            if self.column:
-                lines.append(f"  {' ' * len(number)} | {' ' * (self.column - 1)}^")
+            if self.caret:
+                lines.append(f"  {' ' * len(number)} | {' ' * (self.caret - 1)}^")
         if self.hint:
             lines.append(f"hint: {self.hint}")
         return "\n".join(lines)

@@ -9,9 +9,9 @@ from decimal import Decimal
 
 from stackctl.errors import InvalidInputError
 
-# go-units: the letters are powers of 1024, with or without the i and the B, in any case.
+# go-units: the letters are powers of 1024, with or without the i and the B, in any case; digits may have a "_" between.
 _SIZE = re.compile(
-    r"\+?((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]{1,3})?) ?(?:([kmgtp])(?:i?b)?|b)?",
+    r"\+?((?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]{1,3})?) ?(?:([kmgtp])(?:i?b)?|b)?",
     re.IGNORECASE | re.ASCII,
 )
 _FACTORS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
@@ -31,6 +31,7 @@ _NANOSECONDS = {
     "w": 7 * 86400 * 1_000_000_000,
 }
 _TERM = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h|d|w)", re.ASCII)
+_MAX_DURATION_TEXT = 100
 _MAX_NANOSECONDS = (1 << 63) - 1
 _SIZE_HINT = 'write a number with an optional unit b, k, m, g or t, like "512m"'
 _DURATION_HINT = 'write numbers with units h, m, s, ms, us, ns, like "1m30s"'
@@ -74,11 +75,11 @@ def parse_nanoseconds(text: str) -> int:
     sign, rest = (-1, words[1:]) if words[:1] == "-" else (1, words.removeprefix("+"))
     total = Decimal(0)
     at = 0
-    while match := _TERM.match(rest, at):
+    while len(words) <= _MAX_DURATION_TEXT and (match := _TERM.match(rest, at)):
         number, unit = match.groups()
         total += Decimal(number) * _NANOSECONDS[unit]
         at = match.end()
-    if at == 0 or at != len(rest) or len(words) > 100:
+    if at == 0 or at != len(rest):
         raise InvalidInputError(f"{words[:40]!r} is not a duration", hint=_DURATION_HINT)
     nanoseconds = sign * int(total)
     if abs(nanoseconds) > _MAX_NANOSECONDS:

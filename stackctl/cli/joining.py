@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from stackctl.cli.planned import DownRequest, OneOff, UpRequest
 from stackctl.errors import ConflictError
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.observe import observe
+from stackctl.orchestrator.apply.observe import observe, relieves
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.fingerprint import image_name
+from stackctl.orchestrator.planning.graph import dependencies
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
 from stackctl.orchestrator.planning.reconcile import reconcile
@@ -30,8 +31,12 @@ def plan_up(
     *,
     keep: str = "",
     kept: "Kept | None" = None,
+    dependent: str = "",
 ) -> Plan:
-    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``."""
+    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``.
+
+    A ``dependent`` is a service whose dependencies are waited for as if it were started then.
+    """
     options = Options(
         services=request.services,
         force_recreate=request.force_recreate,
@@ -48,6 +53,8 @@ def plan_up(
         timeout=request.timeout,
         wait=request.wait,
         wait_timeout=request.wait_timeout,
+        relieves=relieves(engine, stack),
+        dependent=dependent,
     )
     observed, inputs = observe(engine, stack.name), read_inputs(stack, key)
     plan = reconcile(stack, observed, options, inputs=inputs)
@@ -80,6 +87,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
     """Carry a plan out, showing its progress; say so when there is nothing to do."""
     for text in plan.warnings:
         session.warn(text)
+    if stack is not None:
+        session.tie(stack)
     if not plan.operations:
         session.note(f"{plan.stack}: nothing to do")
         return
@@ -98,6 +107,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
 
     def tell(event: "ProgressEvent") -> None:
         progress.tell(event)
+        if session.on_event is not None:
+            session.on_event(event)
         if trace is not None:
             trace.tell(event)
 
@@ -135,6 +146,40 @@ def stop(session: "Session", project: str, services: tuple[str, ...], timeout: i
     stack = None if known else session.stack_or_none(project)
     observed = observe(session.engine(), project)
     session.apply(lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
+
+
+def restart(
+    session: "Session",
+    project: str,
+    services: tuple[str, ...],
+    *,
+    timeout: int | None = None,
+    no_deps: bool = False,
+) -> None:
+    """Stop and start containers as they are, those that are to be restarted with them too."""
+    with session.lock(project):
+        if services and not no_deps:
+            services = _with_dependents(session, services)
+        stop(session, project, services, timeout)
+        start(session, project, services)
+
+
+def _with_dependents(session: "Session", services: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the services and those that are to be restarted with them, as their containers' labels say."""
+    needs: dict[str, set[str]] = {}
+    for one in session.containers((), every=False):
+        label = one.labels.get("com.docker.compose.depends_on", "")
+        entries = [entry.split(":") for entry in label.split(",")]
+        needs[one.service] = {parts[0] for parts in entries if parts[2:] == ["true"]}
+    chosen = dict.fromkeys(services)
+    pending = list(services)
+    while pending:
+        name = pending.pop()
+        for other, needed in needs.items():
+            if name in needed and other not in chosen:
+                chosen[other] = None
+                pending.append(other)
+    return tuple(chosen)
 
 
 def build(
@@ -197,10 +242,11 @@ def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> Non
     the image, the networks and the volumes.
     """
     service = stack.services[request.services[0]]
-    needed = tuple(name for name in service.depends_on if name in stack.services)
+    needed = tuple(name for name in dependencies(service) if name in stack.services)
     engine = session.engine()
     if needed and not request.no_deps:
-        plan = plan_up(engine, stack, UpRequest(services=needed, wait=True), session.key())
+        first = UpRequest(services=needed)
+        plan = plan_up(engine, stack, first, session.key(), dependent=service.name)
         if plan.operations:
             session.apply(plan, stack)
     itself = UpRequest(

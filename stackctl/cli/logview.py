@@ -1,8 +1,9 @@
 """Log lines of many containers on one terminal: a thread a container, prefixed, coloured, whole lines only."""
 
+import contextlib
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from stackctl.cli.render.containers import Listed
 from stackctl.errors import StackctlError
@@ -36,6 +37,17 @@ class LogView:
         self._threads: dict[str, threading.Thread] = {}
         self._colours: dict[str, str] = {}
         self._quiet = threading.Event()
+        self._only: Set[str] | None = None
+
+    def narrow(self, services: Set[str] | None) -> None:
+        """From now on write the lines of these services alone; None: of all. What the others say is passed over."""
+        self._only = services
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no line be written meanwhile; none is lost."""
+        with self._lock:
+            yield
 
     def show(self, container: Listed, *, follow: bool, since: str = "") -> None:
         """Start showing a container's log; once per container and life."""
@@ -67,7 +79,7 @@ class LogView:
     def _copy(self, container: Listed, follow: bool, since: str) -> None:
         name = label(container)
         self._width = max(self._width, len(name))
-        lines = _Lines(lambda stream, line: self._write(stream, name, line))
+        lines = _Lines(lambda stream, line: self._line(container.service, stream, name, line))
         try:
             for stream, piece in self._engine.logs(
                 container.id,
@@ -83,6 +95,10 @@ class LogView:
             # The container or the engine went away; what was said has been shown.
             pass
         lines.flush()
+
+    def _line(self, service: str, stream: int, name: str, line: bytes) -> None:
+        if self._only is None or service in self._only:
+            self._write(stream, name, line)
 
     def _write(self, stream: int, name: str, line: bytes) -> None:
         if self._quiet.is_set():

@@ -31,6 +31,7 @@ COMMANDS = {
     "exec": "exec",
     "run": "run",
     "watch": "watch",
+    "test": "test",
     "plan": "plan",
     "graph": "graph",
     "config": "config",
@@ -62,10 +63,13 @@ COMMANDS = {
     "image": "image",
     "login": "login",
     "logout": "logout",
+    "agent": "agent",
     "engine": "engine",
     "compose-shim": "compose_shim",
     "version": "version",
 }
+
+COMMAND_FOLLOWS = "\0command"
 
 EPILOG = (
     "Start with: stackctl up -d    Look: stackctl ps, stackctl logs -f    Stop: stackctl down."
@@ -124,6 +128,10 @@ class LazyGroup(TyperGroup):
             near = difflib.get_close_matches(name, COMMANDS, 1)
             hint = f'did you mean "{near[0]}"?' if near else "stackctl --help lists the commands"
             raise typer.BadParameter(f'no such command "{name}"; {hint}')
+        if name == "test" and "--" in args:
+            # The parser drops the two dashes, which alone tell a command from a service here.
+            at = args.index("--") + 1
+            args = [*args[:at], COMMAND_FOLLOWS, *args[at:]]
         return super().resolve_command(ctx, args)
 
 
@@ -228,11 +236,11 @@ def run(argv: list[str]) -> int:
     try:
         result = app(args=argv, prog_name="stackctl", standalone_mode=False)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return _ended(result) if isinstance(result, int) else 0
     except typer.Exit as stop:
-        return stop.exit_code
+        return _ended(stop.exit_code)
     except typer.Abort:
-        return 130
+        return 143 if _terminated else 130
     except StackctlError as error:
         if type(error).__name__ == "Rehearsed":
             return 0
@@ -253,6 +261,11 @@ def run(argv: list[str]) -> int:
         hint = f"\nTry: {usage.command_path} --help" if usage is not None else ""
         sys.stderr.write(f"stackctl: {error.format_message()}{hint}\n")
         return 1 if "--detailed-exitcode" in argv else 2
+
+
+def _ended(code: int) -> int:
+    """Return the exit code of a command that was interrupted, by whom it was."""
+    return 143 if _terminated and code == 130 else code
 
 
 _terminated = False

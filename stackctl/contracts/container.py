@@ -302,7 +302,8 @@ class ContainerRecord:
 
     ``path`` and ``args`` are the resolved program. ``pid`` is the init's pid in the host's namespace, meaningful only
     together with ``pid_start`` (field 22 of /proc/PID/stat) and ``boot_id``: nothing trusts a bare pid.
-    ``manually_stopped`` is Docker's HasBeenManuallyStopped.
+    ``manually_stopped`` is Docker's HasBeenManuallyStopped. ``aside``: it runs with neither its published ports nor
+    its aliases, which another container has meanwhile.
     """
 
     id: str
@@ -339,6 +340,7 @@ class ContainerRecord:
     finished_at: float = 0.0
     restart_count: int = 0
     manually_stopped: bool = False
+    aside: bool = False
     health: Health | None = None
     log_path: str = ""
     platform: str = "linux"

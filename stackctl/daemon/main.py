@@ -121,6 +121,7 @@ def _tls_files(options: argparse.Namespace) -> TlsFiles | None:
 
 def _serve(settings: Settings) -> int:
     os.umask(0o022)
+    _set_proxies(settings)
     passed = _passed_sockets()
     _close_inherited(keep=passed)
     _raise_descriptor_limit()
@@ -138,6 +139,22 @@ def _serve(settings: Settings) -> int:
         if owned is not None:
             _remove_socket(settings.paths.socket, owned)
         os.close(lock)
+
+
+def _set_proxies(settings: Settings) -> None:
+    """Let every part of the daemon that fetches something, and git, find the proxies where programs look for them."""
+    for name, value in settings.proxies.items():
+        if name == "NO_PROXY":
+            continue
+        os.environ[name] = os.environ[name.lower()] = value
+    if settings.proxies:
+        # This machine itself is never reached through a proxy.
+        excepted = ",".join(
+            text
+            for text in (settings.proxies.get("NO_PROXY", ""), "localhost,127.0.0.1,::1")
+            if text
+        )
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = excepted
 
 
 def _passed_sockets() -> int:
@@ -341,6 +358,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     try:
         await stopping.wait()
     finally:
+        engine.leases.rest()
         # Take no more requests, let those in flight end, cut what streams for ever.
         for one in (listening, *fronts):
             one.close()

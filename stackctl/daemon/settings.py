@@ -3,17 +3,24 @@
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from stackctl.api.codec import Reader
+from stackctl.contracts.storage import TarLimits
 from stackctl.engine.world import AddressPool
 from stackctl.errors import HostError, InvalidInputError
 from stackctl.frozen import frozen
 from stackctl.paths import SETTINGS_FILE, EnginePaths, engine_paths, with_settings
 
+_PROXIES = {
+    "http-proxy": "HTTP_PROXY",
+    "https-proxy": "HTTPS_PROXY",
+    "no-proxy": "NO_PROXY",
+}
 _LONGEST_PREFIX = 29
 _GROUP = "stackctl"
 CERTS_DIRECTORIES = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
@@ -52,6 +59,8 @@ class Settings:
     tls: TlsFiles | None = None
     insecure_tcp: bool = False
     experimental: bool = False
+    tar_limits: TarLimits = field(default_factory=TarLimits)
+    proxies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runtime_paths(self) -> Mapping[str, str]:
@@ -85,8 +94,9 @@ def load_settings(
     """Return the settings; flags win over the environment, which wins over the settings file.
 
     The file is JSON with the keys of dockerd's daemon.json that apply: insecure-registries, registry-mirrors,
-    default-address-pools, bip, default-runtime, runtimes, labels, group, pidfile, hosts, tlsverify and its files; and "certs-directories", searched before
-    /etc/stackctl/certs.d and /etc/docker/certs.d. Raises InvalidInputError naming the key, HostError
+    default-address-pools, bip, default-runtime, runtimes, labels, group, pidfile, hosts, tlsverify and its files, proxies;
+    and "certs-directories", searched before /etc/stackctl/certs.d and /etc/docker/certs.d; "max-layer-size" and
+    "max-layer-entries", what a layer or archive may unfold to. Raises InvalidInputError naming the key, HostError
     for a file that cannot be read.
     """
     named = {
@@ -108,6 +118,11 @@ def load_settings(
         tls=tls,
         insecure_tcp=insecure_tcp,
         experimental=experimental,
+        proxies={
+            name: environ.get(name) or environ.get(name.lower(), "")
+            for name in _PROXIES.values()
+            if environ.get(name) or environ.get(name.lower())
+        },
         bridge_address=_bridge_address(bridge_address, "--bip"),
         address_pools=tuple(_pool_of(text) for text in address_pools),
         labels=tuple(labels),
@@ -174,10 +189,38 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
         runtimes=runtimes,
         labels=settings.labels + reader.texts("labels"),
         experimental=settings.experimental or reader.boolean("experimental"),
+        proxies={**settings.proxies, **_proxies(reader.child("proxies"))},
+        tar_limits=TarLimits(
+            size=_size(reader, "max-layer-size", TarLimits().size),
+            entries=_size(reader, "max-layer-entries", TarLimits().entries),
+        ),
         tcp_hosts=settings.tcp_hosts
         + tuple(host for host in reader.texts("hosts") if not host.startswith(("unix:", "fd:"))),
         tls=settings.tls or _tls_files(reader),
     )
+
+
+def _proxies(reader: Reader) -> dict[str, str]:
+    """Return the proxies by the variables that programs know them by."""
+    found = {}
+    for key, name in _PROXIES.items():
+        text = reader.text(key)
+        if text and name != "NO_PROXY" and not urlsplit(text).hostname:
+            raise reader.fail(key, "expected a URL, such as http://proxy.example:3128")
+        if text:
+            found[name] = text
+    return found
+
+
+def _size(reader: Reader, name: str, default: int) -> int:
+    """Return a positive number, which may be written with a unit of 1024 ("64g")."""
+    value = reader.raw(name)
+    if value is None:
+        return default
+    match = re.fullmatch(r"([1-9][0-9]{0,17})([kmgt]?)b?", str(value).lower(), re.ASCII)
+    if match is None or isinstance(value, bool):
+        raise reader.fail(name, "expected a positive number, such as 1000000 or 64g")
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
 
 
 def _pool_of(text: str) -> AddressPool:

@@ -14,7 +14,7 @@ from stackctl.engine.book import Book
 from stackctl.engine.events import Events
 from stackctl.engine.filters import labels_match, until_of
 from stackctl.engine.names import new_id, short_id
-from stackctl.engine.requests import Filters, NetworkRequest
+from stackctl.engine.requests import Claim, Filters, NetworkRequest, unclaimed
 from stackctl.engine.sandbox import Sandboxes, is_user_defined
 from stackctl.engine.world import AddressPool, World
 from stackctl.errors import (
@@ -116,7 +116,9 @@ class Networks:
 
     # Making and removing
 
-    async def create(self, request: NetworkRequest) -> tuple[NetworkRecord, str]:
+    async def create(
+        self, request: NetworkRequest, *, claim: Claim = unclaimed
+    ) -> tuple[NetworkRecord, str]:
         """Make a network; return it and a warning ("" for none).
 
         Raises ConflictError for a name that is taken, ForbiddenError for predefined names and overlapping subnets,
@@ -145,6 +147,7 @@ class Networks:
                 labels=dict(request.labels),
                 bridge=self._bridge_name(request, network_id),
             )
+            claim(record.id, record.created)
             self.book.save_network(record)
             try:
                 await self._sandboxes.ready(record)

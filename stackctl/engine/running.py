@@ -72,8 +72,8 @@ class RunningContainers:
 
     # Start
 
-    async def start(self, ref: str) -> None:
-        """Start a container.
+    async def start(self, ref: str, *, aside: bool = False) -> None:
+        """Start a container, ``aside`` with neither its published ports nor its aliases (see ``engine.relief``).
 
         Raises NotModifiedError when it runs, ConflictError, StartError (its exit code is in the record then), and
         what its networks and mounts raise. After a failure nothing of it is left mounted or connected.
@@ -85,7 +85,7 @@ class RunningContainers:
             following(record, Step.START)
             live.cancel_restart()
             live.last_delay = 0.0
-            record = replace(record, restart_count=0, manually_stopped=False)
+            record = replace(record, restart_count=0, manually_stopped=False, aside=aside)
             await self._start_locked(record, live)
 
     async def _start_locked(self, record: ContainerRecord, live: Live) -> None:

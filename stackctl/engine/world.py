@@ -5,7 +5,9 @@ from pathlib import Path
 
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.network import Keeper, NetworkDriver
+from stackctl.contracts.processes import Processes
 from stackctl.contracts.registry import Registry
+from stackctl.contracts.repositories import Repositories
 from stackctl.contracts.runtime import Runtime
 from stackctl.contracts.state import StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore, RootTree, VolumeStore
@@ -29,6 +31,7 @@ class HostFacts:
     ``address_pools`` go before the engine's own ``address_pool``; ``bridge_address`` is the address and
     prefix length of the predefined bridge, "" to take a subnet of the pools. ``cpu_list`` and ``memory_nodes`` are what the daemon may use ("0-3"), "" when unknown; ``blkio_weight`` tells
     whether the kernel weighs block I/O. ``capabilities`` are those the daemon itself has (CAP_ names).
+    ``memory_root`` is a place of the engine's own on a file system in memory, None where there is none.
     """
 
     boot_id: str
@@ -57,6 +60,7 @@ class HostFacts:
     blkio_weight: bool = True
     capabilities: frozenset[str] = field(default_factory=frozenset)
     rootless: bool = False
+    memory_root: Path | None = None
 
 
 @frozen
@@ -71,6 +75,8 @@ class World:
     network: NetworkDriver
     keeper: Keeper
     registry: Registry
+    repositories: Repositories
     state: StateStore
     clock: Clock
+    processes: Processes
     host: HostFacts

@@ -19,7 +19,7 @@ def inspect(dock, name):
     return json.loads(dock.out("inspect", name))[0]
 
 
-def eventually(check, *, seconds=10.0):
+def eventually(check, *, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -237,7 +237,7 @@ def test_stop_kill_restart_pause_and_wait(dock):
     waiting = subprocess.Popen(words, env=environ, stdout=subprocess.PIPE)
     time.sleep(0.3)
     dock.run("kill", "life")
-    assert waiting.communicate(timeout=20)[0] == b"137\n"
+    assert waiting.communicate(timeout=60)[0] == b"137\n"
     assert "is not running" in dock.run("kill", "life", code=1).stderr
 
 

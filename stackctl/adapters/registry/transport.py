@@ -4,6 +4,8 @@ Credentials go to the registry and to the token service it names, never along a 
 """
 
 import asyncio
+import contextlib
+import email.utils
 import json
 import random
 import socket
@@ -90,7 +92,7 @@ class Transport:
             response = await self._authorised(call)
             if response.status not in _RETRIED or attempt >= _ATTEMPTS:
                 return response
-            wait = _retry_after(response, attempt)
+            wait = _retry_after(response, attempt, self._clock.now())
             response.release()
             await self._clock.sleep(wait)
 
@@ -317,10 +319,13 @@ def _same_host(url: str, base: str) -> bool:
     return (one.scheme, one.netloc.lower()) == (other.scheme, other.netloc.lower())
 
 
-def _retry_after(response: "aiohttp.ClientResponse", attempt: int) -> float:
+def _retry_after(response: "aiohttp.ClientResponse", attempt: int, now: float) -> float:
+    """Return how long to wait: what the registry asks for, in seconds or as a date (RFC 9110, 10.2.3), else more each time."""
     asked = response.headers.get("Retry-After", "")
-    if asked.isdigit():
+    if asked.isascii() and asked.isdigit():
         return min(float(asked), _MAX_WAIT)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return min(max(email.utils.parsedate_to_datetime(asked).timestamp() - now, 0.0), _MAX_WAIT)
     return min(0.5 * 2.0 ** (attempt - 1), _MAX_WAIT) * random.uniform(0.8, 1.2)
 
 

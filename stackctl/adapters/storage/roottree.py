@@ -20,7 +20,7 @@ from stackctl.adapters.storage.tarreader import Readable, TarStream, decompresse
 from stackctl.adapters.storage.tarwriter import TreePacker, end
 from stackctl.adapters.storage.treesync import TreeSync
 from stackctl.adapters.storage.treewriter import TreeWriter
-from stackctl.contracts.storage import PathStat, SyncResult
+from stackctl.contracts.storage import PathStat, SyncResult, TarLimits
 from stackctl.errors import HostError, InvalidInputError, NotFoundError, StackctlError
 from stackctl.host.files import open_in_root
 
@@ -32,6 +32,9 @@ _MAX_LINKS = 40
 
 class OpenAtRootTree:
     """Files inside roots; keeps nothing between calls."""
+
+    def __init__(self, *, limits: TarLimits | None = None) -> None:
+        self._limits = limits or TarLimits()
 
     async def stat(self, root: Path, path: str, *, follow: bool = False) -> PathStat:
         return await asyncio.to_thread(_stat, root, path, follow=follow)
@@ -63,7 +66,7 @@ class OpenAtRootTree:
                     owner=owner,
                 )
                 try:
-                    unpack_stream(raw, writer)
+                    unpack_stream(raw, writer, self._limits)
                 finally:
                     writer.close()
 
@@ -80,9 +83,10 @@ class OpenAtRootTree:
         return await asyncio.to_thread(_read, root, path, limit)
 
 
-def unpack_stream(raw: Readable, writer: TreeWriter) -> None:
+def unpack_stream(raw: Readable, writer: TreeWriter, limits: TarLimits | None = None) -> None:
     """Apply a whole tar, compressed or not. Raises InvalidInputError, HostError for the kernel's refusal."""
-    stream = TarStream(decompressed(raw))
+    limits = limits or TarLimits()
+    stream = TarStream(decompressed(raw), max_bytes=limits.size, max_entries=limits.entries)
     for entry in stream:
         try:
             writer.apply(entry, stream)

@@ -22,7 +22,12 @@ def command(
         bool, typer.Option("--with-dependencies", help="Those that they depend on as well.")
     ] = False,
     output: Annotated[
-        str, typer.Option("-o", "--output", help="type=tar|local,dest=PATH: the files, too.")
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="type=local|tar|oci|docker,dest=PATH: the files, or an archive of the image.",
+        ),
     ] = "",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No output but errors.")] = False,
 ) -> None:
@@ -59,9 +64,10 @@ def _output(text: str) -> dict[str, str]:
     if "type" not in words:
         words = {"type": "local", "dest": text}
     target = words.get("dest", "")
-    if words["type"] not in ("tar", "local") or not target:
+    if words["type"] not in ("tar", "local", "oci", "docker") or not target:
         raise InvalidInputError(
-            f'--output: "{text}" is not known', hint="type=tar,dest=PATH or type=local,dest=DIR"
+            f'--output: "{text}" is not known',
+            hint="type=local,dest=DIR, or type=tar, oci or docker with dest=FILE",
         )
     return {"type": words["type"], "path": str(Path(target).absolute())}
 

@@ -1,6 +1,7 @@
 """stackctl config: print the resolved stack."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from stackctl.cli.context import Session
 from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.values import JsonObject
 
 if TYPE_CHECKING:
     from stackctl.orchestrator.stackfile.load import Loaded
@@ -75,17 +77,18 @@ def command(
         normalize=not no_normalize,
         resolve_paths=not no_path_resolution,
         consistency=not no_consistency,
-        resolve_environment=not no_env_resolution,
+        # A hash is that of the file, as docker compose has it: with env files by name.
+        resolve_environment=not (no_env_resolution or hash_of),
     )
     if quiet:
         return
-    lists = (
-        (list_services, lambda: loaded.stack.services),
-        (list_volumes, lambda: loaded.stack.volumes),
-        (list_networks, lambda: loaded.stack.networks),
-        (list_images, lambda: session.image_names(loaded.stack)),
+    lists: tuple[tuple[bool, Callable[[], Iterable[object]]], ...] = (
+        (list_services, lambda: _names(loaded, "services")),
+        (list_volumes, lambda: _names(loaded, "volumes")),
+        (list_networks, lambda: _names(loaded, "networks")),
+        (list_images, lambda: _images(session, loaded)),
         (list_models, lambda: [one.model for one in loaded.stack.models.values()]),
-        (list_profiles, lambda: session.profile_names(loaded.stack)),
+        (list_profiles, lambda: _profiles(session, loaded)),
         (environment, lambda: [f"{k}={v}" for k, v in sorted(loaded.environment.items())]),
         (bool(hash_of), lambda: _hashes(loaded, hash_of)),
     )
@@ -112,6 +115,34 @@ def _put(session: Session, output: str, text: str) -> None:
         session.out(text)
 
 
+def _names(loaded: "Loaded", kind: str) -> list[str]:
+    """Return the names of services, volumes or networks; variables left in place do not matter to them."""
+    return list(getattr(loaded.stack, kind) if loaded.interpolated else _part(loaded.tree, kind))
+
+
+def _images(session: Session, loaded: "Loaded") -> list[str]:
+    if loaded.interpolated:
+        return session.image_names(loaded.stack)
+    services = _part(loaded.tree, "services")
+    names = (
+        str(_part(services, name).get("image") or f"{loaded.name}-{name}") for name in services
+    )
+    return list(dict.fromkeys(names))
+
+
+def _profiles(session: Session, loaded: "Loaded") -> list[str]:
+    if loaded.interpolated:
+        return session.profile_names(loaded.stack)
+    services = _part(loaded.tree, "services")
+    listed = (_part(services, name).get("profiles") for name in services)
+    return sorted({str(one) for names in listed if isinstance(names, list) for one in names})
+
+
+def _part(tree: JsonObject, key: str) -> JsonObject:
+    part = tree.get(key)
+    return part if isinstance(part, dict) else {}
+
+
 def _pinned(session: Session, loaded: "Loaded", *, lock: bool = False) -> "Loaded":
     from stackctl.cli import digests
 
@@ -120,7 +151,7 @@ def _pinned(session: Session, loaded: "Loaded", *, lock: bool = False) -> "Loade
 
 
 def _hashes(loaded: "Loaded", wanted: str) -> list[str]:
-    """Return the hashes that containers carry in their config-hash label."""
+    """Return the hashes that docker compose has for services; those without env files are their containers' labels."""
     from stackctl.orchestrator.planning.compose_hash import compose_hash
     from stackctl.orchestrator.stackfile.problems import suggestion
 

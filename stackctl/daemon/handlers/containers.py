@@ -12,6 +12,7 @@ from stackctl.daemon.bodies import checks, limits, listing, stats
 from stackctl.daemon.bodies import containers as bodies
 from stackctl.daemon.bodies import create as create_bodies
 from stackctl.daemon.call import BYTES_TYPE, JSON_TYPE, Call
+from stackctl.daemon.handlers.leases import claim_of
 from stackctl.daemon.streams import until_gone
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
 from stackctl.values import Json
@@ -28,7 +29,12 @@ async def create(call: Call) -> web.StreamResponse:
     checks.check_runtime(spec, call.serving.settings.runtime_paths)
     spec, told = checks.settle(spec, body, host)
     try:
-        made = await call.engine.containers.create(spec, name=name, platform=call.text("platform"))
+        made = await call.engine.containers.create(
+            spec,
+            name=name,
+            platform=call.text("platform"),
+            claim=claim_of(call, "container", spec.labels),
+        )
     except NotFoundError as error:
         if error.message.startswith("network "):
             # Clients take 404 for a missing image, and would pull it.

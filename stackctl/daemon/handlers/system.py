@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from stackctl.values import Json, JsonObject
 
 EXTENSION = "/_stackctl/v1"
 SYNC_FEATURE = "files.sync"
+LEASE_FEATURE = "leases"
+RELIEF_FEATURE = "containers.relieve"
 _KINDS = frozenset({"image", "container", "volume", "build-cache"})
 
 
@@ -128,9 +131,9 @@ async def info(call: Call) -> web.StreamResponse:
         "MemTotal": host.memory,
         "GenericResources": None,
         "DockerRootDir": str(host.data_root),
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": _shown_proxy(settings.proxies.get("HTTP_PROXY", "")),
+        "HttpsProxy": _shown_proxy(settings.proxies.get("HTTPS_PROXY", "")),
+        "NoProxy": settings.proxies.get("NO_PROXY", ""),
         "Name": host.hostname,
         "Labels": [*settings.labels, f"io.stackctl.api={EXTENSION}"],
         "ExperimentalBuild": call.serving.settings.experimental,
@@ -155,6 +158,11 @@ async def info(call: Call) -> web.StreamResponse:
         "Warnings": None,
     }
     return call.json(body)
+
+
+def _shown_proxy(url: str) -> str:
+    """Return a proxy's URL without the password in it, as Docker shows it."""
+    return re.sub(r"//[^/@]*@", "//xxxxx:xxxxx@", url)
 
 
 def _registries(insecure: tuple[str, ...], mirrors: tuple[str, ...]) -> JsonObject:
@@ -282,7 +290,7 @@ async def extension_info(call: Call) -> web.StreamResponse:
             "Log": str(settings.paths.daemon_log),
             "StartedAt": times.rfc3339(call.serving.started_at),
             "Python": platform.python_version(),
-            "Features": [FEATURE, SYNC_FEATURE],
+            "Features": [FEATURE, SYNC_FEATURE, LEASE_FEATURE, RELIEF_FEATURE],
         }
     )
 

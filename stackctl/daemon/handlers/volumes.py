@@ -5,6 +5,7 @@ from aiohttp import web
 from stackctl.api.filters import flag
 from stackctl.daemon.bodies import volumes as bodies
 from stackctl.daemon.call import Call
+from stackctl.daemon.handlers.leases import claim_of
 from stackctl.engine.requests import VolumeRequest
 from stackctl.values import Json
 
@@ -34,7 +35,8 @@ async def create(call: Call) -> web.StreamResponse:
             driver=body.text("Driver") or "local",
             options=body.text_map("DriverOpts"),
             labels=body.text_map("Labels"),
-        )
+        ),
+        claim=claim_of(call, "volume", body.text_map("Labels")),
     )
     return call.json(bodies.volume_body(record), status=201)
 

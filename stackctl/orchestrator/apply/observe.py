@@ -19,6 +19,7 @@ from stackctl.values import Json, JsonObject
 
 if TYPE_CHECKING:
     from stackctl.orchestrator.apply.contract import Engine
+    from stackctl.orchestrator.model.stack import Stack
 
 _EXITED = re.compile(r"^(?:Exited|Restarting) \((-?\d+)\)")
 
@@ -61,6 +62,14 @@ def observe(engine: "Engine", project: str) -> Observed:
         volumes={item.name: item for item in map(_volume, answers["volumes"])},
         images=images,
     )
+
+
+def relieves(engine: "Engine", stack: "Stack") -> bool:
+    """Ask the engine whether it hands ports and names over, where a service would make use of that."""
+    from stackctl.orchestrator.planning.updates import RELIEF, wants_start_first
+
+    wanted = any(wants_start_first(service) for service in stack.services.values())
+    return wanted and engine.offers(RELIEF)
 
 
 def container(entry: JsonObject) -> ObservedContainer:

@@ -30,7 +30,7 @@ class Stack:
 
     ``services`` are those that are to run (profiles and selection applied), ``disabled_services`` the others.
     ``files`` are the absolute paths of the stack files (``-`` for standard input), ``env_files`` of those that fed
-    interpolation. ``environment`` is what interpolation saw. ``profiles`` are the active ones.
+    interpolation, ``paths_read`` of all that had a say, includes and services' env files too. ``environment`` is what interpolation saw. ``profiles`` are the active ones.
 
     ``tree`` is the normalised form as Compose prints it (``config --format json``), of the active services; see
     ``service_tree`` for the part of one service, from which its Compose config hash is made. Treat both as
@@ -41,6 +41,7 @@ class Stack:
     name: str
     working_dir: str
     files: tuple[str, ...] = ()
+    paths_read: tuple[str, ...] = ()
     env_files: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     services: Mapping[str, Service] = EMPTY

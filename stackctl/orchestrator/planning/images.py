@@ -17,6 +17,9 @@ def plan_images(work: Work) -> None:
         for mount in service.volumes:
             if isinstance(mount, ImageMount) and work.observed.image(mount.source) is None:
                 _pull(work, mount.source, service, "", "not there")
+        for hook in service.pre_start:
+            if hook.image and work.observed.image(hook.image) is None:
+                _pull(work, hook.image, service, "", "not there")
     _order_builds(work)
 
 

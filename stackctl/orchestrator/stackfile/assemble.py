@@ -14,6 +14,7 @@ from stackctl.frozen import frozen
 from stackctl.orchestrator.stackfile import authority, discover, dotenv, reader, schema
 from stackctl.orchestrator.stackfile.canonical import Canonical
 from stackctl.orchestrator.stackfile.checks import check_values
+from stackctl.orchestrator.stackfile.doubts import doubled_targets
 from stackctl.orchestrator.stackfile.interpolate import interpolate
 from stackctl.orchestrator.stackfile.marks import (
     Map,
@@ -25,14 +26,17 @@ from stackctl.orchestrator.stackfile.marks import (
     copy,
     entries,
     shown,
+    weight,
 )
 from stackctl.orchestrator.stackfile.merge import Merge, unify
 from stackctl.orchestrator.stackfile.paths import Paths, join
-from stackctl.orchestrator.stackfile.problems import Problems, suggestion
+from stackctl.orchestrator.stackfile.problems import Problems
 from stackctl.orchestrator.stackfile.reader import Reset
 
 MAX_FILES = 2000
 MAX_EXTENDS = 200
+MAX_COPIED = 1_000_000
+MAX_ALL_BYTES = 20 << 20
 _INCLUDE = frozenset({"path", "env_file", "project_directory"})
 
 
@@ -48,7 +52,8 @@ class Settings:
     interpolate: bool = True
     resolve_paths: bool = True
     contents: dict[tuple[str, str], str] = field(default_factory=dict)
-    variables_used: dict[str, None] = field(default_factory=dict)
+    paths_read: dict[str, None] = field(default_factory=dict)
+    doubled: dict[int, tuple[Mark, str]] = field(default_factory=dict)
 
 
 @frozen
@@ -82,6 +87,8 @@ class Assembly:
         self.documents: dict[str, list[reader.Document]] = {}
         self.sources: list[Source] = []
         self.files_read = 0
+        self.bytes_read = 0
+        self.copied = 0
 
     # Reading -------------------------------------------------------------------------------------------------
 
@@ -94,26 +101,36 @@ class Assembly:
         if discover.is_remote(path):
             self.problems.add_at(
                 mark,
-                f"{path}: files of OCI registries and git repositories cannot be fetched",
+                f"{path}: {discover.remote_kind(path)} cannot be reached: stackctl reads local files only",
                 hint="fetch it first and name the local file",
             )
             return None
         self.files_read += 1
         if self.files_read > MAX_FILES:
-            self.problems.add_at(
-                mark, f"more than {MAX_FILES} files take part; includes may multiply"
-            )
+            if self.files_read == MAX_FILES + 1:
+                self.problems.add_at(
+                    mark, f"more than {MAX_FILES} files take part; includes may multiply"
+                )
+            return None
+        if self.bytes_read > MAX_ALL_BYTES:
             return None
         data = b""
+        self.settings.paths_read[path] = None
         try:
             data = self.bytes_of(path)
-            if len(data) > reader.MAX_BYTES:
-                self.missing(mark, name, f"larger than {reader.MAX_BYTES >> 20} MiB")
+            self.bytes_read += len(data)
+            if len(data) > reader.MAX_BYTES or self.bytes_read > MAX_ALL_BYTES:
+                self.too_large(mark, name, len(data))
                 return None
             source.text = reader.decode(data)
         except UnicodeDecodeError as error:
+            source.text = data.decode("utf-8", "replace")
             line = data.count(b"\n", 0, error.start) + 1
-            self.problems.add_in(source, line, 1, "not UTF-8 text", hint="save the file as UTF-8")
+            start = data.rfind(b"\n", 0, error.start) + 1
+            column = len(data[start : error.start].decode("utf-8", "replace")) + 1
+            self.problems.add_in(
+                source, line, column, "not UTF-8 text", hint="save the file as UTF-8"
+            )
             return None
         except (OSError, ValueError) as error:
             self.missing(mark, name, getattr(error, "strerror", None) or str(error))
@@ -129,6 +146,15 @@ class Assembly:
             with open(path, "rb") as file:
                 return file.read(reader.MAX_BYTES + 1)
         return self.settings.stdin() if self.settings.stdin else b""
+
+    def too_large(self, mark: Mark | None, name: str, size: int) -> None:
+        """Note a file that is more than can be borne, alone or together with those read before."""
+        if size > reader.MAX_BYTES:
+            self.missing(mark, name, f"larger than {reader.MAX_BYTES >> 20} MiB")
+        else:
+            self.missing(
+                mark, name, f"the files together are larger than {MAX_ALL_BYTES >> 20} MiB"
+            )
 
     def missing(self, mark: Mark | None, name: str, reason: str) -> None:
         """Note a file that cannot be read, at the place that names it."""
@@ -170,6 +196,7 @@ class Assembly:
             return base
         if self.settings.interpolate:
             interpolate(tree, place.environment, self.problems)
+        self.note_doubled(tree)
         self.extend_all(tree, source, place, document.resets)
         for where, reset_mark in document.resets:
             _clear(base, where, reset_mark)
@@ -183,6 +210,12 @@ class Assembly:
         Canonical(self.problems, lenient=not self.settings.interpolate).tree(merged)
         unify(merged, self.problems)
         return merged
+
+    def note_doubled(self, tree: Map) -> None:
+        """Remember which entries of the document mount where an earlier one of their list does."""
+        self.settings.doubled.update(
+            (id(mark), (mark, message)) for mark, message in doubled_targets(tree)
+        )
 
     def take_environment(self, tree: Map, environment: Mapping[str, str]) -> None:
         """Give list entries without value, and configs and secrets made of variables, their value."""
@@ -261,6 +294,10 @@ class Assembly:
                 self.problems.add_at(mark, f'service "{reference}" must be a mapping', where=where)
             self.without_base([name, *(other for _, other in trail)], service)
             return service
+        self.copied += weight(base)
+        if self.copied > MAX_COPIED:
+            self.problems.add_at(mark, f"extends copies more than {MAX_COPIED} values", where=where)
+            self.problems.stop_if_any()
         base = copy(base)
         for reset, reset_mark in resets:
             if reset[:2] == ("services", name):
@@ -321,7 +358,7 @@ class Assembly:
                 mark,
                 f'extends: service "{reference}" is not defined in {shown(base_path, self.settings.cwd)}',
                 where=where,
-                hint=suggestion(reference, services),
+                hint=self.problems.suggestion(reference, services),
             )
             return None
         return services, base_path, resets
@@ -346,6 +383,7 @@ class Assembly:
                 return None
             if self.settings.interpolate:
                 interpolate(document.tree, place.environment, self.problems)
+            self.note_doubled(document.tree)
             for where, reset_mark in document.resets:
                 _clear(tree, where, reset_mark)
             resets = document.resets
@@ -355,10 +393,14 @@ class Assembly:
         if not isinstance(services, Map):
             self.problems.add_at(mark, f"{source.name} has no services to extend")
             return None
-        # The result is checked once it is merged; here only the long form is wanted, silently where it is wrong.
-        quiet = Problems()
-        Canonical(quiet, lenient=True).tree(tree)
-        unify(tree, quiet)
+        # The schema sees the result once it is merged; here the long form is wanted.
+        try:
+            Canonical(self.problems, lenient=not self.settings.interpolate).tree(tree)
+            unify(tree, self.problems)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            if schema.validate(tree, self.problems):
+                raise
+            return None
         relative = posixpath.relpath(posixpath.dirname(path), place.directory)
         Paths(relative, self.settings.home, self.problems).tree(tree)
         self.bases[known] = Base(services, resets)
@@ -478,9 +520,13 @@ class Assembly:
     def env_text(self, path: str, mark: Mark | None) -> str | None:
         """Return the text of an env or label file; one that cannot be read is noted."""
         name = shown(path, self.settings.cwd)
+        self.settings.paths_read[path] = None
         try:
             with open(path, "rb") as file:
-                return file.read(reader.MAX_BYTES).decode("utf-8")
+                data = file.read(dotenv.MAX_BYTES + 1)
+            if len(data) <= dotenv.MAX_BYTES:
+                return data.decode("utf-8")
+            self.missing(mark, name, f"larger than {dotenv.MAX_BYTES >> 20} MiB")
         except UnicodeDecodeError:
             self.missing(mark, name, "not UTF-8 text")
         except (OSError, ValueError) as error:

@@ -24,6 +24,7 @@ from stackctl.orchestrator.stackfile.text import go_text
 from stackctl.orchestrator.stackfile.volumes import parse_volume
 
 MAX_PORTS = 65_536
+MAX_ALL_PORTS = 100_000
 TOP_LEVEL_RESOURCES = ("volumes", "networks", "secrets", "configs")
 
 
@@ -33,6 +34,7 @@ class Canonical:
     def __init__(self, problems: Problems, *, lenient: bool = False) -> None:
         self.problems = problems
         self.lenient = lenient
+        self.ports = 0
 
     def tree(self, tree: Map) -> None:
         """Bring a whole tree into long form, in place."""
@@ -267,6 +269,9 @@ def _ports(phase: Canonical, value: Raw, _where: Where, _mark: Mark | None) -> o
             ports = parse_ports(str(item))
             if len(made) + len(ports) > MAX_PORTS:
                 raise _Wrong(f"more than {MAX_PORTS} ports in one service", (index,), mark)
+            phase.ports += len(ports)
+            if phase.ports > MAX_ALL_PORTS:
+                raise _Wrong(f"more than {MAX_ALL_PORTS} ports in one stack", (index,), mark)
             for port in ports:
                 entry = Map()
                 entry.update(port)

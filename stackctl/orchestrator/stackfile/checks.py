@@ -4,12 +4,11 @@ Every check notes all it finds. References are looked for among the active servi
 dropped because it is itself wrong is not reported again.
 """
 
-import ipaddress
 from collections.abc import Mapping
 
 from stackctl.orchestrator.stackfile.marks import Map, Raw, Step, Where, dotted
 from stackctl.orchestrator.stackfile.portspec import is_address
-from stackctl.orchestrator.stackfile.problems import Problems, suggestion
+from stackctl.orchestrator.stackfile.problems import Problems
 
 _EXCLUSIVE = {"configs": ("file", "environment", "content"), "secrets": ("file", "environment")}
 _TESTS = frozenset({"CMD", "CMD-SHELL", "NONE"})
@@ -247,7 +246,7 @@ class Consistency:
     ) -> None:
         if (kind + "s", target) in self.problems.dropped:
             return
-        hint = suggestion(target, known)
+        hint = self.problems.suggestion(target, known)
         if not hint:
             hint = (
                 f'the profile of "{target}" is not active'
@@ -265,9 +264,11 @@ class Consistency:
         for target, dependency in (service.get("depends_on") or {}).items():
             if target in self.services or (target in self.disabled and not dependency["required"]):
                 continue
+            if self.problems.full:
+                return
             if ("services", target) in self.problems.dropped:
                 continue
-            hint = suggestion(target, self.services)
+            hint = self.problems.suggestion(target, self.services) or 'define it under "services:"'
             if target in self.disabled:
                 profiles = ", ".join(self.disabled[target].get("profiles") or ())
                 hint = f"it is switched on by the profile {profiles}; or set required: false"
@@ -405,91 +406,3 @@ class Consistency:
                 )
             elif container:
                 owners[container] = name
-
-
-Doubt = tuple[Where, str]
-
-
-def doubts(services: Mapping[str, Raw], networks: Mapping[str, Raw]) -> list[Doubt]:
-    """Return what cannot work though Compose accepts it: ports claimed twice, addresses that do not fit.
-
-    Each comes with its path. ``config`` warns of them; who starts the services refuses.
-    """
-    found = _port_conflicts(services)
-    subnets = {name: _subnets(name, network, found) for name, network in networks.items()}
-    for name, service in services.items():
-        for network, endpoint in (service.get("networks") or {}).items():
-            for key in ("ipv4_address", "ipv6_address"):
-                address = (endpoint or {}).get(key)
-                if address:
-                    where = ("services", name, "networks", network, key)
-                    reason = _misfit(address, key, subnets.get(network) or [])
-                    if reason:
-                        found.append((where, f'service "{name}": {address} {reason}'))
-    return found
-
-
-def _port_conflicts(services: Mapping[str, Raw]) -> list[Doubt]:
-    """A port without host address claims all addresses; ranges leave the engine a choice."""
-    claims: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    found: list[Doubt] = []
-    for name, service in services.items():
-        for index, port in enumerate(service.get("ports") or ()):
-            published = str(port.get("published", ""))
-            if not published.isdigit() or published == "0":
-                continue
-            host = port.get("host_ip", "")
-            known = claims.setdefault((published, port.get("protocol", "tcp").lower()), [])
-            owner = next((other for other, address in known if _overlap(host, address)), None)
-            if owner is not None:
-                whose = "by itself" if owner == name else f'by service "{owner}"'
-                message = (
-                    f'service "{name}": port {published} of the host is claimed already {whose}'
-                )
-                found.append((("services", name, "ports", index), message))
-            known.append((name, host))
-    return found
-
-
-def _overlap(first: str, second: str) -> bool:
-    everywhere = ("", "0.0.0.0", "::")
-    if ":" in first + second and "" not in (first, second) and (":" in first) != (":" in second):
-        return False
-    return first == second or first in everywhere or second in everywhere
-
-
-Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def _subnets(name: str, network: Raw, found: list[Doubt]) -> list[Subnet]:
-    subnets: list[Subnet] = []
-    for index, pool in enumerate((network.get("ipam") or {}).get("config") or ()):
-        where: Where = ("networks", name, "ipam", "config", index)
-        text = pool.get("subnet")
-        if not text:
-            continue
-        try:
-            subnet = ipaddress.ip_network(text, strict=False)
-        except ValueError:
-            found.append(((*where, "subnet"), f'network "{name}": {text!r} is not a subnet'))
-            continue
-        subnets.append(subnet)
-        gateway = pool.get("gateway")
-        if gateway and (not is_address(gateway) or ipaddress.ip_address(gateway) not in subnet):
-            message = f'network "{name}": the gateway {gateway} is not an address in {subnet}'
-            found.append(((*where, "gateway"), message))
-    return subnets
-
-
-def _misfit(text: str, key: str, subnets: list[Subnet]) -> str:
-    """Say why an address does not fit its network, or nothing."""
-    version = 4 if key == "ipv4_address" else 6
-    if not is_address(text) or (address := ipaddress.ip_address(text)).version != version:
-        return f"is not an IPv{version} address"
-    same = [subnet for subnet in subnets if subnet.version == version]
-    if same and not any(address in subnet for subnet in same):
-        return f"is outside of {', '.join(map(str, same))}"
-    return ""
-
-
-__all__ = ["Consistency", "check_values", "doubts"]

@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from stackctl.orchestrator.stackfile.problems import Problems
 
 __all__ = ["NAMES", "OVERRIDES", "Found", "default_env_file", "find", "from_variable", "is_remote"]
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE | re.ASCII)
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 
 
@@ -25,10 +27,16 @@ class Found:
 
 
 def is_remote(path: str) -> bool:
-    """Say whether a path names a file elsewhere: an OCI artifact or a git repository."""
-    if path.startswith(("oci://", "git://", "ssh://", "git@")):
-        return True
-    return path.startswith(("https://", "http://", "github.com/")) and ".git" in path
+    """Say whether a path names a file elsewhere: an OCI artifact, a git repository or any other URL."""
+    return path.startswith(("git@", "github.com/")) or _URL.match(path) is not None
+
+
+def remote_kind(path: str) -> str:
+    """Return what kind of place a remote path names, in words."""
+    if path.startswith("oci://"):
+        return "an artifact of an OCI registry"
+    git = path.startswith(("git://", "ssh://", "git@", "github.com/")) or ".git" in path
+    return "a git repository" if git else "a file of the web"
 
 
 def find(directory: str, problems: Problems, *, above: bool = True) -> list[str]:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 
 from stackctl.orchestrator.stackfile.interpolate import TemplateError, Variables, substitute
 
+MAX_BYTES = 4 << 20  # more than the kernel passes to a process
 Lookup = Callable[[str], str | None]
 _EXPORT = re.compile(r"export\s+")
 _ESCAPE = re.compile(r"\\(?:[abcfnrtv$\"\\]|0[0-9]{0,3})")
 _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _BLANK = "\t\v\f\r \x85\xa0"
 _NAME_SIGNS = "_.-[]"
+_SHOWN = 100
 
 
 class EnvFileError(ValueError):
@@ -47,12 +49,13 @@ def parse(text: str, values: dict[str, str], lookup: Lookup) -> None:
     """
     variables = Variables(_Both(lookup, values))
     text = text.removeprefix("\ufeff")
-    at = 0
+    at, counted, line = 0, 0, 1
     while True:
         at = _statement(text, at)
         if at >= len(text):
             return
-        line = text.count("\n", 0, at) + 1
+        line += text.count("\n", counted, at)
+        counted = at
         name, inherited, at = _name(text, at, line)
         if inherited:
             value = lookup(name)
@@ -110,7 +113,7 @@ def _name(text: str, at: int, line: int) -> tuple[str, bool, int]:
             name, inherited, end = text[at:index], char == "\n", index + 1
             break
         if not (char in _NAME_SIGNS or char.isalnum()):
-            whole = text[at:].split("\n", 1)[0]
+            whole = text[at : at + _SHOWN].split("\n", 1)[0]
             raise EnvFileError(f"unexpected character {char!r} in variable name {whole!r}", line)
     else:
         name, inherited, end = text[at:], True, len(text)
@@ -145,7 +148,7 @@ def _value(text: str, at: int, line: int, variables: Variables) -> tuple[str, in
             continue
         parts.append(char)
         index += 1
-    first = text[at:].split("\n", 1)[0]
+    first = text[at : at + _SHOWN].split("\n", 1)[0]
     raise EnvFileError(f"unterminated quoted value {first}", line)
 
 

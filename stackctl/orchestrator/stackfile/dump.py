@@ -65,6 +65,9 @@ def full_tree(loaded: Loaded) -> JsonObject:
     services = complete.get("services")
     for service in services.values() if isinstance(services, dict) else ():
         _readable(service)
+    for network in (complete.get("networks") or {}).values():
+        if isinstance(network, dict) and network.get("ipam") == {}:
+            del network["ipam"]
     _add_unprinted(complete, loaded.marked)
     return complete
 

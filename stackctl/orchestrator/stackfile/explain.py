@@ -293,7 +293,7 @@ def _collect(value: Raw, found: dict[str, Variable]) -> None:
 
 def _collect_text(text: str, found: dict[str, Variable]) -> None:
     try:
-        mentioned = references(text) if "$" in text else []
+        mentioned = list(references(text)) if "$" in text else []
     except TemplateError:
         return
     for reference in mentioned:

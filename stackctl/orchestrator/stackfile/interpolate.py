@@ -6,7 +6,7 @@ Only values are replaced, never keys. Text at a place that wants a number or boo
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from stackctl.orchestrator.stackfile.casts import CASTS, CastError, Rule
@@ -15,9 +15,11 @@ from stackctl.orchestrator.stackfile.problems import Problems
 
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*", re.ASCII)
 _OPERATOR = re.compile(r":?[-+?]")
+_NESTED = re.compile(r"\$\{[^}\n]*\$\{")
 _BRACE = re.compile(r"\$\{|\}|\n")
 _MAX_NESTING = 100
-_MAX_TEXT = 32 << 20
+_MAX_TEXT = 16 << 20
+_MAX_REFERENCES = 200_000
 
 
 class TemplateError(ValueError):
@@ -38,6 +40,7 @@ class Variables:
     used: dict[str, None] = field(default_factory=dict)
     unset: dict[str, None] = field(default_factory=dict)
     spent: int = 0
+    count: int = 0
 
     def lookup(self, name: str) -> str | None:
         self.used[name] = None
@@ -45,6 +48,9 @@ class Variables:
 
     def spend(self, length: int) -> None:
         """Count the text that variables were replaced by; a small file must not grow without bound."""
+        self.count += 1
+        if self.count > _MAX_REFERENCES:
+            raise TemplateError(f"more than {_MAX_REFERENCES} variables and $$ in one file")
         self.spent += length
         if self.spent > _MAX_TEXT:
             raise TemplateError(f"variables expand to more than {_MAX_TEXT >> 20} MiB of text")
@@ -61,16 +67,14 @@ class Reference:
     end: int
 
 
-def references(text: str) -> list[Reference]:
-    """Return the top-level references of a text; raises TemplateError."""
-    found: list[Reference] = []
+def references(text: str) -> Iterator[Reference]:
+    """Yield the top-level references of a text; raises TemplateError."""
     at = text.find("$")
     while at >= 0:
         reference = _reference_at(text, at)
         if reference is not None:
-            found.append(reference)
+            yield reference
         at = text.find("$", reference.end if reference else at + 1)
-    return found
 
 
 def _reference_at(text: str, at: int) -> Reference | None:
@@ -148,7 +152,7 @@ def substitute(text: str, variables: Variables, depth: int = 0) -> str:
 
 def _is_too_deep(text: str) -> bool:
     """Say so at once; taking a deep text apart level by level costs its length each time."""
-    if text.count("${") <= _MAX_NESTING:
+    if text.count("${") <= _MAX_NESTING or not _NESTED.search(text):
         return False
     depth = 0
     for match in _BRACE.finditer(text):

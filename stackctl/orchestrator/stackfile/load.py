@@ -12,20 +12,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackctl.errors import InvalidInputError, Problem, StackFileError
 from stackctl.frozen import frozen
-from stackctl.orchestrator.stackfile import discover, dotenv, shapes
+from stackctl.orchestrator.stackfile import discover, shapes
 from stackctl.orchestrator.stackfile.assemble import Assembly, Place, Settings
 from stackctl.orchestrator.stackfile.authority import cache_directory
-from stackctl.orchestrator.stackfile.checks import Consistency, doubts
+from stackctl.orchestrator.stackfile.checks import Consistency
+from stackctl.orchestrator.stackfile.doubts import doubts
 from stackctl.orchestrator.stackfile.interpolate import TemplateError, Variables, substitute
-from stackctl.orchestrator.stackfile.marks import Map, Raw, Source, Where, mark_of, shown
+from stackctl.orchestrator.stackfile.marks import Map, Raw, Source, Where, shown
 from stackctl.orchestrator.stackfile.normalise import normalise
 from stackctl.orchestrator.stackfile.problems import Problems, suggestion
 from stackctl.orchestrator.stackfile.reader import MAX_DEPTH, Document
+from stackctl.orchestrator.stackfile.servicefiles import ServiceFiles
 from stackctl.values import JsonObject
 
 if TYPE_CHECKING:
@@ -82,12 +83,14 @@ class Loaded:
     Compose leaves out of its JSON). ``all_services`` are the normal forms of every service, disabled ones included.
     ``stack`` is made when first asked for; without ``interpolate`` there is none. ``doubts`` are what Compose accepts
     and cannot work: host ports claimed twice, addresses outside their subnet. They are among the warnings; who
-    starts the services raises StackFileError with them.
+    starts the services raises StackFileError with them. ``paths_read`` are all files that were read: stack files,
+    includes, what services extend, env files and label files.
     """
 
     name: str
     working_dir: str
     files: tuple[str, ...]
+    paths_read: tuple[str, ...]
     env_files: tuple[str, ...]
     profiles: tuple[str, ...]
     environment: Mapping[str, str]
@@ -189,7 +192,8 @@ class _Load:
                 "the stack has no name", hint="set name: in the file, or --project-name"
             )
             self.problems.stop_if_any()
-        tree["name"] = name
+        if self.options.normalize or self.options.interpolate or "name" in tree:
+            tree["name"] = name
         if self.options.normalize:
             normalise(tree, self.environment)
         return self.finish(tree, name, files, directory)
@@ -295,15 +299,19 @@ class _Load:
         disabled: JsonObject = {k: s for k, s in services.items() if k not in active}
         if self.options.consistency:
             self.check(tree, active, disabled, top)
-        if self.options.strict and self.problems.found:
-            self.add_doubts(tree, active, top)
+        # As in Compose: the files of all active services have to be there, selected or not.
+        files_of = ServiceFiles(self.assembly, tree, self.environment, self.problems)
+        files_of.resolve(active, environment=self.options.resolve_environment)
+        if self.problems.found:
+            self.add_rest(tree, active, disabled, top)
         self.problems.stop_if_any()
-        active = self.select(active, disabled)
-        if self.options.strict:
-            self.add_doubts(tree, active, _used(active, top))
-        self.resolve_files(tree, active)
-        if self.options.consistency:
-            Consistency(tree, active, disabled, top, self.problems).container_names()
+        known = set(active)
+        active = self.select(tree, active, disabled)
+        files_of.resolve(
+            {name: active[name] for name in active if name not in known},
+            environment=self.options.resolve_environment,
+        )
+        self.add_rest(tree, active, disabled, _used(active, top))
         self.problems.stop_if_any()
         kept = top if self.options.all_resources else _used(active, top)
         result: JsonObject = {"name": name, "services": active}
@@ -332,6 +340,7 @@ class _Load:
             name=name,
             working_dir=directory,
             files=tuple(files),
+            paths_read=tuple(self.settings.paths_read),
             env_files=tuple(self.env_files),
             profiles=tuple(filter(None, profiles)),
             environment=self.environment,
@@ -347,10 +356,16 @@ class _Load:
             interpolated=self.options.interpolate,
         )
 
-    def add_doubts(self, tree: Map, services: JsonObject, top: Mapping[str, Raw]) -> None:
-        """Note as mistakes what Compose accepts and cannot work."""
-        if self.options.consistency:
-            for where, message in doubts(services, top.get("networks") or {}):
+    def add_rest(
+        self, tree: Map, services: JsonObject, disabled: JsonObject, top: Mapping[str, Raw]
+    ) -> None:
+        """Note what is wrong among the selected services only: names twice and, where asked, the doubts."""
+        if not self.options.consistency:
+            return
+        Consistency(tree, services, disabled, top, self.problems).container_names()
+        if self.options.strict:
+            networks = top.get("networks") or {}
+            for where, message in doubts(tree, services, networks, self.settings.doubled):
                 self.problems.add(message, tree=tree, where=where)
 
     def doubts(self, tree: Map, result: JsonObject) -> tuple[Problem, ...]:
@@ -359,8 +374,10 @@ class _Load:
             return ()
         collected = Problems()
         found = doubts(
+            tree,
             services if isinstance(services, dict) else {},
             networks if isinstance(networks, dict) else {},
+            self.settings.doubled,
         )
         for where, message in found:
             collected.add(message, tree=tree, where=where)
@@ -382,7 +399,7 @@ class _Load:
     ) -> None:
         Consistency(tree, active, disabled, top, self.problems).run()
 
-    def select(self, active: JsonObject, disabled: JsonObject) -> JsonObject:
+    def select(self, tree: Map, active: JsonObject, disabled: JsonObject) -> JsonObject:
         """Return the selected services and what they need; named ones have their profiles switched on."""
         wanted = list(self.options.services)
         if not wanted:
@@ -400,19 +417,21 @@ class _Load:
             if name in active or _enabled(service, tuple(extra))
         }
         chosen: dict[str, None] = {}
-        pending = [(name, True) for name in wanted]
+        consistency = Consistency(tree, enabled, disabled, {}, self.problems)
+        pending = list(reversed(wanted))
         while pending:
-            name, required = pending.pop()
+            name = pending.pop()
             if name in chosen:
                 continue
             if name not in enabled:
-                if required:
-                    self.problems.add(f"no such service: {name}", hint=suggestion(name, everything))
+                self.problems.add(f"no such service: {name}", hint=suggestion(name, everything))
                 continue
             chosen[name] = None
             if self.options.with_dependencies:
                 depends_on = enabled[name].get("depends_on") or {}
-                pending.extend((target, entry["required"]) for target, entry in depends_on.items())
+                needed = {target: how for target, how in depends_on.items() if how["required"]}
+                consistency.dependencies(name, {"depends_on": needed})
+                pending.extend(target for target in depends_on if target in enabled)
         self.problems.stop_if_any()
         for name in everything:
             if name in chosen:
@@ -423,78 +442,6 @@ class _Load:
         for service in selected.values():
             _prune_dependencies(service, chosen)
         return selected
-
-    # Env files and label files of services ----------------------------------------------------------------------
-
-    def resolve_files(self, tree: Map, active: JsonObject) -> None:
-        for name, service in active.items():
-            if isinstance(service, dict):
-                if self.options.resolve_environment:
-                    self.resolve_environment(tree, name, service)
-                self.resolve_labels(tree, name, service)
-
-    def resolve_environment(self, tree: Map, name: str, service: Raw) -> None:
-        own: dict[str, str | None] = dict(service.get("environment") or {})
-        for key, value in own.items():
-            if value is None and key in self.environment:
-                own[key] = self.environment[key]
-        files = service.pop("env_file", None)
-        values: dict[str, str] = {key: value for key, value in own.items() if value is not None}
-
-        def lookup(key: str) -> str | None:
-            known = self.environment.get(key)
-            return own.get(key) if known is None else known
-
-        for index, entry in enumerate(files or ()):
-            plain = isinstance(entry, str)
-            path = entry if plain else entry.get("path", "")
-            if not plain and not Path(path).exists():
-                continue
-            mark = mark_of(tree["services"][name]["env_file"], index)
-            text = self.assembly.env_text(path, mark)
-            if text is None:
-                continue
-            try:
-                kind = "" if plain else entry.get("format", "")
-                raw = tree["services"][name]["env_file"][index]
-                kind = raw.get("format", kind) if isinstance(raw, dict) else kind
-                self.parse_env(text, kind, values, lookup)
-            except dotenv.EnvFileError as error:
-                source = Source(name=shown(path, self.options.cwd), path=path, text=text)
-                self.problems.add_in(source, error.line, 1, str(error))
-            except ValueError as error:
-                self.problems.add_at(mark, str(error))
-        if files is not None or own:
-            merged = {**values, **own}
-            if merged:
-                service["environment"] = merged
-
-    def parse_env(
-        self, text: str, kind: str, values: dict[str, str], lookup: Callable[[str], str | None]
-    ) -> None:
-        if kind == "raw":
-            dotenv.parse_raw(text, values, lookup)
-        elif kind in ("", ".env"):
-            dotenv.parse(text, values, lookup)
-        else:
-            raise ValueError(f"unknown env_file format {kind!r}; use raw or leave it out")
-
-    def resolve_labels(self, tree: Map, name: str, service: Raw) -> None:
-        files = service.pop("label_file", None)
-        labels: dict[str, str] = {}
-        for index, path in enumerate(files or ()):
-            mark = mark_of(tree["services"][name]["label_file"], index)
-            text = self.assembly.env_text(path, mark)
-            if text is None:
-                continue
-            try:
-                dotenv.parse(text, labels, labels.get)
-            except dotenv.EnvFileError as error:
-                source = Source(name=shown(path, self.options.cwd), path=path, text=text)
-                self.problems.add_in(source, error.line, 1, str(error))
-        labels.update(service.get("labels") or {})
-        if labels:
-            service["labels"] = labels
 
 
 def _enabled(service: Raw, profiles: Sequence[str]) -> bool:

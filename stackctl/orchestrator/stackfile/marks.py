@@ -31,6 +31,10 @@ class Node(Protocol):
 
 # YAML counts more than "\n" as the end of a line, str.splitlines more than YAML.
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_UNPRINTABLE = re.compile(r"[^ -~\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_MAX_LINES = 200_000  # of a file with more no excerpt is shown; the lines would take more memory than the file
+_WIDTH = 160
+_MAX_STEP = 100
 
 
 @dataclass(slots=True)
@@ -43,10 +47,19 @@ class Source:
     lines: list[str] = field(default_factory=list)
 
     def line(self, number: int) -> str:
-        """Return a line, counted from 1, cut to a readable length."""
-        if not self.lines and self.text:
+        """Return a line, counted from 1."""
+        if not self.lines and self.text and self.text.count("\n") < _MAX_LINES:
             self.lines = _LINE_END.split(self.text)
-        return self.lines[number - 1][:200].rstrip() if 0 < number <= len(self.lines) else ""
+        return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
+
+    def excerpt(self, number: int, column: int) -> tuple[str, int]:
+        """Return a line, or the part of a long one around a column, and the column in it; fit for a terminal."""
+        text = self.line(number)
+        start = max(0, column - 1 - _WIDTH // 2) if len(text) > _WIDTH else 0
+        shown = _UNPRINTABLE.sub(" ", text[start : start + _WIDTH]).rstrip()
+        if start and shown:
+            return f"…{shown}", column - start + 1
+        return shown, column
 
 
 @dataclass(slots=True)
@@ -133,6 +146,19 @@ def copy(value: Raw) -> Raw:
     return value
 
 
+def weight(value: Raw) -> int:
+    """Return how many values a value holds, itself included."""
+    count, pending = 0, [value]
+    while pending:
+        item = pending.pop()
+        count += 1
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return count
+
+
 def nearest(tree: object, where: Where) -> tuple[Mark | None, bool]:
     """Return the mark of the deepest known entry on the way to ``where``, and whether it is ``where`` itself."""
     found: Mark | None = None
@@ -158,7 +184,8 @@ def dotted(where: Where) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            text += f".{step}" if text else step
+            word = step if len(step) <= _MAX_STEP else f"{step[:_MAX_STEP]}…"
+            text += f".{word}" if text else word
     return text
 
 

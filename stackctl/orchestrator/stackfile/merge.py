@@ -47,7 +47,10 @@ class Merge:
             mark = mark_of(other, key)
             if key in base:
                 rule = table.get(key) or table.get("*")
-                merged = self.values(base[key], value, (*where, key), rule, mark)
+                before = base[key]
+                if rule in _LISTING:
+                    before, value = _listed(before, mark_of(base, key)), _listed(value, mark)
+                merged = self.values(before, value, (*where, key), rule, mark)
                 kept = merged is base[key]
                 if kept and (value is None or isinstance(merged, dict | list)):
                     continue
@@ -149,6 +152,11 @@ def _to_sequence(_merge: Merge, base: object, other: object, _where: Where) -> o
     return joined(as_sequence(base), as_sequence(other))
 
 
+def _listed(value: Raw, mark: Mark | None) -> Raw:
+    """Return text as a list of one, which keeps where it was written."""
+    return Seq([value], [mark]) if isinstance(value, str) else value
+
+
 def _extra_hosts(_merge: Merge, base: object, other: object, _where: Where) -> object:
     result = as_sequence(base)
     known = set(map(repr, result))
@@ -215,6 +223,7 @@ def _ipam(merge: Merge, base: object, other: object, where: Where) -> object:
     return Seq(pools)
 
 
+_LISTING: tuple[Merger, ...] = (_to_sequence, _extra_hosts)
 _BUILD: Rules = {
     "args": _to_sequence,
     "additional_contexts": _to_sequence,

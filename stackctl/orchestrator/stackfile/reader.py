@@ -1,7 +1,8 @@
 """Text to marked trees: YAML with merge keys, anchors, ``!reset`` and ``!override``.
 
 The C parser composes nodes with marks; this module turns them into ``Map`` and ``Seq``. Hostile text ends early:
-nesting is bounded before the (recursive) C composer sees it, and aliases are counted before they are expanded.
+size and nesting are bounded before the (recursive) C composer sees it, and aliases are counted before they are
+expanded. Tags that would make a program's objects are refused; other tags of people's own mean nothing.
 """
 
 import re
@@ -16,11 +17,18 @@ from stackctl.orchestrator.stackfile.scalars import ScalarError, resolve
 
 MAX_DEPTH = 1000
 MAX_NODES = 200_000
-MAX_BYTES = 64 << 20
+MAX_EXPANDED = 1_000_000
+MAX_EVENTS = 1_000_000
+MAX_DOCUMENTS = 100
+MAX_BYTES = 10 << 20
 _DEEP_INDENT = re.compile(rf"^[ \-?]{{{MAX_DEPTH},}}", re.MULTILINE)
 _BRACKET = re.compile(r"[\[{\]}]")
 _RESET = "!reset"
 _OVERRIDE = "!override"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+_TEXT = "tag:yaml.org,2002:str"
+_CODE = re.compile(r"(?:tag:yaml\.org,2002:|!)(?:python|ruby|perl|php|javax?|js|net)[/.:]")
+_NOT_TEXT = re.compile(r"[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 Reset = tuple[Where, Mark]
@@ -40,7 +48,7 @@ class _Composer(CParser):
 
     def resolve(self, kind: object, value: object, implicit: object) -> str:  # noqa: ARG002
         if kind is yaml.ScalarNode and isinstance(implicit, tuple) and not implicit[0]:
-            return "tag:yaml.org,2002:str"
+            return _TEXT
         return ""
 
     def descend_resolver(self, parent: object, index: object) -> None:
@@ -60,27 +68,31 @@ def decode(data: bytes) -> str:
 def read(source: Source, problems: Problems) -> list[Document]:
     """Return the documents of a file; mistakes are noted, and what cannot be read is left out."""
     before = len(problems.found)
-    if not _shallow(source, problems):
+    if not _small(source, problems) or not _shallow(source, problems):
         return []
     documents: list[Document] = []
     try:
         composer = _Composer(source.text)
         while composer.check_node():
             node = composer.get_node()
-            if node is not None:
-                documents.append(_Builder(source, problems).document(node))
+            if node is None:
+                continue
+            if len(documents) == MAX_DOCUMENTS:
+                line = node.start_mark.line + 1
+                problems.add_in(source, line, 1, f"more than {MAX_DOCUMENTS} documents in one file")
+                return []
+            documents.append(_Builder(source, problems).document(node))
     except yaml.MarkedYAMLError as error:
         # A key without its colon is wrong where it starts, not where the parser noticed.
         early = error.context == "while scanning a simple key"
         mark = (error.context_mark if early else error.problem_mark) or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         text = " ".join(part for part in (error.context, error.problem) if part)
-        problems.add_in(
-            source, line, column, f"not valid YAML: {text}", hint=_yaml_hint(source, line)
-        )
+        deep = "maximum nesting" in text
+        message = _TOO_DEEP if deep else f"not valid YAML: {text}"
+        problems.add_in(source, line, column, message, hint=_yaml_hint(source, line))
     except yaml.reader.ReaderError as error:
-        line = source.text.count("\n", 0, error.position) + 1
-        problems.add_in(source, line, 1, f"not valid YAML: {error.reason}")
+        _note_unreadable(source, problems, error)
     except yaml.YAMLError as error:
         problems.add_in(source, 1, 1, f"not valid YAML: {error}")
     return documents if len(problems.found) == before else []
@@ -92,13 +104,54 @@ def _yaml_hint(source: Source, line: int) -> str:
     return ""
 
 
+def _note_unreadable(source: Source, problems: Problems, error: yaml.reader.ReaderError) -> None:
+    """Note the character that no YAML may hold, where it stands."""
+    found = _NOT_TEXT.search(source.text)
+    if found is None:
+        problems.add_in(source, 1, 1, f"not valid YAML: {error.reason}")
+        return
+    before = source.text[: found.start()]
+    column = found.start() - (before.rfind("\n") + 1) + 1
+    code = ord(found.group())
+    name = "a NUL byte" if code == 0 else f"the control character U+{code:04X}"
+    hint = (
+        "is it UTF-16 or UTF-32? save the file as UTF-8"
+        if code == 0
+        else 'in double quotes, write "\\e"'
+    )
+    problems.add_in(
+        source,
+        before.count("\n") + 1,
+        column,
+        f"not valid YAML: {name} may not stand here",
+        hint=hint if code in (0, 27) else "",
+    )
+
+
+def _small(source: Source, problems: Problems) -> bool:
+    """Say whether the text holds a bearable number of values, before any of them takes memory."""
+    text = source.text
+    # A value has something between it and the one before.
+    if sum(map(text.count, (",", "\n", ": ", "- ", "[", "{"))) <= MAX_EVENTS:
+        return True
+    try:
+        events = CParser(text).raw_parse()
+    except yaml.YAMLError:
+        return True  # the composer says it better
+    if events <= MAX_EVENTS:
+        return True
+    problems.add_in(source, 1, 1, f"more than {MAX_EVENTS // 2} values in one file")
+    return False
+
+
 def _shallow(source: Source, problems: Problems) -> bool:
     """Say whether the nesting is bounded; the exact count is made only where a cheap look is not enough."""
-    depth = deepest = 0
+    depth = 0
     for match in _BRACKET.finditer(source.text):
         depth += 1 if match.group() in "[{" else -1
-        deepest = max(deepest, depth)
-    if deepest < MAX_DEPTH and not _DEEP_INDENT.search(source.text):
+        if depth >= MAX_DEPTH:
+            break
+    if depth < MAX_DEPTH and not _DEEP_INDENT.search(source.text):
         return True
     depth = 0
     try:
@@ -111,7 +164,7 @@ def _shallow(source: Source, problems: Problems) -> bool:
                         source,
                         mark.line + 1,
                         mark.column + 1,
-                        f"nested deeper than {MAX_DEPTH} levels",
+                        _TOO_DEEP,
                     )
                     return False
             elif isinstance(event, yaml.CollectionEndEvent):
@@ -133,6 +186,7 @@ class _Builder:
         self.flat: dict[int, list[_Pair]] = {}
         self.weights: dict[int, int] = {}
         self.open: set[int] = set()
+        self.merging: set[int] = set()
         self.keep: list[Raw] = []
 
     def document(self, root: Raw) -> Document:
@@ -141,7 +195,7 @@ class _Builder:
         if "*" in self.source.text:
             weight = self._weigh(root)
             # A large file may use aliases freely; a small one that grows a thousandfold is an attack.
-            limit = MAX_NODES + len(self.source.text) // 2
+            limit = min(MAX_NODES + len(self.source.text) // 2, MAX_EXPANDED)
             if weight > limit:
                 self._note(root, f"aliases expand this file to more than {limit} values")
         if len(self.problems.found) == before:
@@ -153,6 +207,14 @@ class _Builder:
     def _note(self, node: Raw, message: str, hint: str = "") -> None:
         mark = node.start_mark
         self.problems.add_in(self.source, mark.line + 1, mark.column + 1, message, hint=hint)
+
+    def _note_code(self, node: Raw) -> None:
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        self._note(
+            node,
+            f'the tag "{tag}" makes an object of a program; a stack file holds data only',
+            "leave the tag out",
+        )
 
     def _note_cycle(self, node: Raw) -> None:
         """Note an alias inside its own anchor, at the alias; composed nodes no longer know it."""
@@ -204,7 +266,8 @@ class _Builder:
         known = self.flat.get(id(node))
         if known is not None:
             return known
-        self.flat[id(node)] = []  # an anchor that merges itself adds nothing
+        self.flat[id(node)] = []
+        self.merging.add(id(node))
         own: dict[str, _Pair] = {}
         merges: list[Raw] = []
         merge_seen = False
@@ -212,7 +275,7 @@ class _Builder:
             name = self._key(key)
             if name is None:
                 continue
-            if name == "<<" and key.tag != "tag:yaml.org,2002:str":
+            if name == "<<" and key.tag != _TEXT:
                 if merge_seen:
                     self._note(key, 'key "<<" stands here twice', "merge several: <<: [*a, *b]")
                 merge_seen = True
@@ -224,8 +287,11 @@ class _Builder:
                 continue
             own[name] = (name, key, value)
         for merged in merges:
+            if id(merged) in self.merging:
+                self._note_cycle(merged)
             for pair in self._pairs(merged):
                 own.setdefault(pair[0], pair)
+        self.merging.discard(id(node))
         pairs = list(own.values())
         self.flat[id(node)] = pairs
         self.keep.append(node)
@@ -234,6 +300,9 @@ class _Builder:
     def _key(self, key: Raw) -> str | None:
         if key.id != "scalar":
             self._note(key, "a key must be text, not a mapping or list")
+            return None
+        if key.tag != _TEXT and _CODE.match(key.tag):
+            self._note_code(key)
             return None
         if key.value == "<<":
             return "<<"
@@ -257,6 +326,9 @@ class _Builder:
 
     def _value(self, node: Raw) -> Raw:
         kind = node.id
+        if node.tag and node.tag != _TEXT and _CODE.match(node.tag):
+            self._note_code(node)
+            return None
         if kind == "scalar":
             try:
                 return resolve(node.tag, node.value)

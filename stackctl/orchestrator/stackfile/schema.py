@@ -181,7 +181,8 @@ class _Compiler:
         return [types] if isinstance(types, str) else list(types)
 
     def _members(self, schema: Raw) -> Check:
-        known = {name: self.compile(part) for name, part in schema.get("properties", {}).items()}
+        known: JsonObject = schema.get("properties", {})
+        compiled: dict[str, Check] = {}
         patterns = [
             (re.compile(pattern), self.compile(part))
             for pattern, part in schema.get("patternProperties", {}).items()
@@ -196,8 +197,11 @@ class _Compiler:
             if not isinstance(value, dict):
                 return
             for key, item in value.items():
-                check = known.get(key)
-                if check is not None:
+                if key in known:
+                    check = compiled.get(key)
+                    if check is None:
+                        # Most files use few of the many keys; the others need no check.
+                        check = compiled[key] = self.compile(known[key])
                     check(item, (*where, key), found)
                     continue
                 for pattern, part in patterns:
@@ -232,7 +236,7 @@ class _Compiler:
     def _enum(self, choices: list[str]) -> Check:
         def enum(value: Raw, where: Where, found: list[Finding]) -> None:
             if value not in choices:
-                hint = suggestion(str(value), choices)
+                hint = suggestion(str(value), choices) if len(found) < MAX_PROBLEMS else ""
                 words = ", ".join(choices)
                 found.append(
                     (where, f"expected one of {words}; got {_described(value)}", hint, False)
@@ -389,10 +393,10 @@ def _quote(value: object) -> str:
 
 def _unknown(key: str, where: Where, known: list[str], *, free: bool) -> Finding:
     if free:
-        message = f'"{key}" is not a valid name: use letters, digits, ".", "_" and "-"'
+        message = f'"{dotted((key,))}" is not a valid name: use letters, digits, ".", "_" and "-"'
         return ((*where, key), message, "", True)
     place = dotted(where) or "at the top"
     hint = suggestion(key, known)
     if not hint and "services" in known and not where:
         hint = 'services stand under "services:"'
-    return ((*where, key), f'unknown key "{key}" ({place})', hint, True)
+    return ((*where, key), f'unknown key "{dotted((key,))}" ({place})', hint, True)

@@ -56,6 +56,23 @@ def test_lists_are_one_name_a_line(stackctl):
     assert stackctl("config", "--images")[1] == "nginx:1\n"
 
 
+def test_names_are_listed_though_variables_stay_in_place(stackctl):
+    assert stackctl("config", "--no-interpolate", "--services")[1] == "web\njob\n"
+    assert stackctl("config", "--no-interpolate", "--networks")[1] == "front\ndefault\n"
+    assert stackctl("config", "--no-interpolate", "--profiles")[1] == "job\n"
+    images = stackctl("config", "--no-interpolate", "--images")[1]
+    assert sorted(images.splitlines()) == ["job:${NEEDED:?}", "nginx:${TAG:-1}"]
+
+
+def test_what_is_implied_is_left_out_on_request(stackctl, tmp_path):
+    (tmp_path / "plain.yaml").write_text("services: {a: {image: x}}\n")
+    flags = ["--no-interpolate", "--no-normalize", "--format", "json"]
+    assert "name" not in json.loads(stackctl("-f", "plain.yaml", "config", *flags)[1])
+    yaml = stackctl("-f", "plain.yaml", "config")[1]
+    assert "default" in yaml
+    assert "ipam" not in yaml
+
+
 def test_a_hash_is_told_for_one_service_or_all_and_changes_with_it(stackctl, monkeypatch):
     one = stackctl("config", "--hash", "web")[1]
     name, _, digest = one.strip().partition(" ")

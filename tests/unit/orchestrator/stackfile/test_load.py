@@ -94,12 +94,24 @@ def test_a_file_that_is_not_there_is_named(problems):
     assert str(problem) == "nope.yaml: No such file or directory"
 
 
-@pytest.mark.parametrize(
-    "url", ["oci://example/app:1", "https://example.com/app.git", "git@example.com:app.git"]
-)
-def test_a_remote_file_is_refused_by_name(problems, url):
+REMOTE = {
+    "oci://example/app:1": "an artifact of an OCI registry",
+    "https://example.com/app.git": "a git repository",
+    "https://example.com/app.git#main:stacks": "a git repository",
+    "git@example.com:app.git": "a git repository",
+    "ssh://git@example.com/app": "a git repository",
+    "github.com/someone/app": "a git repository",
+    "https://example.com/stack.yaml": "a file of the web",
+}
+
+
+@pytest.mark.parametrize("url", REMOTE)
+def test_a_remote_file_is_recognised_and_refused_where_it_is_named(problems, url):
     (problem,) = problems(files=[url])
-    assert url in problem.message
+    assert problem.message.startswith(f"{url}: {REMOTE[url]} cannot be reached")
+    (problem,) = problems(f"include:\n  - path: {url}\nservices: {{a: {{image: x}}}}\n")
+    assert problem.message.startswith(f"{url}: {REMOTE[url]} cannot be reached")
+    assert (problem.line, problem.hint) == (2, "fetch it first and name the local file")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +276,7 @@ def test_a_service_extends_another_of_its_file_and_of_another(loader):
         ("services: {a: {extends: }}", "extends names no service"),
         ("services: {a: {extends: {file: x}}}", 'extends needs a "service"'),
         ("services: {a: {extends: {service: 1}}}", "extends takes names"),
-        ("services: {a: {extends: {file: oci://x/y, service: s}}}", "cannot be fetched"),
+        ("services: {a: {extends: {file: oci://x/y, service: s}}}", "cannot be reached"),
     ],
 )
 def test_a_wrong_extends_is_one_mistake(problems, text, message):

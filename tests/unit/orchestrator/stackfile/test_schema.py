@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from stackctl.orchestrator.stackfile.marks import Map, Seq
 from stackctl.orchestrator.stackfile.problems import Problems
-from stackctl.orchestrator.stackfile.schema import load_schema, validate
+from stackctl.orchestrator.stackfile.schema import _Compiler, load_schema, validate
 
 SCHEMA = json.loads(Path(__file__).parents[4].joinpath("schemas/stack.schema.json").read_text())
 INDEPENDENT = Draft202012Validator(SCHEMA)
@@ -30,6 +30,16 @@ def ours_accepts(tree):
     return not problems.found
 
 
+def test_every_keyword_of_the_schema_is_understood():
+    compiler = _Compiler(SCHEMA)
+    found = [(word, part) for word in ("type", "oneOf", "$ref") for _, part in parts_with(word)]
+    # A property may be called "type".
+    parts = [part for word, part in found if isinstance(part[word], str | list)]
+    assert len(parts) > 300
+    for part in parts:
+        compiler.compile(part)
+
+
 def test_the_schema_is_a_schema():
     Draft202012Validator.check_schema(SCHEMA)
     assert load_schema() == SCHEMA
@@ -37,7 +47,7 @@ def test_the_schema_is_a_schema():
 
 def test_every_key_of_a_service_is_described():
     service = SCHEMA["$defs"]["service"]["properties"]
-    assert len(service) == 93
+    assert len(service) == 93 + len(["x-ready"])
     for name, part in service.items():
         target = SCHEMA["$defs"][part["$ref"].removeprefix("#/$defs/")] if "$ref" in part else part
         assert part.get("description") or target.get("description"), name
@@ -221,17 +231,57 @@ def test_every_example_and_default_fits_its_own_part():
     assert wrong == []
 
 
-def test_an_editor_finds_a_description_for_every_property():
-    def described(part):
-        target = part
-        while "$ref" in target and "description" not in target:
-            target = SCHEMA["$defs"][target["$ref"].removeprefix("#/$defs/")]
-        return "description" in target
+def resolved(part):
+    if "$ref" not in part:
+        return part
+    return {**SCHEMA["$defs"][part["$ref"].removeprefix("#/$defs/")], **part}
 
-    missing = [
-        f"{path}/{name}"
-        for path, node in parts_with("properties")
-        for name, part in node["properties"].items()
-        if not described(part)
+
+def kinds(part):
+    part = resolved(part)
+    if "oneOf" in part:
+        return {kind for option in part["oneOf"] for kind in kinds(option)}
+    named = part.get("type", [])
+    return {named} if isinstance(named, str) else set(named)
+
+
+PROPERTIES = [
+    (f"{path}/{name}", resolved(part), name in node.get("required", ()))
+    for path, node in parts_with("properties")
+    for name, part in node["properties"].items()
+]
+# Left out, these mean that there is none, or what another key or the engine says.
+WITHOUT_DEFAULT = {"build", "extends", "provider", "exec"}
+
+
+@pytest.mark.parametrize("keyword", ["description", "examples"])
+def test_an_editor_finds_a_description_and_an_example_for_every_property(keyword):
+    assert len(PROPERTIES) > 300
+    assert [path for path, part, _ in PROPERTIES if not part.get(keyword)] == []
+
+
+def test_an_editor_finds_the_default_of_every_property_that_has_one():
+    silent = [
+        path
+        for path, part, required in PROPERTIES
+        if "default" not in part
+        and not required
+        and kinds(part) & {"boolean", "array", "object"}
+        and path.rsplit("/", 1)[-1] not in WITHOUT_DEFAULT
     ]
-    assert missing == []
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("path", "default"),
+    [
+        ("depends_on", {}),
+        ("healthcheck", {}),
+        ("scale", 1),
+        ("shm_size", "64m"),
+        ("cpu_period", 100_000),
+        ("privileged", False),
+    ],
+)
+def test_the_default_is_what_holds_when_the_key_is_left_out(path, default):
+    assert resolved(SCHEMA["$defs"]["service"]["properties"][path])["default"] == default
