@@ -289,15 +289,19 @@ def _platform_args(target: Platform, host: Platform) -> dict[str, str]:
 
 
 async def _write_tar(target: Path, chunks: AsyncIterator[bytes]) -> None:
-    part = target.with_name(f".{target.name}.part")
+    # What is no file, such as /dev/null, is written to as it is; renaming would put a file in its place.
+    is_special = target.exists() and not target.is_file()
+    part = target if is_special else target.with_name(f".{target.name}.part")
     try:
         file = await asyncio.to_thread(part.open, "wb")
         with file:
             async for chunk in chunks:
                 await asyncio.to_thread(file.write, chunk)
-        await asyncio.to_thread(part.replace, target)
+        if not is_special:
+            await asyncio.to_thread(part.replace, target)
     finally:
-        await asyncio.to_thread(part.unlink, missing_ok=True)
+        if not is_special:
+            await asyncio.to_thread(part.unlink, missing_ok=True)
 
 
 def _epoch(request: BuildRequest) -> int | None:

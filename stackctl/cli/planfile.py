@@ -10,12 +10,12 @@ Form, ``format`` 1: {"format": 1, "stackctl": "…", "request": {flags of up}, "
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from stackctl import __version__
+from stackctl.cli import outfile
 from stackctl.cli.planned import UpRequest
 from stackctl.errors import ConflictError, InvalidInputError
 from stackctl.orchestrator.model.stack import Stack
@@ -76,16 +76,8 @@ def write(path: str, plan: Plan, request: UpRequest, sealed: Mapping[str, str]) 
         "plan": plan.to_json(),
         "seals": dict(sealed),
     }
-    draft = Path(f"{path}.{os.getpid()}.part")
-    try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(json.dumps(content, indent=2) + "\n")
-        draft.replace(path)
-    except OSError as error:
-        raise InvalidInputError(f"cannot write the plan to {path}: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    with outfile.whole(path, mode=0o600) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 
 def _request(request: UpRequest) -> JsonObject:

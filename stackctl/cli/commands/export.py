@@ -1,12 +1,11 @@
 """stackctl export."""
 
-import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stackctl.cli import outfile
 from stackctl.cli.context import Session
 from stackctl.errors import InvalidInputError
 
@@ -29,13 +28,6 @@ def command(
         for piece in stream:
             sys.stdout.buffer.write(piece)
         return
-    draft = Path(f"{output}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as file:
-            for piece in stream:
-                file.write(piece)
-        draft.replace(output)
-    except OSError as error:
-        raise InvalidInputError(f"cannot write {output}: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    with outfile.whole(output) as file:
+        for piece in stream:
+            file.write(piece)

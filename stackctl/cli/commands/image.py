@@ -1,7 +1,6 @@
 """stackctl image: the engine's images, without another tool."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -10,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from stackctl.cli import outfile
 from stackctl.cli.context import Session
 from stackctl.cli.render import tables
-from stackctl.errors import HostError, InvalidInputError, NotFoundError
+from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.values import Json, JsonObject
 
 _SHOWN = 60
@@ -301,16 +301,9 @@ def _name_and_tag(name: str) -> tuple[str, str]:
 
 def _write_whole(file: Path, pieces: Iterable[bytes]) -> None:
     """Write beside the file and rename, so that half an archive is never taken for a whole one."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as out:
-            for piece in pieces:
-                out.write(piece)
-        part.replace(file)
-    except OSError as error:
-        raise HostError(f"cannot write {file}: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with outfile.whole(str(file)) as out:
+        for piece in pieces:
+            out.write(piece)
 
 
 def _check(file: Path) -> None:
