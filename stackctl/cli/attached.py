@@ -74,7 +74,10 @@ def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Wa
     match watched.left:
         case "detach":
             watched.view.hush()
-            session.note(f"left {stack.name} running; stackctl down ends it")
+            if session.goes_with_us:
+                session.note(f"{stack.name} goes now: --lease tied it to this command")
+            else:
+                session.note(f"left {stack.name} running; stackctl down ends it")
             return 0
         case "quit":
             _stop(session, stack, request, watched)
