@@ -223,6 +223,7 @@ class Job:
             self._tools,
             state,
             index=stage.index,
+            fresh=not {stage.name, str(stage.index)}.isdisjoint(self.request.no_cache_filter),
             outer=self._plan.global_args,
             platform_args=platform_args,
         )

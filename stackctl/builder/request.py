@@ -44,9 +44,10 @@ class BuildRequest:
     ``dockerfile_text``, when not None, is taken instead. ``network_mode`` is "default", "host", "none" or a
     network's name. ``credentials`` are by registry host. ``secrets`` are what RUN --mount=type=secret may ask for.
     ``contexts`` are more contexts by name in lower case, directories of this host, URLs or image references; they go
-    before stages and images of the same name. ``ssh`` are sockets of SSH agents. ``cache_sources`` and ``cache_targets`` are
-    where steps are taken from beside the engine's own, and kept. ``cache_from`` instead are images that steps must
-    have led to, as the classic builder has it. With a ``result`` the files go there and no image is made.
+    before stages and images of the same name. ``no_cache_filter`` are stages whose steps are all done anew. ``ssh`` are
+    sockets of SSH agents. ``cache_sources`` and ``cache_targets`` are where steps are taken from beside the engine's
+    own, and kept. ``cache_from`` instead are images that steps must have led to, as the classic builder has it. With a
+    ``result`` the files or an archive of the image go there as well.
     """
 
     context: AsyncIterator[bytes] | Path | str
@@ -57,6 +58,7 @@ class BuildRequest:
     args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
     pull: bool = False
     cache_from: tuple[str, ...] = ()
     quiet: bool = False

@@ -102,12 +102,15 @@ class StageBuilder:
         state: State,
         *,
         index: int,
+        fresh: bool = False,
         outer: Mapping[str, str],
         platform_args: Mapping[str, str],
     ) -> None:
         self._tools = tools
         self.state = state
         self._index = index
+        # Every step is done anew.
+        self._fresh = fresh or tools.request.no_cache
         self._outer = {**platform_args, **outer}
         self._given = dict(tools.request.args)
         self._cmd_set = False
@@ -167,10 +170,10 @@ class StageBuilder:
         before = self.state
         tools.used(self._index, key)
         async with tools.cache.lock(key):
-            found = None if tools.request.no_cache else await self._found(key, before)
+            found = None if self._fresh else await self._found(key, before)
             if found is not None and not await self._allowed(found):
                 found = None
-            if found is None and not tools.request.no_cache:
+            if found is None and not self._fresh:
                 found = await self._elsewhere(key, before, goal)
             if found is not None:
                 tools.say(" ---> Using cache\n")

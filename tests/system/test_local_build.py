@@ -144,6 +144,21 @@ def test_steps_are_kept_in_a_directory_and_taken_from_it(engine, tmp_path):
     assert printed(engine, "cat /id") != first
 
 
+def test_the_stages_of_no_cache_filter_are_built_anew(engine, tmp_path):
+    uuid = "cat /proc/sys/kernel/random/uuid"
+    text = (
+        f"FROM busybox AS Old\nRUN {uuid} > /id\nFROM busybox AS new\nRUN : ; {uuid} > /id\n"
+        "FROM busybox\nCOPY --from=old /id /old\nCOPY --from=new /id /new\n"
+    )
+    home = stack(tmp_path / "n", {"no_cache_filter": ["New"]}, text)
+    engine.stackctl("build", cwd=home)
+    first = printed(engine, "cat /old /new").split()
+    engine.stackctl("build", cwd=home)
+    second = printed(engine, "cat /old /new").split()
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+
+
 @pytest.mark.parametrize("kind", ["tar", "local"])
 def test_the_files_of_the_last_stage_go_where_they_were_asked_for(engine, tmp_path, kind):
     home = stack(tmp_path / "f", {}, "FROM scratch\nCOPY --chmod=640 w /deep/w\n")

@@ -115,7 +115,8 @@ def local_body(stack: Stack, service: Service) -> JsonObject:
             for one in build.secrets
         },
         "ssh": {one.id: one.path or _agent(service.name) for one in build.ssh},
-        "privileged": build.privileged,
+        "privileged": build.privileged or "security.insecure" in build.entitlements,
+        "no_cache_filter": list(build.no_cache_filter),
     }
     name = dockerfile_name(build)
     if build.dockerfile_inline:
