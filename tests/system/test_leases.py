@@ -124,7 +124,9 @@ def test_an_up_that_is_killed_takes_its_stack_with_it(tied):
     tied.until(tied.gone)
 
 
-@pytest.mark.parametrize("at", ["network", "container", "start"])
+@pytest.mark.parametrize(
+    "at", [pytest.param("network", marks=pytest.mark.long), "container", "start"]
+)
 def test_an_up_killed_in_the_middle_leaks_nothing(tied, at):
     up = tied.begin("up", "--lease")
     check = {

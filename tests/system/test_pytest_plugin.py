@@ -83,12 +83,13 @@ def test_a_stack_is_found_used_and_shared_by_the_session(project):
     assert len(set(names(result))) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("scope", "number"),
     [
-        pytest.param("function", 4, marks=pytest.mark.long),
+        ("function", 4),
         ("class", 3),
-        pytest.param("module", 2, marks=pytest.mark.long),
+        ("module", 2),
     ],
 )
 def test_a_scope_says_how_long_a_stack_lives(project, scope, number):
@@ -166,7 +167,10 @@ def test_data_is_new_where_asked_for(project):
     run(project, "-o", "stackctl_reset=true", "test_ini.py").assert_outcomes(passed=2)
 
 
-@pytest.mark.parametrize(("flags", "number"), [((), 2), (("--stack-shared",), 1)])
+@pytest.mark.parametrize(
+    ("flags", "number"),
+    [pytest.param((), 2, marks=pytest.mark.long), (("--stack-shared",), 1)],
+)
 def test_workers_have_a_stack_each_or_share_one(project, flags, number):
     project.makepyfile(
         "import pathlib, pytest, time\n"
