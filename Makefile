@@ -24,7 +24,7 @@ unit: ## Run what needs no root.
 	.venv/bin/python -m pytest -m 'not root and not bench and not long'
 
 test-full: ## Run everything, the long suites too (as root; by hand).
-	@.ci/setup dev
+	@.ci/setup full
 	.venv/bin/python -m pytest -m 'not bench'
 
 compat: ## Compare config with docker compose's answers (CORPUS=folder of cases).

@@ -42,6 +42,14 @@ class ConflictError(StackctlError):
     """The thing exists, but its state forbids the request (HTTP 409)."""
 
 
+class PortTakenError(ConflictError):
+    """A host port is taken; ``holder`` is the ID of the container of ours that has it, else empty."""
+
+    def __init__(self, message: str, *, holder: str = "") -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
 class NotModifiedError(StackctlError):
     """It already is as asked for (HTTP 304)."""
 

@@ -12,12 +12,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from stackctl.paths import EnginePaths, engine_paths
 from tests.leaks import leftovers
+from tests.orphans import leave_orphans_to_init
 
 BUSYBOX = Path("/bin/busybox")
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,6 +53,16 @@ class RealEngine:
         return engine_paths(self.environ, uid=os.getuid())
 
     @property
+    def globals(self) -> list[str]:
+        """What every command line of ours begins with."""
+        return []
+
+    @property
+    def argv(self) -> list[str]:
+        """The start of a command line, for tests that start it themselves."""
+        return [sys.executable, "-m", "stackctl", *self.globals]
+
+    @property
     def docker_host(self) -> str:
         return f"unix://{self.paths.socket}"
 
@@ -59,7 +77,7 @@ class RealEngine:
     ) -> subprocess.CompletedProcess[str]:
         """Type a command; its output as text. ``check`` fails the test with what was printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "stackctl", *argv],
+            [*self.argv, *argv],
             cwd=cwd or self.home,
             env={
                 **self.environ,
@@ -105,6 +123,14 @@ class RealEngine:
     def start(self) -> None:
         self.stackctl("engine", "start")
 
+    def restart(self) -> None:
+        """Replace the daemon under running containers."""
+        self.stackctl("engine", "restart")
+
+    def beside(self, *argv: str) -> str:
+        """Run a program where the engine's host is; return its output."""
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+
     def import_busybox(self, name: str = "busybox") -> None:
         """Give the engine an image with a shell, without a registry."""
         archive = self.home / "busybox.tar"
@@ -115,7 +141,7 @@ class RealEngine:
     def cleanup(self) -> list[str]:
         """Remove everything that a failed test left, stop the daemon; return what could not be removed."""
         self.stackctl("engine", "stop", "--remove-all", check=False)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (left := leftovers(self.paths)) and time.monotonic() < deadline:
             time.sleep(0.1)
         return left
@@ -169,14 +195,36 @@ def busybox_rootfs() -> bytes:
     return out.getvalue()
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[RealEngine]:
-    """An engine for the tests of one module; nothing of it may be left at the end."""
+@pytest.fixture(scope="module", autouse=True)
+def _orphans_go_to_init() -> Iterator[None]:
+    yield
+    leave_orphans_to_init()
+
+
+def one_engine(kind: type[RealEngine]) -> Iterator[RealEngine]:
     home = Path(tempfile.mkdtemp(prefix="sk", dir="/tmp"))
-    real = RealEngine(home)
     try:
-        yield real
-        left = real.cleanup()
+        real = kind(home)
+        try:
+            yield real
+        finally:
+            left = real.cleanup()
         assert not left, "left on the machine:\n" + "\n".join(left)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[RealEngine]:
+    """An engine for the tests of one module; nothing of it may be left at the end."""
+    yield from one_engine(RealEngine)
+
+
+@pytest.fixture(scope="module")
+def any_engine(request: pytest.FixtureRequest) -> Iterator[RealEngine]:
+    """Ours, and in the long run a real Docker Engine and Podman's service, one after the other."""
+    from tests.peers import KINDS
+
+    for made in one_engine(KINDS[request.param]):
+        made.start()
+        yield made

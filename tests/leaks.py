@@ -27,6 +27,12 @@ def _mounts(where: set[str]) -> list[str]:
     return [f"mount {line.split()[1]}" for line in lines if any(root in line for root in where)]
 
 
+def mounts_below(folder: Path) -> list[str]:
+    """Return the mount points below a folder, outermost first."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [line.split()[1] for line in lines if line.split()[1].startswith(f"{folder}/")]
+
+
 def _links(paths: EnginePaths) -> list[str]:
     prefixes = [f"{paths.bridge_prefix}", paths.veth_prefix]
     names = [link.name for link in Path("/sys/class/net").iterdir()]

@@ -6,11 +6,14 @@ strict about types: a wrong one raises InvalidInputError with the path of the fi
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from stackctl.errors import InvalidInputError
 from stackctl.values import Json, JsonObject
 
+_NULL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_LONE = re.compile("[\ud800-\udfff]")
 _NAMES = {str: "a string", bool: "a boolean", int: "a number", list: "an array", dict: "an object"}
 
 
@@ -24,7 +27,7 @@ def parse_object(data: bytes, *, optional: bool = True) -> JsonObject:
             return {}
         raise InvalidInputError("invalid JSON: got EOF while reading request body")
     try:
-        value = json.loads(data)
+        value = _clean(data, json.loads(data))
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"invalid JSON: {error}") from error
     if value is None:
@@ -32,6 +35,20 @@ def parse_object(data: bytes, *, optional: bool = True) -> JsonObject:
     if not isinstance(value, dict):
         raise InvalidInputError(f"invalid JSON: the body must be an object, not {_kind(value)}")
     return value
+
+
+def _clean(data: bytes, value: Json) -> Json:
+    """Return the value without halves of surrogate pairs, which no file or program could be named by.
+
+    Go, and so Docker, reads them as U+FFFD. Raises InvalidInputError for a null character: the kernel takes none.
+    """
+    if b"\\u" not in data:
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    if _NULL.search(text):
+        raise InvalidInputError("invalid JSON: a text holds a null character")
+    cleaned: Json = json.loads(_LONE.sub("\ufffd", text)) if _LONE.search(text) else value
+    return cleaned
 
 
 def _kind(value: object) -> str:

@@ -1,40 +1,43 @@
-"""Run the stages: from a request to an image, telling what happens in the classic builder's words.
+"""The builder: from a request to an image, telling what happens in the classic builder's words.
 
-Stages that do not need each other run at the same time. Whatever way a build ends, its containers, snapshots and
+Whatever way a build ends, its containers, snapshots and
 temporary files are gone; layers that were made stay, since the cache names them.
 """
 
 import asyncio
 import contextlib
-import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from stackctl.builder import checks
 from stackctl.builder import instructions as ins
 from stackctl.builder.cache import BuildCache
-from stackctl.builder.context import Context, Digests, receive
-from stackctl.builder.image import State, encode, of_record, scratch
+from stackctl.builder.context import Context, Digests
+from stackctl.builder.image import State, of_record
 from stackctl.builder.instructions import Instruction
-from stackctl.builder.metadata import PROXY_ARGS
+from stackctl.builder.job import Job
+from stackctl.builder.keeping import CredentialsFor, Keeping
 from stackctl.builder.mounts import CacheDirectories, StepMounts
 from stackctl.builder.network import Directories, EngineNetwork, Opener, Planner
 from stackctl.builder.parser import Dockerfile
+from stackctl.builder.receiving import Receiver
+from stackctl.builder.remote import Remotes, is_remote
 from stackctl.builder.request import BuildOutput, BuildRequest, BuildResult
 from stackctl.builder.run import Runner, StepNetwork
-from stackctl.builder.stage import RunFailedError, StageBuilder, Tools
-from stackctl.builder.stages import SCRATCH, Stage, StagePlan, find_stage, plan_stages
+from stackctl.builder.stage import Tools
+from stackctl.builder.stages import plan_stages
+from stackctl.contracts.repositories import GitAccess
 from stackctl.contracts.state import ImageRecord
 from stackctl.engine.image_config import parse_document
-from stackctl.engine.image_gc import collect_everything
+from stackctl.engine.image_gc import collect
 from stackctl.engine.image_making import layers_of
-from stackctl.engine.image_values import short
 from stackctl.engine.images import Images
 from stackctl.engine.world import World
-from stackctl.errors import HostError, InvalidInputError, NotFoundError, StackctlError
-from stackctl.oci.digest import digest_of
+from stackctl.errors import HostError, InvalidInputError, NotFoundError
 from stackctl.oci.platform import Platform, of_machine, parse_platform
 from stackctl.oci.reference import parse_reference
 
@@ -79,10 +82,9 @@ class Builder:
         self._world = world
         self._images = images
         self._digests = Digests()
-        self._cache = BuildCache(world.state, world.content, world.layers, world.clock)
+        self._cache = BuildCache(world.state, world.content, world.layers, world.clock, images.left)
         self._scratch = world.host.data_root / "build"
-        # What a daemon that was killed left there.
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._receiver = Receiver(world.files, self._digests, self._scratch, world.host.memory_root)
         self._caches = CacheDirectories(world.host.data_root / "build-cache")
         self._runner = Runner(world.runtime, world.files, world.host, network)
 
@@ -95,9 +97,43 @@ class Builder:
         for tag in request.tags:
             parse_reference(tag)
         platform = self._platform(request)
-        context = await receive(request.context, self._world.files, self._digests, self._scratch)
+        agent = request.ssh.get("default")
+        access = GitAccess(secrets=request.secrets, agent=str(agent) if agent else "")
+        remotes = Remotes(self._world.repositories, self._scratch, self._digests, access)
+        fetched = AsyncExitStack()
+        try:
+            request = await self._brought(request, remotes, fetched)
+            async with contextlib.aclosing(self._run(request, platform, remotes)) as outputs:
+                async for output in outputs:
+                    yield output
+        finally:
+            await asyncio.shield(fetched.aclose())
+
+    async def _brought(
+        self, request: BuildRequest, remotes: Remotes, stack: AsyncExitStack
+    ) -> BuildRequest:
+        """Return the request with the contexts that are elsewhere fetched: directories while the stack is open."""
+        files = self._world.files
+        context = request.context
+        if isinstance(context, str):
+            context = await remotes.context(context, files, stack)
+        named = dict(request.contexts)
+        for name, place in request.contexts.items():
+            if isinstance(place, str) and is_remote(place):
+                named[name] = await remotes.context(place, files, stack)
+        return replace(request, context=context, contexts=named)
+
+    async def _run(
+        self, request: BuildRequest, platform: Platform, remotes: Remotes
+    ) -> AsyncGenerator[BuildOutput, None]:
+        if isinstance(request.context, str):
+            raise InvalidInputError(f"the build context {request.context} was not fetched")
+        context = await self._receiver.receive(request.context)
         try:
             file, instructions = await asyncio.to_thread(_read, context, request)
+            for finding in _checked(file, instructions, request):
+                text = f"{file.name}:{finding.line}: {finding.rule}: {finding.message}"
+                yield BuildOutput(stream=f"[Warning] {text}\n")
             defaults = _platform_args(platform, of_machine(self._world.host.machine))
             plan = plan_stages(
                 file,
@@ -107,8 +143,17 @@ class Builder:
                 defaults=defaults,
                 named=request.contexts,
             )
-            run = _Run(self, request, file, plan, context, platform, defaults)
-            async with contextlib.aclosing(run.outputs()) as outputs:
+            job = Job(
+                self,
+                request=request,
+                file=file,
+                plan=plan,
+                context=context,
+                platform=platform,
+                defaults=defaults,
+                remotes=remotes,
+            )
+            async with contextlib.aclosing(job.outputs()) as outputs:
                 async for output in outputs:
                     yield output
         finally:
@@ -120,18 +165,22 @@ class Builder:
             chain: await self._world.layers.size(chain)
             for chain in await self._world.layers.layers()
         }
-        count = self._cache.prune()
-        await asyncio.to_thread(self._caches.clear)
-        await collect_everything(self._images)
+        async with self._images.gate.alone():
+            steps = self._cache.prune()
+            await asyncio.to_thread(self._caches.clear)
+            # Only what the steps named: what somebody is just storing has no record yet.
+            layers = dict.fromkeys(name for step in steps for name in step.layers)
+            blobs = dict.fromkeys(name for step in steps for name in step.blobs)
+            await collect(self._images, list(layers), list(blobs))
         after = set(await self._world.layers.layers())
-        return count, sum(size for chain, size in before.items() if chain not in after)
+        return len(steps), sum(size for chain, size in before.items() if chain not in after)
 
     def _platform(self, request: BuildRequest) -> Platform:
         if request.platform:
             return parse_platform(request.platform)
         return of_machine(self._world.host.machine)
 
-    def tools(self, run: "_Run") -> Tools:
+    def tools(self, run: Job) -> Tools:
         """Return what the stages of a run work with."""
         world = self._world
         return Tools(
@@ -147,18 +196,24 @@ class Builder:
             mounts=StepMounts(
                 run.context, world.layers, self._digests, self._caches, run.request, self._scratch
             ),
-            scratch=self._scratch,
+            remotes=run.remotes,
             say=run.say,
             other=run.other,
             hold=run.hold,
-            used=run.keys.append,
+            keep=run.keep,
+            used=run.used,
+            keeping=run.keeping(),
+            kept=run.kept,
             epoch=_epoch(run.request),
             sources=run.sources if run.request.cache_from else None,
         )  # fmt: skip
 
-    @property
-    def cache(self) -> BuildCache:
-        return self._cache
+    def keeping(self, credentials: CredentialsFor, platform: Platform) -> Keeping:
+        """Return what keeps steps outside the engine and takes them from there."""
+        world = self._world
+        return Keeping(
+            self._cache, self._images, world.layers, world.registry, credentials, platform
+        )
 
     @property
     def images(self) -> Images:
@@ -178,6 +233,15 @@ class Builder:
                 raise HostError(
                     f"cannot write {result.path}: {error.strerror}", errno=error.errno or 0
                 ) from error
+
+    async def archive(self, names: Sequence[str], path: Path) -> None:
+        """Write an archive of images; it is there whole or not at all."""
+        try:
+            await _write_tar(path, self._images.save_archive(names))
+        except OSError as error:
+            raise HostError(
+                f"cannot write {path}: {error.strerror}", errno=error.errno or 0
+            ) from error
 
     async def state_of(self, record: ImageRecord) -> State:
         """Return the state FROM an image starts with."""
@@ -201,6 +265,17 @@ def _read(context: Context, request: BuildRequest) -> tuple[Dockerfile, tuple[In
     context.apply_ignore(name)
     shown = "Dockerfile" if name.startswith(".dockerfile.") else name
     return ins.read_text(text, name=shown)
+
+
+def _checked(
+    file: Dockerfile, instructions: tuple[Instruction, ...], request: BuildRequest
+) -> tuple[checks.Finding, ...]:
+    """Return what the checks that the file asks for find; raises InvalidInputError where that ends the build."""
+    options = checks.read_options(file, request.args)
+    found = checks.findings(file, instructions, options) if options else ()
+    if found and options is not None and options.error:
+        raise checks.refuse(file, found)
+    return found
 
 
 def _platform_args(target: Platform, host: Platform) -> dict[str, str]:
@@ -232,251 +307,3 @@ def _epoch(request: BuildRequest) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 12):
         raise InvalidInputError(f"SOURCE_DATE_EPOCH {text[:40]!r} is not a number of seconds")
     return int(text)
-
-
-class _Run:
-    """One build under way."""
-
-    def __init__(
-        self,
-        builder: Builder,
-        request: BuildRequest,
-        file: Dockerfile,
-        plan: StagePlan,
-        context: Context,
-        platform: Platform,
-        defaults: Mapping[str, str],
-    ) -> None:
-        self._builder = builder
-        self.request = request
-        self.file = file
-        self.context = context
-        self._plan = plan
-        self._platform = platform
-        self._defaults = defaults
-        self._queue: asyncio.Queue[BuildOutput | None] = asyncio.Queue()
-        self._states: dict[int, asyncio.Future[State]] = {}
-        self._pulls: dict[str, asyncio.Lock] = {}
-        self._fresh: set[str] = set()
-        self._sources: Sequence[State] | None = None
-        self.keys: list[str] = []
-        self._held = ExitStack()
-        self._tools = builder.tools(self)
-        self._steps = plan.steps + (1 if request.labels else 0)
-
-    # What the stages use
-
-    def say(self, text: str) -> None:
-        self._queue.put_nowait(BuildOutput(stream=text))
-
-    def hold(self, state: State) -> None:
-        names = (*state.layers, *(blob.digest for blob in state.blobs), digest_of(encode(state)))
-        self._held.enter_context(self._builder.images.held.hold(names))
-
-    async def other(self, reference: str, before: int, line: int) -> State:
-        """Return the state a --from names: an earlier stage's, else an image's."""
-        named = self.request.contexts.get(reference.lower())
-        names = {stage.name: stage.index for stage in self._plan.stages if stage.name}
-        index = find_stage(names, reference, before) if named is None else None
-        if index is not None:
-            return await asyncio.shield(self._states[index])
-        try:
-            return await self._image(named if isinstance(named, str) else reference, self._platform)
-        except StackctlError as error:
-            raise self.file.error(
-                line, f"invalid from flag value {reference}: {error.message}", hint=error.hint
-            ) from error
-
-    async def sources(self) -> Sequence[State]:
-        """Return the images that --cache-from names, those that are here."""
-        if self._sources is None:
-            found = []
-            for name in self.request.cache_from:
-                record = self._builder.images.find(name)
-                if record is not None:
-                    found.append(await self._builder.state_of(record))
-            self._sources = found
-        return self._sources
-
-    # The run
-
-    async def outputs(self) -> AsyncGenerator[BuildOutput, None]:
-        task = asyncio.create_task(self._whole(), name="build")
-        try:
-            while (output := await self._queue.get()) is not None:
-                yield output
-            await task
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            self._held.close()
-
-    async def _whole(self) -> None:
-        try:
-            for directory in self.request.cache_sources:
-                await self._builder.cache.take(directory)
-            state = await self._stages()
-            await self._finish(state)
-            for directory in self.request.cache_targets:
-                await self._builder.cache.export(self.keys, directory)
-        except RunFailedError as error:
-            self._queue.put_nowait(BuildOutput(error=error.message, code=error.code))
-        except StackctlError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            self._queue.put_nowait(BuildOutput(error=f"{error.message}{hint}"))
-        finally:
-            self._queue.put_nowait(None)
-
-    async def _stages(self) -> State:
-        loop = asyncio.get_running_loop()
-        self._states = {stage.index: loop.create_future() for stage in self._plan.stages}
-        for number, line in enumerate(self._global_lines(), 1):
-            self.say(f"Step {number}/{self._steps} : {line}\n")
-        try:
-            async with asyncio.TaskGroup() as group:
-                for stage in self._plan.stages:
-                    group.create_task(self._stage(stage), name=f"stage {stage.index}")
-        except BaseExceptionGroup as failures:
-            raise _first(failures) from failures
-        finally:
-            for future in self._states.values():
-                future.cancel()
-        return self._states[self._plan.target].result()
-
-    def _global_lines(self) -> list[str]:
-        lines = []
-        for statement in self.file.statements:
-            if statement.keyword == "FROM":
-                break
-            lines.append(statement.original)
-        return lines
-
-    async def _stage(self, stage: Stage) -> None:
-        for index in stage.needs:
-            await asyncio.shield(self._states[index])
-        number = stage.first_step
-        self.say(f"Step {number}/{self._steps} : {stage.start.original}\n")
-        state = await self._base(stage)
-        platform_args = {**self._defaults, "TARGETSTAGE": stage.name or self.request.target}
-        builder = StageBuilder(
-            self._tools,
-            state,
-            index=stage.index,
-            outer=self._plan.global_args,
-            platform_args=platform_args,
-        )
-        await self._triggers(builder, stage)
-        for instruction in stage.instructions:
-            number += 1
-            self.say(f"Step {number}/{self._steps} : {instruction.original}\n")
-            await builder.step(instruction)
-        if stage.index == self._plan.target and self.request.labels:
-            pairs = tuple(sorted(self.request.labels.items()))
-            text = "LABEL " + " ".join(f"{name}={value}" for name, value in pairs)
-            self.say(f"Step {self._steps}/{self._steps} : {text}\n")
-            label = ins.Label(line=stage.start.line, original=text, pairs=pairs)
-            await builder.step(label, literal=True)
-        self._states[stage.index].set_result(builder.state)
-
-    async def _base(self, stage: Stage) -> State:
-        if stage.parent is not None:
-            state = self._states[stage.parent].result()
-            self.say(f" ---> {digest_of(encode(state))[7:19]}\n")
-            return State(
-                document=state.document, layers=state.layers, blobs=state.blobs, parent=state.parent
-            )
-        platform = parse_platform(stage.platform) if stage.platform else self._platform
-        if stage.base == SCRATCH:
-            self.say(" ---> \n")
-            return scratch(platform)
-        named = self.request.contexts.get(stage.base.lower())
-        if isinstance(named, Path):
-            raise self.file.error(
-                stage.start.line,
-                f"FROM {stage.base}: a context that is a directory cannot be a base",
-                hint="FROM scratch, then COPY --from it",
-            )
-        try:
-            state = await self._image(named or stage.base, platform)
-        except InvalidInputError as error:
-            raise self.file.error(stage.start.line, error.message, hint=error.hint) from error
-        self.say(f" ---> {short(state.parent)}\n")
-        return state
-
-    async def _image(self, reference: str, platform: Platform) -> State:
-        images = self._builder.images
-        lock = self._pulls.setdefault(reference, asyncio.Lock())
-        async with lock:
-            record = images.find(reference)
-            fresh = record is not None and platform.accepts(
-                Platform(os=record.os, architecture=record.architecture, variant=record.variant)
-            )
-            if record is None or not fresh or (self.request.pull and reference not in self._fresh):
-                record = await self._pull(reference, platform)
-            state = await self._builder.state_of(record)
-            self.hold(state)
-            return state
-
-    async def _pull(self, reference: str, platform: Platform) -> ImageRecord:
-        images = self._builder.images
-        parsed = parse_reference(reference).with_default_tag()
-        credentials = self.request.credentials
-        chosen = credentials.get(parsed.registry) or (
-            credentials.get("https://index.docker.io/v1/")
-            if parsed.registry == "docker.io"
-            else None
-        )
-        async for progress in images.pull(str(parsed), platform=platform, credentials=chosen):
-            if progress.error:
-                raise NotFoundError(progress.error)
-            if progress.status:
-                self._queue.put_nowait(
-                    BuildOutput(
-                        status=progress.status,
-                        id=progress.id,
-                        current=progress.current,
-                        total=progress.total,
-                    )
-                )
-        self._fresh.add(reference)
-        return images.resolve(str(parsed))
-
-    async def _triggers(self, builder: StageBuilder, stage: Stage) -> None:
-        triggers = builder.take_triggers() if stage.parent is None else ()
-        if not triggers:
-            return
-        word = "trigger" if len(triggers) == 1 else "triggers"
-        self.say(f"# Executing {len(triggers)} build {word}\n")
-        for trigger in triggers:
-            await builder.step(ins.read_trigger(trigger, line=stage.start.line))
-
-    async def _finish(self, state: State) -> None:
-        images = self._builder.images
-        unused = sorted(
-            self._plan.unused_args - PROXY_ARGS - set(self._defaults) - {"SOURCE_DATE_EPOCH"}
-        )
-        if unused:
-            self.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
-        if self.request.result is not None:
-            await self._builder.export(state, self.request.result)
-            self.say(f"Successfully wrote {self.request.result.path}\n")
-        record = await images.add(encode(state), layers=state.blobs)
-        self._queue.put_nowait(BuildOutput(image_id=record.id))
-        self.say(f"Successfully built {short(record.id)}\n")
-        for tag in self.request.tags:
-            await images.tag(record.id, tag)
-            self.say(f"Successfully tagged {parse_reference(tag).with_default_tag()}\n")
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    leaves: list[BaseException] = []
-    waiting: list[BaseException] = [group]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, BaseExceptionGroup):
-            waiting.extend(item.exceptions)
-        else:
-            leaves.append(item)
-    with contextlib.suppress(StopIteration):
-        return next(item for item in leaves if isinstance(item, StackctlError))
-    return leaves[0]

@@ -7,14 +7,10 @@ the state after the step; it holds the layers' diff IDs, so a hit costs one smal
 """
 
 import asyncio
-import contextlib
 import hashlib
 import json
-import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import cast
 from weakref import WeakValueDictionary
 
 from stackctl.builder.image import State, decode_cached, encode, identity
@@ -22,14 +18,24 @@ from stackctl.contracts.clock import Clock
 from stackctl.contracts.state import BuildCacheRecord, StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore
 from stackctl.engine.image_config import parse_document
-from stackctl.errors import HostError, InvalidInputError, NotFoundError, StackctlError
+from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.frozen import frozen
 from stackctl.oci.descriptor import OCI_CONFIG, OCI_LAYER, Descriptor
-from stackctl.oci.digest import chain_ids, check_digest
+from stackctl.oci.digest import chain_ids
 from stackctl.values import Json
 
 _VERSION = 1
-_STEPS = "stackctl-steps.json"
 _TOUCH_AFTER = 3600.0
+
+
+@frozen
+class Step:
+    """A step as it is kept outside: its key, the configuration it led to, the layers' chain IDs and blobs."""
+
+    key: str
+    config: str
+    layers: tuple[str, ...]
+    blobs: tuple[str, ...]
 
 
 def step_key(state: State, instruction: Json) -> str:
@@ -41,11 +47,20 @@ def step_key(state: State, instruction: Json) -> str:
 
 
 class BuildCache:
-    """What was built before, by key. Lasts over restarts; a step whose layer or blob is gone is forgotten."""
+    """What was built before, by key. Lasts over restarts; a step whose layer or blob is gone is forgotten.
+
+    What a forgotten step named goes to ``left``, for the next collection.
+    """
 
     def __init__(
-        self, store: StateStore, content: ContentStore, layers: LayerStore, clock: Clock
+        self,
+        store: StateStore,
+        content: ContentStore,
+        layers: LayerStore,
+        clock: Clock,
+        left: set[str],
     ) -> None:
+        self._left = left
         self._clock = clock
         self._store = store
         self._content = content
@@ -103,73 +118,57 @@ class BuildCache:
             )
         )
 
-    async def export(self, keys: Sequence[str], directory: Path) -> None:
-        """Write steps with their blobs to a directory, an OCI layout with a list of the steps beside it.
-
-        Raises HostError.
-        """
+    async def steps(self, keys: Sequence[str]) -> Sequence[Step]:
+        """Return steps as they are kept elsewhere, those that are still here."""
         records = [self._load()[key] for key in dict.fromkeys(keys) if key in self._load()]
-        try:
-            blobs = directory / "blobs" / "sha256"
-            await asyncio.to_thread(blobs.mkdir, parents=True, exist_ok=True)
-            for digest in dict.fromkeys(blob for record in records for blob in record.blobs):
-                target = blobs / digest.partition(":")[2]
-                await asyncio.to_thread(_copy_blob, self._content.path(digest), target)
-            steps: Json = [
-                {"key": item.id, "image": item.image_id, "layers": list(item.layers), "blobs": list(item.blobs)}
-                for item in records
-            ]  # fmt: skip
-            text = json.dumps({"version": _VERSION, "steps": steps})
-            await asyncio.to_thread(_write, directory / _STEPS, text)
-        except OSError as error:
-            raise HostError(
-                f"cannot write the cache to {directory}: {error.strerror}", errno=error.errno or 0
-            ) from error
+        return [
+            Step(
+                key=record.id,
+                config=(await self._content.read(record.image_id)).decode(),
+                layers=record.layers,
+                blobs=tuple(blob for blob in record.blobs if blob != record.image_id),
+            )
+            for record in records
+        ]
 
-    async def take(self, directory: Path) -> int:
-        """Take the steps of a directory; return how many. What is missing or not what it says is left out."""
-        try:
-            tree = json.loads(await asyncio.to_thread((directory / _STEPS).read_bytes))
-        except (OSError, ValueError, RecursionError):
-            return 0
-        if not isinstance(tree, dict) or tree.get("version") != _VERSION:
-            return 0
-        steps = tree.get("steps")
-        taken = 0
-        for step in steps if isinstance(steps, list) else ():
-            with contextlib.suppress(StackctlError, OSError, ValueError, TypeError, KeyError):
-                await self._take(step, directory / "blobs" / "sha256")
-                taken += 1
-        return taken
+    async def take(self, step: Step, blob: Callable[[str], AsyncIterator[bytes]]) -> None:
+        """Take over a step from elsewhere; ``blob`` gives a layer's bytes, perhaps compressed.
 
-    async def _take(self, step: Mapping[str, object], blobs: Path) -> None:
-        key, image = check_digest(str(step["key"])), check_digest(str(step["image"]))
-        names = [check_digest(str(name)) for name in cast(list[object], step["blobs"])]
-        if key in self._load() or image not in names:
+        Raises InvalidInputError when it is not what it says.
+        """
+        if step.key in self._load():
             return
-        for name in names:
+        data = step.config.encode()
+        diff_ids = parse_document(data).diff_ids
+        if chain_ids(diff_ids) != step.layers or len(step.blobs) != len(diff_ids):
+            raise InvalidInputError("the step's layers are not those of its configuration")
+        for name, diff_id, chain_id in zip(step.blobs, diff_ids, step.layers, strict=True):
             if not self._content.has(name):
-                path = blobs / name.partition(":")[2]
-                expected = Descriptor(media_type=OCI_LAYER, digest=name)
-                await self._content.ingest(_pieces(path), expected)
-        diff_ids = parse_document(await self._content.read(image)).diff_ids
-        chain = chain_ids(diff_ids)
-        layers = [name for name in names if name != image]
-        if len(layers) != len(chain):
-            raise InvalidInputError("the step's blobs are not its layers")
-        for chain_id, diff_id, blob in zip(chain, diff_ids, layers, strict=True):
+                await self.bring(name, diff_id, blob(name))
             if not self._layers.has(chain_id):
-                path = self._content.path(blob)
+                path = self._content.path(name)
                 await self._layers.unpack(chain_id, path, OCI_LAYER, diff_id)
+        image = await self._content.put(data, OCI_CONFIG)
         self._save(
             BuildCacheRecord(
-                id=key,
-                image_id=image,
+                id=step.key,
+                image_id=image.digest,
                 used_at=self._clock.now(),
-                layers=tuple(chain),
-                blobs=tuple(names),
+                layers=step.layers,
+                blobs=(image.digest, *step.blobs),
             )
         )
+
+    async def bring(self, name: str, diff_id: str, chunks: AsyncIterator[bytes]) -> None:
+        """Store a layer under its name; raises InvalidInputError when it is another."""
+        if name != diff_id:
+            await self._content.ingest(chunks, Descriptor(media_type=OCI_LAYER, digest=name))
+            return
+        # Kept plain here, and sent compressed.
+        found = await self._content.ingest_tar(chunks)
+        if found.digest != diff_id:
+            await self._content.delete(found.digest)
+            raise InvalidInputError(f"a layer is {found.digest}, not {diff_id}")
 
     def note(self, name: str) -> str:
         """Return a digest noted under a name, "" when there is none."""
@@ -180,13 +179,12 @@ class BuildCache:
         """Note a digest that was costly to compute (of files in a stage)."""
         self._save(BuildCacheRecord(id=f"note:{name}", image_id=digest, used_at=self._clock.now()))
 
-    def prune(self) -> int:
-        """Forget every step; return how many there were. Blobs and layers go with the store's own collection."""
-        records = self._load()
-        count = len(records)
-        for record in list(records.values()):
+    def prune(self) -> Sequence[BuildCacheRecord]:
+        """Forget every step and return them; their blobs and layers are for the caller to collect."""
+        records = list(self._load().values())
+        for record in records:
             self._forget(record)
-        return count
+        return records
 
     def _load(self) -> dict[str, BuildCacheRecord]:
         if self._records is None:
@@ -201,22 +199,4 @@ class BuildCache:
         self._load().pop(record.id, None)
         self._blobs.pop(record.image_id, None)
         self._store.delete(record)
-
-
-def _write(target: Path, text: str) -> None:
-    part = target.with_name(f".{target.name}.part")
-    part.write_text(text)
-    part.replace(target)
-
-
-def _copy_blob(source: Path, target: Path) -> None:
-    if not target.exists():
-        part = target.with_name(f".{target.name}.part")
-        shutil.copyfile(source, part)
-        part.replace(target)
-
-
-async def _pieces(path: Path) -> AsyncIterator[bytes]:
-    with await asyncio.to_thread(path.open, "rb") as file:
-        while data := await asyncio.to_thread(file.read, 1 << 20):
-            yield data
+        self._left.update((*record.layers, *record.blobs))

@@ -22,7 +22,7 @@ from pathlib import Path
 import zstandard
 
 from stackctl.builder.context import Node, Tree
-from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.errors import InvalidInputError
 from stackctl.frozen import frozen
 from stackctl.ignore import Ignore
 
@@ -63,14 +63,14 @@ class Ownership:
 def choose(
     tree: Tree, patterns: Sequence[str], *, unpack: bool = False, parents: bool = False
 ) -> list[Source]:
-    """Return what the source patterns name, in order; raises NotFoundError for one that names nothing. Blocks."""
+    """Return what the source patterns name, in order; raises NotFoundError for a path that is not there. Blocks.
+
+    A pattern that nothing matches names nothing, as BuildKit has it.
+    """
     found: list[Source] = []
     for pattern in patterns:
         prefix = ""
-        matches = tree.glob(pattern)
-        if not matches:
-            raise NotFoundError(f"no source files match {pattern!r}")
-        for path in matches:
+        for path in tree.glob(pattern):
             node = tree.find(path)
             if parents:
                 prefix = _kept_parents(pattern, path, is_dir=node.is_dir)
@@ -144,8 +144,11 @@ def fingerprint(sources: Sequence[Source], exclude: Sequence[str] = ()) -> str:
             continue
         name = "" if source.is_dir else source.name
         add("node", source.prefix, name, source.tree.fingerprint(source.node))
+        # Thousands of files are usual: one call for both words of each.
+        update, fingerprint_of = digest.update, source.tree.fingerprint
         for relative, node in _below(source, exclude):
-            add(relative, source.tree.fingerprint(node))
+            line = f"{relative}\0{fingerprint_of(node)}\0"
+            update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -154,6 +157,10 @@ def _below(source: Source, exclude: Sequence[str]) -> Iterator[tuple[str, Node]]
         return
     ignore = Ignore(exclude)
     start = len(source.node.path) + 1 if source.node.path else 0
+    if not exclude:
+        for node in source.tree.walk(source.node.path):
+            yield node.path[start:], node
+        return
     for node in source.tree.walk(source.node.path):
         relative = node.path[start:]
         if not ignore.ignores(relative):
@@ -224,7 +231,7 @@ def _pack_directory(
             yield from packer.node(source.tree, source.node, target)
         else:
             # The context's own mode is nobody's business: it may be a directory that only its user reads.
-            yield from packer.directory(target)
+            yield from packer.directory(target, changed=True)
     for relative, node in _below(source, exclude):
         yield from packer.node(source.tree, node, posixpath.join(target, relative))
 
@@ -236,13 +243,14 @@ class _Packer:
         self._owner = owner
         self._now = now
         self._epoch = epoch
+        self._linked: dict[tuple[int, int], str] = {}
 
-    def directory(self, path: str) -> Iterator[bytes]:
+    def directory(self, path: str, *, changed: bool = False) -> Iterator[bytes]:
         info = tarfile.TarInfo(path.strip("/"))
         if not info.name:
             return
         info.type = tarfile.DIRTYPE
-        info.mode = 0o755
+        info.mode = changed_mode(self._owner.chmod if changed else "", 0o755, is_dir=True)
         info.mtime = self._now
         info.uid, info.gid = self._owner.uid or 0, self._owner.gid or 0
         yield _header(info)
@@ -269,6 +277,13 @@ class _Packer:
         own = (0, 0) if tree.ours else (node.info.st_uid, node.info.st_gid)
         info.uid = own[0] if self._owner.uid is None else self._owner.uid
         info.gid = own[1] if self._owner.gid is None else self._owner.gid
+        if stat.S_ISREG(mode) and node.info.st_nlink > 1:
+            inode = (node.info.st_dev, node.info.st_ino)
+            first = self._linked.setdefault(inode, info.name)
+            if first != info.name:
+                info.type, info.linkname = tarfile.LNKTYPE, first
+                yield _header(info)
+                return
         if stat.S_ISREG(mode):
             info.size = node.info.st_size
             _add_xattrs(info, host, tree)

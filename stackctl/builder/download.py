@@ -1,13 +1,11 @@
 """ADD of a URL: fetched to a file of its own."""
 
 import asyncio
-import contextlib
 import email.utils
 import hashlib
 import http.client
 import os
 import posixpath
-import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,13 +19,6 @@ _CHUNK = 1 << 20
 
 def is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
-
-
-def is_git(source: str) -> bool:
-    path = source.partition("#")[0]
-    return source.startswith(("git@", "git://", "ssh://")) or (
-        is_url(source) and path.endswith(".git")
-    )
 
 
 def url_name(url: str) -> str:
@@ -69,9 +60,3 @@ async def download(url: str, target: Path, checksum: str) -> None:
         raise UnavailableError(f"cannot download {url}: {error}") from error
     finally:
         stopped = True
-
-
-def discard(directory: Path) -> None:
-    """Remove what was downloaded; blocks."""
-    with contextlib.suppress(OSError):
-        shutil.rmtree(directory)

@@ -441,10 +441,13 @@ def _copy(reading: _Reading) -> Copy:
     checksum = reading.flag("checksum")
     if (
         "checksum" in reading.flags
-        and not re.fullmatch(r"sha256:[0-9a-f]{64}", checksum)
+        and not re.fullmatch(r"sha256:[0-9a-f]{64}|[0-9a-f]{7,64}", checksum)
         and "$" not in checksum
     ):
-        raise reading.error(f"checksum {checksum[:80]!r} is not sha256:<64 hexadecimal digits>")
+        raise reading.error(
+            f"checksum {checksum[:80]!r} is not sha256:<64 hexadecimal digits>",
+            hint="or the commit, in hexadecimal, for a git repository",
+        )
     return Copy(
         line=line,
         original=original,

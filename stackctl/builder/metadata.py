@@ -10,6 +10,7 @@ from stackctl.builder.expand import ExpandError, expand
 from stackctl.builder.image import State
 from stackctl.builder.parser import Dockerfile
 from stackctl.contracts.state import ImageConfig
+from stackctl.engine.signals import signal_number
 from stackctl.errors import InvalidInputError
 from stackctl.frozen import frozen
 
@@ -179,8 +180,10 @@ def _stopsignal(
     instruction: ins.Stopsignal, config: ImageConfig, scope: Scope
 ) -> tuple[ImageConfig, str]:
     signal = scope.text(instruction.signal)
-    if not re.fullmatch(r"[0-9]{1,2}|(?:SIG)?[A-Z0-9+\-]+", signal.upper()):
-        raise scope.error(f"invalid signal: {signal[:40]}")
+    try:
+        signal_number(signal)
+    except InvalidInputError as error:
+        raise scope.error(f"invalid signal: {signal[:40]}") from error
     return replace(config, stop_signal=signal), f"STOPSIGNAL {signal}"
 
 

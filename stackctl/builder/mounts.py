@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from stackctl.builder import copying
 from stackctl.builder import instructions as ins
-from stackctl.builder.context import Context, Digests, Tree
+from stackctl.builder.context import Context, Digests, Node, Tree
 from stackctl.builder.copying import Source
 from stackctl.builder.image import State
 from stackctl.builder.metadata import Scope, absolute
@@ -50,13 +50,23 @@ class CacheDirectories:
     def lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
 
-    def directory(self, name: str, mount: ins.RunMount) -> Path:
-        """Return the directory of a cache, made with the owner and mode asked for; blocks."""
+    def directory(self, name: str, mount: ins.RunMount, seed: str | None = None) -> Path:
+        """Return the directory of a cache, made with the owner and mode asked for; blocks.
+
+        A new one starts with a copy of the directory ``seed``.
+        """
         path = self._root / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         if not path.exists():
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.chown(path, mount.uid, mount.gid)
-            path.chmod(0o755 if mount.mode is None else mount.mode)
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
+            if seed is not None:
+                shutil.copytree(seed, fresh, symlinks=True, dirs_exist_ok=True)
+            os.chown(fresh, mount.uid, mount.gid)
+            fresh.chmod(0o755 if mount.mode is None else mount.mode)
+            try:
+                fresh.rename(path)
+            except OSError:  # another step was quicker
+                shutil.rmtree(fresh)
         return path
 
     def clear(self) -> None:
@@ -102,7 +112,7 @@ class StepMounts:
             if mount.type == "bind":
                 planned.append(await self._bind(mount, target, scope, index, stack, other))
             elif mount.type == "cache":
-                planned.append(self._cache(mount, target, scope))
+                planned.append(await self._cache(mount, target, scope, index, stack, other))
             elif mount.type == "tmpfs":
                 planned.append(_tmpfs(mount, target))
             elif mount.type == "secret":
@@ -125,17 +135,9 @@ class StepMounts:
         source = scope.text(mount.source)
         tree = self._context.tree
         from_ = scope.text(mount.from_)
-        named = self._request.contexts.get(from_.lower()) if from_ else None
-        if isinstance(named, Path):
-            tree = Tree(named, self._digests, ours=True)
-        elif from_:
-            state = await other(from_, index, scope.line)
-            root = await stack.enter_async_context(self._layers.view(state.layers))
-            tree = Tree(root, self._digests)
-        try:
-            node = await asyncio.to_thread(tree.find, source or "/")
-        except NotFoundError as error:
-            raise scope.error(f"cannot mount {source or '/'}: {error.message}") from error
+        if from_:
+            tree, _ = await self._files(from_, index, scope, stack, other)
+        node = await asyncio.to_thread(self._found, tree, source, scope)
         one = Source(name=posixpath.basename(node.path), tree=tree, node=node)
         content = await asyncio.to_thread(copying.fingerprint, [one])
         host = tree.host_path(node.path)
@@ -171,20 +173,51 @@ class StepMounts:
 
         return StepMount(identity=["script", target, text], prepare=prepare)
 
-    def _cache(self, mount: ins.RunMount, target: str, scope: Scope) -> StepMount:
-        if mount.from_ or mount.source:
-            raise scope.error("a cache mount with from or source is not offered here yet")
+    async def _cache(
+        self,
+        mount: ins.RunMount,
+        target: str,
+        scope: Scope,
+        index: int,
+        stack: AsyncExitStack,
+        other: Other,
+    ) -> StepMount:
         name = scope.text(mount.id) or target
+        seed: str | None = None
+        from_ = scope.text(mount.from_)
+        if from_:
+            # What it starts with is part of what it is: another beginning is another cache.
+            tree, layers = await self._files(from_, index, scope, stack, other)
+            node = await asyncio.to_thread(self._found, tree, scope.text(mount.source), scope)
+            seed = tree.host_path(node.path)
+            name = "\0".join((name, node.path, *layers))
 
         async def prepare(stack: AsyncExitStack) -> MountPoint:
             if mount.sharing != "shared":
                 await stack.enter_async_context(self._caches.lock(name))
-            path = await asyncio.to_thread(self._caches.directory, name, mount)
+            path = await asyncio.to_thread(self._caches.directory, name, mount, seed)
             return MountPoint(
                 type="bind", source=str(path), target=target, read_only=mount.read_only is True
             )
 
         return StepMount(identity=["cache", target, name], prepare=prepare)
+
+    async def _files(
+        self, from_: str, index: int, scope: Scope, stack: AsyncExitStack, other: Other
+    ) -> tuple[Tree, tuple[str, ...]]:
+        """Return the files that a mount's ``from`` names and the layers that make them; () for a named context."""
+        named = self._request.contexts.get(from_.lower())
+        if isinstance(named, Path):
+            return Tree(named, self._digests, ours=True), ()
+        state = await other(from_, index, scope.line)
+        root = await stack.enter_async_context(self._layers.view(state.layers))
+        return Tree(root, self._digests), state.layers
+
+    def _found(self, tree: Tree, source: str, scope: Scope) -> Node:
+        try:
+            return tree.find(source or "/")
+        except NotFoundError as error:
+            raise scope.error(f"cannot mount {source or '/'}: {error.message}") from error
 
     def _secret(self, mount: ins.RunMount, target: str, scope: Scope) -> StepMount | None:
         name = mount.id or posixpath.basename(mount.target or mount.source)

@@ -11,25 +11,45 @@ from stackctl.frozen import frozen
 
 @frozen
 class BuildResult:
-    """Where the files of the last stage go: ``kind`` "tar", a new file at ``path``, or "local", a directory."""
+    """Where the result goes beside the store, ``path``.
+
+    ``kind`` "tar" and "local" are the files of the last stage, as a new file or a directory; "oci" and "docker" an
+    archive of the image, which is both at once.
+    """
 
     kind: str
     path: Path
 
 
 @frozen
+class CachePlace:
+    """Where steps are kept: the directory ``path``, or ``reference`` in a registry.
+
+    With ``everything`` the steps of all stages are kept, else those of the target; with ``lenient`` failing to keep
+    them does not fail the build.
+    """
+
+    path: Path | None = None
+    reference: str = ""
+    everything: bool = True
+    lenient: bool = False
+
+
+@frozen
 class BuildRequest:
     """One build (Docker Engine API, POST /build). Sizes in bytes, CPU as in HostConfig.
 
-    ``context`` is a tar stream (plain or compressed) or a directory on this host. ``dockerfile`` is a path in it;
+    ``context`` is a tar stream (plain or compressed), a directory on this host, or a URL to fetch it from (a git
+    repository, a tar, a Dockerfile alone). ``dockerfile`` is a path in it;
     ``dockerfile_text``, when not None, is taken instead. ``network_mode`` is "default", "host", "none" or a
     network's name. ``credentials`` are by registry host. ``secrets`` are what RUN --mount=type=secret may ask for.
-    ``contexts`` are more contexts by name in lower case, directories of this host or image references; they go before
-    stages and images of the same name. ``ssh`` are sockets of SSH agents. ``cache_sources`` and ``cache_targets`` are
-    directories that steps are taken from and kept in. With a ``result`` the files go there and no image is made.
+    ``contexts`` are more contexts by name in lower case, directories of this host, URLs or image references; they go
+    before stages and images of the same name. ``ssh`` are sockets of SSH agents. ``cache_sources`` and ``cache_targets`` are
+    where steps are taken from beside the engine's own, and kept. ``cache_from`` instead are images that steps must
+    have led to, as the classic builder has it. With a ``result`` the files go there and no image is made.
     """
 
-    context: AsyncIterator[bytes] | Path
+    context: AsyncIterator[bytes] | Path | str
     dockerfile: str = "Dockerfile"
     dockerfile_text: str | None = None
     target: str = ""
@@ -62,8 +82,8 @@ class BuildRequest:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, Path | str] = field(default_factory=dict)
     ssh: Mapping[str, Path] = field(default_factory=dict)
-    cache_sources: tuple[Path, ...] = ()
-    cache_targets: tuple[Path, ...] = ()
+    cache_sources: tuple[CachePlace, ...] = ()
+    cache_targets: tuple[CachePlace, ...] = ()
     result: BuildResult | None = None
 
 

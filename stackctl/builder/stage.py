@@ -6,9 +6,9 @@ when nothing changed. The snapshot is gone afterwards however the step ended.
 
 import asyncio
 import contextlib
+import os
 import posixpath
 import stat
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -21,10 +21,11 @@ from stackctl.builder import instructions as ins
 from stackctl.builder.cache import BuildCache, step_key
 from stackctl.builder.context import Context, Digests, Tree
 from stackctl.builder.copying import Destination, Ownership, Source
-from stackctl.builder.download import discard as discard_downloads
-from stackctl.builder.download import download, is_git, is_url, url_name
+from stackctl.builder.download import url_name
 from stackctl.builder.expand import ExpandError, expand
+from stackctl.builder.git import check_commit, is_git, parse_git
 from stackctl.builder.image import State, after_step, encode
+from stackctl.builder.keeping import Keeping, Kept, KeptImage, continued
 from stackctl.builder.metadata import (
     PROXY_ARGS,
     Scope,
@@ -37,16 +38,20 @@ from stackctl.builder.metadata import (
 )
 from stackctl.builder.mounts import StepMount, StepMounts
 from stackctl.builder.parser import Dockerfile, Heredoc, heredoc_word
+from stackctl.builder.remote import Remotes, is_remote
 from stackctl.builder.request import BuildRequest
 from stackctl.builder.run import Command, Runner, new_container_id
+from stackctl.contracts.repositories import GitSource
 from stackctl.contracts.state import ImageConfig
-from stackctl.contracts.storage import LayerStore, PackedLayer, RootTree
+from stackctl.contracts.storage import Change, LayerStore, PackedLayer, RootTree
 from stackctl.engine.images import Images
 from stackctl.engine.users import resolve_user
 from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.oci.digest import digest_of
 from stackctl.values import Json
+
+_MAX_LINKS = 40
 
 
 class RunFailedError(InvalidInputError):
@@ -62,8 +67,8 @@ class Tools:
     """What every stage of a build works with.
 
     ``say`` shows text, ``other`` gives the state a ``--from`` names (a stage's, else an image's), ``hold`` keeps
-    layers and blobs from being collected until the build ends,
-    ``used`` notes the key of a step.
+    a state's layers and blobs from being collected until the build ends, ``keep`` those named,
+    ``used`` notes the key of a step of a stage; ``kept`` is what is kept elsewhere, for this build to take from.
     """
 
     request: BuildRequest
@@ -76,11 +81,14 @@ class Tools:
     digests: Digests
     runner: Runner
     mounts: StepMounts
-    scratch: Path
+    remotes: Remotes
     say: Callable[[str], None]
     other: Callable[[str, int, int], Awaitable[State]]
     hold: Callable[[State], None]
-    used: Callable[[str], None]
+    keep: Callable[[Sequence[str]], None]
+    used: Callable[[int, str], None]
+    keeping: Keeping
+    kept: Callable[[], Awaitable[Sequence[Kept | KeptImage]]]
     epoch: int | None = None
     sources: Callable[[], Awaitable[Sequence[State] | None]] | None = None
 
@@ -142,32 +150,70 @@ class StageBuilder:
 
     async def _configure(self, config: ImageConfig, created_by: str, *, author: str = "") -> None:
         key = step_key(self.state, ["config", created_by, author])
+        goal = _Goal(config=config, created_by=created_by, author=author)
 
         async def work() -> State:
             return after_step(
                 self.state, config=config, created=self._now(), created_by=created_by, author=author
             )
 
-        await self._cached(key, work)
+        await self._cached(key, work, goal)
 
-    async def _cached(self, key: str, work: Callable[[], Awaitable[State]]) -> None:
+    async def _cached(
+        self, key: str, work: Callable[[], Awaitable[State]], goal: "_Goal | None"
+    ) -> None:
+        """Take the step from the cache or do it; with a goal an image may be gone on with as well."""
         tools = self._tools
         before = self.state
-        tools.used(key)
+        tools.used(self._index, key)
         async with tools.cache.lock(key):
-            found = None if tools.request.no_cache else await tools.cache.find(key, before)
+            found = None if tools.request.no_cache else await self._found(key, before)
             if found is not None and not await self._allowed(found):
                 found = None
+            if found is None and not tools.request.no_cache:
+                found = await self._elsewhere(key, before, goal)
             if found is not None:
-                tools.hold(found)
                 tools.say(" ---> Using cache\n")
                 self.state = found
             else:
                 after = await work()
+                # Its layer is held since it was made; this holds its configuration as well.
                 tools.hold(after)
                 await tools.cache.remember(key, after)
                 self.state = after
         tools.say(f" ---> {digest_of(encode(self.state))[7:19]}\n")
+
+    async def _found(self, key: str, before: State) -> State | None:
+        """Return the state after a cached step, held before anything of it can be removed."""
+        async with self._tools.images.gate.shared():
+            found = await self._tools.cache.find(key, before)
+            if found is not None:
+                self._tools.hold(found)
+            return found
+
+    async def _elsewhere(self, key: str, before: State, goal: "_Goal | None") -> State | None:
+        """Return the state after the step as another place has it; what a place gets wrong is passed over."""
+        tools = self._tools
+        for kept in await tools.kept():
+            try:
+                if isinstance(kept, Kept):
+                    if key in kept.steps:
+                        await tools.keeping.take(kept, key)
+                        return await self._found(key, before)
+                    continue
+                if goal is None:
+                    continue
+                further = continued(kept, before, goal.config, goal.created_by, goal.author)
+                if further is None:
+                    continue
+                after, layer = further
+                tools.hold(after)
+                await tools.keeping.go_on(kept, after, layer)
+                await tools.cache.remember(key, after)
+                return await self._found(key, before)
+            except StackctlError as error:
+                tools.say(f"[Warning] a cached step cannot be taken: {error.message}\n")
+        return None
 
     async def _allowed(self, found: State) -> bool:
         """Tell whether a cached step may be used: with --cache-from only those that led to the images it names."""
@@ -199,9 +245,17 @@ class StageBuilder:
 
     async def _commit(self, key: str, state: State) -> PackedLayer | None:
         layers = self._tools.layers
-        if not await layers.changes(key):
+        changes = await layers.changes(key)
+        if not changes:
             return None
-        return await layers.commit(key, state.layers, consume=True)
+        if self._tools.epoch is not None:
+            root = await layers.mount(key)
+            await asyncio.to_thread(_clamp, root, changes, self._tools.epoch)
+        async with self._tools.images.gate.shared():
+            packed = await layers.commit(key, state.layers, consume=True)
+            if packed is not None:
+                self._tools.keep([packed.chain_id, packed.blob.digest])
+            return packed
 
     # WORKDIR
 
@@ -231,7 +285,7 @@ class StageBuilder:
             )
 
         key = step_key(self.state, ["workdir", path, self.state.config.user])
-        await self._cached(key, work)
+        await self._cached(key, work, _Goal(config=config, created_by=created_by))
 
     async def _missing(self, root: Path, path: str) -> tuple[str, ...]:
         """Return the directories on the way to the path, itself included, that are not there; topmost first."""
@@ -319,7 +373,10 @@ class StageBuilder:
                     layer=layer,
                 )
 
-            await self._cached(key, work)
+            # The history does not tell what was mounted or how the network was.
+            plain = not (mounts or network or insecure)
+            goal = _Goal(config=self.state.config, created_by=created_by) if plain else None
+            await self._cached(key, work, goal)
 
     def _command(self, instruction: ins.Run) -> tuple[tuple[str, ...], str]:
         if not instruction.shell:
@@ -367,7 +424,7 @@ class StageBuilder:
             checksum=scope.text(instruction.checksum),
         )
         async with AsyncExitStack() as stack:
-            note = await self._note(wanted)
+            note = await self._note(wanted, scope)
             known = tools.cache.note(note) if note else ""
             sources: list[Source] | None = None
             if not known:
@@ -391,6 +448,8 @@ class StageBuilder:
                 found = sources if sources is not None else await self._gather(wanted, scope, stack)
                 async with self._snapshot(self.state) as (snapshot, root):
                     owner = await self._owner(root, chown, chmod, scope)
+                    if not found:
+                        return self._nothing_copied(created_by)
                     place = await self._place(root, found, destination, instruction, scope)
                     packed = copying.pack(
                         found,
@@ -411,14 +470,28 @@ class StageBuilder:
                     layer=layer,
                 )
 
-            await self._cached(key, work)
+            plain = instruction.unpack is None
+            goal = _Goal(config=self.state.config, created_by=created_by) if plain else None
+            await self._cached(key, work, goal)
 
-    async def _note(self, wanted: "_Wanted") -> str:
-        """Return the name under which the digest of what is copied from a stage is noted; "" for the context.
+    def _nothing_copied(self, created_by: str) -> State:
+        return after_step(
+            self.state, config=self.state.config, created=self._now(), created_by=created_by
+        )
 
-        Layers never change, so what a stage's files are need not be read again.
+    async def _note(self, wanted: "_Wanted", scope: Scope) -> str:
+        """Return the name under which the digest of what is copied is noted; "" for what may change unseen.
+
+        Layers and commits never change, so what a stage's or a repository's files are need not be read again.
         """
         instruction = wanted.instruction
+        if instruction.add and not instruction.heredocs and all(map(is_git, wanted.patterns)):
+            found = [self._repository(item, wanted, scope) for item in wanted.patterns]
+            words = ["git", *wanted.exclude]
+            for source in found:
+                commit = await self._commit_of(source, wanted, scope)
+                words += [source.remote, commit, source.subdir, str(source.keep_git_dir)]
+            return digest_of("\0".join(words).encode("utf-8", "surrogateescape"))
         if not instruction.from_ or self._named(instruction) is not None:
             return ""
         state = await self._tools.other(instruction.from_, self._index, instruction.line)
@@ -433,16 +506,14 @@ class StageBuilder:
         instruction = wanted.instruction
         word = "ADD" if instruction.add else "COPY"
         tree = await self._tree(instruction, stack)
-        remote = [
-            item for item in wanted.patterns if instruction.add and (is_url(item) or is_git(item))
-        ]
+        remote = [item for item in wanted.patterns if instruction.add and is_remote(item)]
         local = [item for item in wanted.patterns if item not in remote]
         for item in local:
             if instruction.add and "://" in item:
                 scheme = item.partition("://")[0][:20]
                 raise scope.error(
                     f"ADD {item[:200]}: {scheme}:// is not a source",
-                    hint="a path in the build context, http:// or https://",
+                    hint="a path in the build context, http://, https:// or a git repository",
                 )
         try:
             sources = await asyncio.to_thread(
@@ -460,18 +531,12 @@ class StageBuilder:
             )
             raise scope.error(f"{word} failed: file not found {where}: {error.message}") from error
         sources += [self._heredoc(item, scope) for item in instruction.heredocs]
-        sources += await self._fetch(
-            remote,
-            wanted.destination,
-            wanted.checksum,
-            scope,
-            stack,
-            unpack=bool(instruction.unpack),
-        )
+        for item in remote:
+            sources.append(await self._fetch(item, wanted, scope, stack))
         if len(sources) > 1 and not instruction.parents and not _is_directory(wanted.destination):
-            raise scope.error(
-                f"When using {word} with more than one source file, the destination must be "
-                "a directory and end with a /"
+            self._tools.say(
+                f"[Warning] {scope.file.name}:{scope.line}: several sources go to "
+                f"{wanted.destination}, which does not end with a /: each replaces the one before\n"
             )
         return sources
 
@@ -502,45 +567,37 @@ class StageBuilder:
         return Source(name=item.name, data=text.encode(), mode=0o644)
 
     async def _fetch(
-        self,
-        urls: list[str],
-        destination: str,
-        checksum: str,
-        scope: Scope,
-        stack: AsyncExitStack,
-        *,
-        unpack: bool,
-    ) -> list[Source]:
-        if not urls:
-            return []
-        self._tools.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory = Path(
-            await asyncio.to_thread(tempfile.mkdtemp, prefix="add-", dir=self._tools.scratch)
-        )
-        stack.callback(discard_downloads, directory)
-        found = []
-        for number, url in enumerate(urls):
-            if is_git(url):
-                raise scope.error(
-                    f"ADD {url}: git repositories are not offered",
-                    hint="clone it beside the Dockerfile, or ADD the archive that the server offers",
-                )
-            name = url_name(url)
-            if not name and _is_directory(destination):
-                raise scope.error(f"cannot determine filename for source {url}")
-            home = directory / str(number)
-            home.mkdir()
-            try:
-                await download(url, home / (name or "file"), checksum)
-            except StackctlError as error:
-                raise scope.error(error.message, hint=error.hint) from error
-            tree = Tree(home, self._tools.digests, ours=True)
-            node = tree.find(name or "file")
-            archive = unpack and await asyncio.to_thread(
-                copying.is_archive, tree.host_path(node.path)
-            )
-            found.append(Source(name=name or "file", tree=tree, node=node, archive=archive))
-        return found
+        self, item: str, wanted: "_Wanted", scope: Scope, stack: AsyncExitStack
+    ) -> Source:
+        remotes = self._tools.remotes
+        try:
+            if is_git(item):
+                source = self._repository(item, wanted, scope)
+                await self._commit_of(source, wanted, scope)
+                tree, node = await remotes.repository(source, stack, keep=source.keep_git_dir)
+                return Source(name="", tree=tree, node=node)
+            if not url_name(item) and _is_directory(wanted.destination):
+                raise scope.error(f"cannot determine filename for source {item}")
+            unpack = bool(wanted.instruction.unpack)
+            return await remotes.source(item, stack, checksum=wanted.checksum, unpack=unpack)
+        except StackctlError as error:
+            raise _located(error, scope) from error
+
+    def _repository(self, item: str, wanted: "_Wanted", scope: Scope) -> GitSource:
+        try:
+            source = parse_git(item)
+        except StackctlError as error:
+            raise _located(error, scope) from error
+        keep = wanted.instruction.keep_git_dir or source.keep_git_dir
+        return replace(source, keep_git_dir=keep)
+
+    async def _commit_of(self, source: GitSource, wanted: "_Wanted", scope: Scope) -> str:
+        try:
+            commit = await self._tools.remotes.commit(source)
+            check_commit(commit, wanted.checksum, source.remote)
+        except StackctlError as error:
+            raise _located(error, scope) from error
+        return commit
 
     async def _owner(
         self, root: Path, chown: str, chmod: str, scope: Scope, *, number_is_group: bool = True
@@ -561,14 +618,21 @@ class StageBuilder:
         try:
             found = resolve_user(chown, *texts)
         except InvalidInputError as error:
-            raise scope.error(f"unable to convert uid/gid chown string: {error.message}") from error
+            if not texts[0]:
+                raise scope.error(f"--chown={chown[:80]}: {error.message}") from error
+            # BuildKit takes root for a name that the image does not know, and many files rely on it.
+            self._tools.say(
+                f"[Warning] {scope.file.name}:{scope.line}: {chown[:80]}: {error.message}; root is taken\n"
+            )
+            return Ownership(uid=0, gid=0, chmod=chmod)
         return Ownership(uid=found.uid, gid=found.gid, chmod=chmod)
 
     async def _place(
         self, root: Path, sources: list[Source], text: str, instruction: ins.Copy, scope: Scope
     ) -> Destination:
-        path = absolute(self.state, text)
+        path = await self._unlinked(root, absolute(self.state, text))
         wants = _is_directory(text) or instruction.parents or any(item.archive for item in sources)
+        wants = wants or (len(sources) > 1 and any(item.is_dir for item in sources))
         try:
             found = await self._tools.files.stat(root, path, follow=True)
             exists, is_dir = True, stat.S_ISDIR(found.mode)
@@ -584,6 +648,18 @@ class StageBuilder:
         missing = await self._missing(root, posixpath.dirname(path)) if path != "/" else ()
         return Destination(path=path, directory=directory, exists=is_dir, missing=missing)
 
+    async def _unlinked(self, root: Path, path: str) -> str:
+        """Return where a path leads whose last component may be a symlink: files are written through it."""
+        for _ in range(_MAX_LINKS):
+            try:
+                target = (await self._tools.files.stat(root, path)).link_target
+            except NotFoundError:
+                break
+            if not target:
+                break
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        return path
+
     async def _extract(
         self, root: Path, sources: list[Source], place: Destination, owner: Ownership
     ) -> None:
@@ -598,6 +674,15 @@ class StageBuilder:
 
 
 @frozen
+class _Goal:
+    """What a step's history and configuration will be."""
+
+    config: ImageConfig
+    created_by: str
+    author: str = ""
+
+
+@frozen
 class _Wanted:
     """A COPY or ADD with its variables replaced."""
 
@@ -606,6 +691,28 @@ class _Wanted:
     destination: str
     exclude: tuple[str, ...]
     checksum: str
+
+
+def _clamp(root: Path, changes: Sequence[Change], epoch: int) -> None:
+    """Give what a step made or changed times that are not after the epoch; blocks.
+
+    The step has ended, and the places of changes are directories of the snapshot itself: no symlink is on the way.
+    """
+    for item in reversed(changes):
+        path = root / item.path.lstrip("/")
+        try:
+            info = path.lstat()
+        except FileNotFoundError:
+            continue  # deleted
+        if info.st_mtime_ns > epoch * 1_000_000_000:
+            os.utime(path, (epoch, epoch), follow_symlinks=False)
+
+
+def _located(error: StackctlError, scope: Scope) -> StackctlError:
+    """Return the error with the place of the instruction, once."""
+    if isinstance(error, InvalidInputError) and error.message.startswith(f"{scope.file.name}:"):
+        return error
+    return scope.error(error.message, hint=error.hint)
 
 
 def _is_directory(destination: str) -> bool:

@@ -183,7 +183,7 @@ def _target(
 ) -> int:
     if not target:
         return len(stages) - 1
-    found = find_stage(names, target, len(stages))
+    found = names.get(target.lower())
     if found is None:
         raise file.error(
             stages[-1].start.line,

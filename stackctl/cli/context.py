@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from stackctl.cli.trace import Span
     from stackctl.client.endpoints import Daemon, Endpoint
     from stackctl.client.engine import EngineClient
+    from stackctl.host.process import Detached
+    from stackctl.orchestrator.apply.lease import Owner
+    from stackctl.orchestrator.apply.progress import OnEvent
     from stackctl.orchestrator.model.stack import Stack
     from stackctl.orchestrator.planning.plan import Plan
     from stackctl.orchestrator.stackfile.load import Loaded
@@ -58,6 +62,7 @@ class GlobalOptions:
     parallel: int = 0
     dry_run: bool = False
     all_resources: bool = False
+    compatibility: bool = False
 
 
 class Session:
@@ -71,12 +76,26 @@ class Session:
         self.quiet_build = False
         self.trace = ""
         self.spans: list[Span] = []
+        self.copy_of = ""
+        self.lease: Owner | None = None
+        self.goes_with_us = False
+        self.on_event: OnEvent | None = None
+        self._held = contextlib.ExitStack()
         self._kept: Kept | None = None
 
     @classmethod
     def of(cls, ctx: Any, *, quiet: bool = False) -> "Session":  # noqa: ANN401
         options = ctx.find_object(GlobalOptions) or GlobalOptions()
         return cls(options, quiet=quiet)
+
+    def variant(self, **options: Any) -> "Session":  # noqa: ANN401 - fields of GlobalOptions
+        """Return a session like this one with other options."""
+        made = Session(replace(self.options, **options), quiet=self.quiet)
+        made.quiet_pull, made.quiet_build, made.trace = (
+            self.quiet_pull, self.quiet_build, self.trace,
+        )  # fmt: skip
+        made.copy_of = self.copy_of
+        return made
 
     # Output
 
@@ -140,6 +159,8 @@ class Session:
         from stackctl.orchestrator.stackfile.load import LoadOptions, load
 
         options = self.options
+        if options.project_name == "auto":
+            _ = self.given_name  # says so
         loaded = load(
             LoadOptions(
                 environ=self.environ,
@@ -200,17 +221,30 @@ class Session:
                 for profile in loaded.stack.disabled_services[name].profiles
             }
             if profiles:
-                widened = GlobalOptions(
-                    **{
-                        **{
-                            name: getattr(self.options, name)
-                            for name in GlobalOptions.__dataclass_fields__
-                        },
-                        "profiles": (*loaded.profiles, *sorted(profiles)),
-                    }
-                )
-                loaded = Session(widened, quiet=self.quiet).load(warn=False)
-        return loaded.stack
+                widened = self.variant(profiles=(*loaded.profiles, *sorted(profiles)))
+                loaded = widened.load(warn=False)
+        return self._copied(self._named_as_asked(loaded.stack))
+
+    def _copied(self, stack: "Stack") -> "Stack":
+        """Return the stack as this session's copy of it, where it makes one."""
+        if not self.copy_of:
+            return stack
+        from stackctl.orchestrator.planning.isolation import isolate
+
+        copy = isolate(stack, self.copy_of)
+        for text in copy.notes:
+            self.note(text)
+        return copy.stack
+
+    def tie(self, stack: "Stack") -> None:
+        """Put the stack under the lease that was asked for, if one was."""
+        if self.lease is None:
+            return
+        from stackctl.orchestrator.apply import lease
+
+        lease.tie(self._started, stack, self.lease, held=self._held)
+        self.goes_with_us = self.lease.ours
+        self.lease = None
 
     def project(self) -> str:
         """Return the stack's name; with -p the stack file need not be there, and is never read."""
@@ -235,6 +269,11 @@ class Session:
     def given_name(self) -> str:
         """The stack's name where the command line or a variable gives it; raises InvalidInputError."""
         given = self.options.project_name or self.environ.get("COMPOSE_PROJECT_NAME", "")
+        if self.options.project_name == "auto":
+            raise InvalidInputError(
+                "-p auto makes a new copy of the stack each time, so up and test alone take it",
+                hint="name the copy: -p with the name that up printed; stackctl ls lists them",
+            )
         return checked(given) if given else ""
 
     def flag(self, variable: str) -> bool:
@@ -276,6 +315,11 @@ class Session:
         from stackctl.client.endpoints import choose
 
         return choose(self.options.engine, self.environ, uid=os.getuid())
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether the engine that was chosen is the built-in one."""
+        return self._endpoint.builtin
 
     def address(self) -> str:
         """Return the URL of the engine that was chosen."""
@@ -402,10 +446,78 @@ class Session:
             yield
 
     def _lock_folder(self) -> Path:
-        base = self.paths().run_root
-        if os.getuid() == 0 or os.access(base, os.W_OK):
-            return base / "projects"
-        return Path(self.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"stackctl-{os.getuid()}"
+        from stackctl.orchestrator.apply.lock import lock_folder
+
+        return lock_folder(self.paths().run_root, self.environ, uid=os.getuid())
+
+    # Agents
+
+    def agents_folder(self) -> Path:
+        """Return where the agents that keep stacks true to their files are noted."""
+        return self._lock_folder().parent / "agents"
+
+    def start_agent(self, stack: "Stack", request: "UpRequest") -> None:
+        """Let an agent keep the stack as this ``up`` made it."""
+        from stackctl.cli import agents
+
+        order = agents.order_of(self, stack, request)
+        known = agents.start(self, self.agents_folder(), order)
+        self.note(f"an agent (pid {known.pid}) keeps {stack.name} true to its file from now on")
+
+    def tell_agent(self, stack: "Stack", request: "UpRequest") -> None:
+        """Let the stack's agent, where there is one, keep what this ``up`` asked for."""
+        if self._has_agents and not self.options.dry_run:
+            from stackctl.cli import agents
+
+            agents.follow(self, self.agents_folder(), stack, request)
+
+    def stop_agent(self, project: str) -> None:
+        """Stop the stack's agent, where there is one."""
+        if self._has_agents and not self.options.dry_run:
+            from stackctl.cli import agents
+
+            for known in agents.find(self.agents_folder(), project, self.address()):
+                if agents.stop(known):
+                    self.note(f"stopped the agent of {project}")
+
+    def stop_agents(self) -> None:
+        """Stop every agent of the built-in engine."""
+        from stackctl.cli import agents
+
+        address = f"unix://{self.paths().socket}"
+        for known in agents.find_all(self.agents_folder()):
+            if known.order.engine == address:
+                agents.stop(known)
+
+    def warn_of_agent(self, project: str) -> None:
+        """Say that what is about to be taken away comes back, where an agent keeps the stack."""
+        if self._has_agents:
+            from stackctl.cli import agents
+
+            for known in agents.find(self.agents_folder(), project, self.address()):
+                if known.pid:
+                    self.warn(
+                        f"an agent keeps {project} true to its file and brings back what stops"
+                        f" (stackctl agent stop {project} ends it)"
+                    )
+
+    @property
+    def _has_agents(self) -> bool:
+        return self.agents_folder().is_dir()
+
+    def spawn_detached(
+        self, argv: Sequence[str], *, log: Path, env: Mapping[str, str]
+    ) -> "Detached":
+        """Start a program that goes on when this one ends."""
+        from stackctl.host import process
+
+        return process.spawn_detached(argv, log=log, env=env)
+
+    def leave_cgroups(self) -> None:
+        """Take this process out of the control groups of whoever started it."""
+        from stackctl.host import cgroup
+
+        cgroup.leave()
 
     def _say_waiting(self, project: str) -> None:
         self.note(f"another command is changing {project}; waiting for it")
@@ -445,7 +557,7 @@ class Session:
 
         stack = None
         if not self.given_name:
-            stack = self.load(all_resources=True, warn=False).stack
+            stack = self._named_as_asked(self.load(all_resources=True, warn=False).stack)
         else:
             stack = self.stack_or_none(self.project(), all_resources=True)
         return joining.plan_down(self.engine(), self.project(), stack, request)
@@ -530,7 +642,7 @@ class Session:
         self, project: str, services: tuple[str, ...], signal: str = "SIGKILL"
     ) -> None:
         """Send a signal to what runs."""
-        del project
+        self.warn_of_agent(project)
         engine = self.engine()
         for one in self.containers(services, every=False):
             with contextlib.suppress(ConflictError, NotFoundError):
@@ -557,13 +669,21 @@ class Session:
         no_cache: bool,
         pull: bool,
         args: Mapping[str, str | None],
+        ssh: Mapping[str, str] | None = None,
         output: Mapping[str, str] | None = None,
     ) -> None:
-        """Build the images of services; with ``output`` (type, path) the files of one go there."""
+        """Build the images of services, ``ssh`` being agents and keys by ID; with ``output`` (type, path) the files of one go there."""
         from stackctl.cli import joining
 
         joining.build(
-            self, stack, services, no_cache=no_cache, pull=pull, args=args, output=output or {}
+            self,
+            stack,
+            services,
+            no_cache=no_cache,
+            pull=pull,
+            args=args,
+            ssh=ssh or {},
+            output=output or {},
         )
 
     def has_image(self, reference: str) -> bool:
@@ -611,7 +731,14 @@ class Session:
             if not error.no_file:
                 self.warn(f"the stack file is left aside, since it is wrong:\n{error}")
             return None
-        return stack if stack.name == project else None
+        return self._named_as_asked(stack) if stack.name == project else None
+
+    def _named_as_asked(self, stack: "Stack") -> "Stack":
+        if not (self.options.compatibility or self.flag("COMPOSE_COMPATIBILITY")):
+            return stack
+        from dataclasses import replace
+
+        return replace(stack, separator="_")
 
     @property
     def progress_mode(self) -> str:
@@ -636,12 +763,9 @@ class Session:
 
     def key(self) -> bytes:
         """Return the key that digests of secrets in labels are made with, from a file only its owner reads."""
-        from stackctl.orchestrator.apply.lock import secret_key
+        from stackctl.orchestrator.apply.lock import key_path, secret_key
 
-        if os.getuid() == 0:
-            return secret_key(self.paths().data_root / "fingerprint.key")
-        home = self.environ.get("XDG_STATE_HOME") or f"{self.environ.get('HOME', '/')}/.local/state"
-        return secret_key(Path(home) / "stackctl" / "fingerprint.key")
+        return secret_key(key_path(self.paths().data_root, self.environ, uid=os.getuid()))
 
 
 @functools.cache

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from stackctl.cli.planned import DownRequest, OneOff, UpRequest
 from stackctl.errors import ConflictError
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.observe import observe
+from stackctl.orchestrator.apply.observe import observe, relieves, with_ages
+from stackctl.orchestrator.model.build import Build, SshKey
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.fingerprint import image_name
+from stackctl.orchestrator.planning.graph import dependencies
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
 from stackctl.orchestrator.planning.plan import BuildImage, Cause, Operation, Plan
 from stackctl.orchestrator.planning.reconcile import reconcile
@@ -30,8 +32,12 @@ def plan_up(
     *,
     keep: str = "",
     kept: "Kept | None" = None,
+    dependent: str = "",
 ) -> Plan:
-    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``."""
+    """Return what ``up`` would do; ``keep`` it in a file, or see that it is the one that was ``kept``.
+
+    A ``dependent`` is a service whose dependencies are waited for as if it were started then.
+    """
     options = Options(
         services=request.services,
         force_recreate=request.force_recreate,
@@ -48,8 +54,11 @@ def plan_up(
         timeout=request.timeout,
         wait=request.wait,
         wait_timeout=request.wait_timeout,
+        relieves=relieves(engine, stack),
+        dependent=dependent,
     )
-    observed, inputs = observe(engine, stack.name), read_inputs(stack, key)
+    observed = with_ages(engine, stack, observe(engine, stack.name))
+    inputs = read_inputs(stack, key)
     plan = reconcile(stack, observed, options, inputs=inputs)
     if keep or kept is not None:
         from stackctl.cli import planfile
@@ -80,6 +89,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
     """Carry a plan out, showing its progress; say so when there is nothing to do."""
     for text in plan.warnings:
         session.warn(text)
+    if stack is not None:
+        session.tie(stack)
     if not plan.operations:
         session.note(f"{plan.stack}: nothing to do")
         return
@@ -98,6 +109,8 @@ def apply(session: "Session", plan: Plan, stack: Stack | None) -> None:
 
     def tell(event: "ProgressEvent") -> None:
         progress.tell(event)
+        if session.on_event is not None:
+            session.on_event(event)
         if trace is not None:
             trace.tell(event)
 
@@ -137,6 +150,40 @@ def stop(session: "Session", project: str, services: tuple[str, ...], timeout: i
     session.apply(lifecycle.stop(project, stack, observed, services, timeout=timeout), stack)
 
 
+def restart(
+    session: "Session",
+    project: str,
+    services: tuple[str, ...],
+    *,
+    timeout: int | None = None,
+    no_deps: bool = False,
+) -> None:
+    """Stop and start containers as they are, those that are to be restarted with them too."""
+    with session.lock(project):
+        if services and not no_deps:
+            services = _with_dependents(session, services)
+        stop(session, project, services, timeout)
+        start(session, project, services)
+
+
+def _with_dependents(session: "Session", services: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the services and those that are to be restarted with them, as their containers' labels say."""
+    needs: dict[str, set[str]] = {}
+    for one in session.containers((), every=False):
+        label = one.labels.get("com.docker.compose.depends_on", "")
+        entries = [entry.split(":") for entry in label.split(",")]
+        needs[one.service] = {parts[0] for parts in entries if parts[2:] == ["true"]}
+    chosen = dict.fromkeys(services)
+    pending = list(services)
+    while pending:
+        name = pending.pop()
+        for other, needed in needs.items():
+            if name in needed and other not in chosen:
+                chosen[other] = None
+                pending.append(other)
+    return tuple(chosen)
+
+
 def build(
     session: "Session",
     stack: Stack,
@@ -145,16 +192,21 @@ def build(
     no_cache: bool,
     pull: bool,
     args: Mapping[str, str | None],
+    ssh: Mapping[str, str],
     output: Mapping[str, str],
 ) -> None:
     """Build the images of services, showing what each step says."""
+    keys = tuple(SshKey(id=name, path=path) for name, path in ssh.items())
+
+    def asked_for(build: Build) -> Build:
+        kept = (*(key for key in build.ssh if key.id not in ssh), *keys)
+        return replace(build, args={**build.args, **args}, ssh=kept)
+
     changed = replace(
         stack,
         services={
-            name: replace(
-                service, build=replace(service.build, args={**service.build.args, **args})
-            )
-            if service.build is not None and args
+            name: replace(service, build=asked_for(service.build))
+            if service.build is not None and (args or ssh)
             else service
             for name, service in stack.services.items()
         },
@@ -197,10 +249,11 @@ def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> Non
     the image, the networks and the volumes.
     """
     service = stack.services[request.services[0]]
-    needed = tuple(name for name in service.depends_on if name in stack.services)
+    needed = tuple(name for name in dependencies(service) if name in stack.services)
     engine = session.engine()
     if needed and not request.no_deps:
-        plan = plan_up(engine, stack, UpRequest(services=needed, wait=True), session.key())
+        first = UpRequest(services=needed)
+        plan = plan_up(engine, stack, first, session.key(), dependent=service.name)
         if plan.operations:
             session.apply(plan, stack)
     itself = UpRequest(
@@ -229,7 +282,7 @@ def create_one_off(session: "Session", stack: Stack, request: OneOff) -> str:
     from stackctl.orchestrator.apply.oneoff import Changes, create
 
     changes = Changes(
-        name=request.name or f"{stack.name}-{request.service}-run-{secrets.token_hex(6)}",
+        name=request.name or stack.named(request.service, "run", secrets.token_hex(6)),
         command=request.command,
         entrypoint=request.entrypoint,
         environment=request.env,

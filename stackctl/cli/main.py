@@ -6,6 +6,7 @@ and ``ps`` must not pay for ``up``. Exit codes: 0 done, 1 a failure we name, 2 w
 command's own.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -31,6 +32,7 @@ COMMANDS = {
     "exec": "exec",
     "run": "run",
     "watch": "watch",
+    "test": "test",
     "plan": "plan",
     "graph": "graph",
     "config": "config",
@@ -62,10 +64,13 @@ COMMANDS = {
     "image": "image",
     "login": "login",
     "logout": "logout",
+    "agent": "agent",
     "engine": "engine",
     "compose-shim": "compose_shim",
     "version": "version",
 }
+
+COMMAND_FOLLOWS = "\0command"
 
 EPILOG = (
     "Start with: stackctl up -d    Look: stackctl ps, stackctl logs -f    Stop: stackctl down."
@@ -124,6 +129,10 @@ class LazyGroup(TyperGroup):
             near = difflib.get_close_matches(name, COMMANDS, 1)
             hint = f'did you mean "{near[0]}"?' if near else "stackctl --help lists the commands"
             raise typer.BadParameter(f'no such command "{name}"; {hint}')
+        if name == "test" and "--" in args:
+            # The parser drops the two dashes, which alone tell a command from a service here.
+            at = args.index("--") + 1
+            args = [*args[:at], COMMAND_FOLLOWS, *args[at:]]
         return super().resolve_command(ctx, args)
 
 
@@ -179,10 +188,17 @@ def options(
         str, typer.Option(help="Progress as: auto, tty, plain, json or quiet.")
     ] = "",
     parallel: Annotated[
-        int, typer.Option(help="Operations at once; 0 for what the machine can.")
+        int, typer.Option(help="Operations at once; 0 for as many as are wise, -1 for no limit.")
     ] = 0,
     all_resources: Annotated[
         bool, typer.Option(help="Keep networks, volumes, configs and secrets that no service uses.")
+    ] = False,
+    compatibility: Annotated[
+        bool,
+        typer.Option(
+            "--compatibility",
+            help="Generated names with _ between their parts, as old Compose versions had.",
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done; change nothing.")] = False,
     version: Annotated[  # noqa: ARG001
@@ -195,7 +211,9 @@ def options(
     ansi = ansi or environ.get("COMPOSE_ANSI", "auto")
     progress = progress or environ.get("COMPOSE_PROGRESS", "auto")
     limit = environ.get("COMPOSE_PARALLEL_LIMIT", "")
-    parallel = parallel or (int(limit) if limit.isdigit() else 0)
+    if limit and not limit.removeprefix("-").isdigit():
+        raise typer.BadParameter(f'COMPOSE_PARALLEL_LIMIT: "{limit}" is no number')
+    parallel = parallel or int(limit or 0)
     for name, value, allowed in (
         ("--ansi", ansi, ("auto", "always", "never")),
         ("--progress", progress, ("auto", "tty", "plain", "json", "quiet")),
@@ -214,12 +232,21 @@ def options(
         parallel=parallel,
         dry_run=dry_run,
         all_resources=all_resources,
+        compatibility=compatibility,
     )
 
 
 def main() -> NoReturn:
-    """Run the command line; never returns."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line; never returns.
+
+    Without taking the interpreter down in form: that costs some milliseconds, and a thread that writes a last log line
+    meanwhile would make it abort.
+    """
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def run(argv: list[str]) -> int:
@@ -228,11 +255,11 @@ def run(argv: list[str]) -> int:
     try:
         result = app(args=argv, prog_name="stackctl", standalone_mode=False)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return _ended(result) if isinstance(result, int) else 0
     except typer.Exit as stop:
-        return stop.exit_code
+        return _ended(stop.exit_code)
     except typer.Abort:
-        return 130
+        return 143 if _terminated else 130
     except StackctlError as error:
         if type(error).__name__ == "Rehearsed":
             return 0
@@ -253,6 +280,11 @@ def run(argv: list[str]) -> int:
         hint = f"\nTry: {usage.command_path} --help" if usage is not None else ""
         sys.stderr.write(f"stackctl: {error.format_message()}{hint}\n")
         return 1 if "--detailed-exitcode" in argv else 2
+
+
+def _ended(code: int) -> int:
+    """Return the exit code of a command that was interrupted, by whom it was."""
+    return 143 if _terminated and code == 130 else code
 
 
 _terminated = False

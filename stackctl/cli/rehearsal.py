@@ -10,6 +10,7 @@ E = TypeVar("E")
 _CHANGING = (
     "create_", "start_", "stop_", "restart_", "kill_", "pause_", "unpause_", "rename_", "remove_", "put_", "commit_",
     "connect_", "disconnect_", "pull_", "push_", "build_", "import_", "load_", "tag_", "attach", "wait_", "resize_",
+    "relieve_", "drain_",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ built-in engine.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stackctl import __version__
 from stackctl.errors import (
@@ -27,6 +29,9 @@ from stackctl.errors import (
 from stackctl.frozen import frozen
 from stackctl.paths import EnginePaths, engine_paths, with_settings
 from stackctl.values import JsonObject
+
+if TYPE_CHECKING:
+    from stackctl.client.ssh import Far
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
@@ -51,7 +56,10 @@ _KEPT = (
 
 @frozen
 class Endpoint:
-    """One engine's address: a UNIX socket's path, or host and port with TLS files; ``source`` says who chose it."""
+    """One engine's address: a UNIX socket's path, host and port with TLS files, or what ssh goes to.
+
+    ``source`` says who chose it.
+    """
 
     address: str
     source: str
@@ -60,6 +68,7 @@ class Endpoint:
     host: str = ""
     port: int = 0
     tls: "Tls | None" = None
+    far: "Far | None" = None
 
 
 @frozen
@@ -137,9 +146,13 @@ def _url(text: str, source: str, paths: EnginePaths, environ: Mapping[str, str])
                 verify=verify or scheme == "https",
             )
         return Endpoint(address=text, host=host.strip("[]"), port=int(port), source=source, tls=tls)
+    if scheme == "ssh":
+        from stackctl.client import ssh
+
+        return Endpoint(address=text, source=source, far=ssh.parse(text, source))
     raise InvalidInputError(
         f'{source}: "{text}" is not an engine\'s address',
-        hint="expected unix:///path/of.sock or tcp://host:port",
+        hint="expected unix:///path/of.sock, tcp://host:port or ssh://user@host",
     )
 
 
@@ -165,20 +178,42 @@ def _context(name: str, environ: Mapping[str, str], paths: EnginePaths) -> Endpo
     import hashlib
 
     folder = hashlib.sha256(name.encode()).hexdigest()
-    meta = _docker_config(environ) / "contexts" / "meta" / folder / "meta.json"
+    contexts = _docker_config(environ) / "contexts"
     try:
-        data = json.loads(meta.read_text())
-        host = str(data["Endpoints"]["docker"]["Host"])
+        data = json.loads((contexts / "meta" / folder / "meta.json").read_text())
+        about = data["Endpoints"]["docker"]
+        host = str(about["Host"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NotFoundError(
             f'there is no engine and no docker context called "{name}"',
             hint="built-in, docker, podman, a URL, or one of: docker context ls",
         ) from error
-    return _url(host, f"context {name}", paths, environ)
+    # What the environment says of TLS is not about this engine.
+    own = {k: v for k, v in environ.items() if not k.startswith(("DOCKER_TLS", "DOCKER_CERT"))}
+    found = _url(host, f"context {name}", paths, own)
+    return _with_tls(found, contexts / "tls" / folder / "docker", about)
 
 
-def connector(endpoint: Endpoint) -> Callable[[], socket.socket]:
+def _with_tls(endpoint: Endpoint, files: Path, about: Mapping[str, object]) -> Endpoint:
+    """Return a context's endpoint with the certificates that the context keeps, where it keeps any."""
+    if not endpoint.host or not files.is_dir():
+        return endpoint
+    tls = Tls(
+        ca=str(files / "ca.pem"),
+        certificate=str(files / "cert.pem"),
+        key=str(files / "key.pem"),
+        verify=about.get("SkipTLSVerify") is not True,
+    )
+    return dataclasses.replace(endpoint, tls=tls)
+
+
+def connector(endpoint: Endpoint, environ: Mapping[str, str]) -> Callable[[], socket.socket]:
     """Return what opens a connection; it raises UnavailableError, ForbiddenError with a hint."""
+    if endpoint.far is not None:
+        from stackctl.client import ssh
+
+        far = endpoint.far
+        return lambda: ssh.connect(far, environ, address=endpoint.address)
     return (lambda: _connect_unix(endpoint)) if endpoint.path else (lambda: _connect_tcp(endpoint))
 
 
@@ -204,6 +239,8 @@ def _connect_tcp(endpoint: Endpoint) -> socket.socket:
 def _wrap(sock: socket.socket, endpoint: Endpoint) -> socket.socket:
     import ssl
 
+    from stackctl.client.tls import wrap
+
     tls = endpoint.tls or Tls()
     context = ssl.create_default_context(cafile=tls.ca if Path(tls.ca).exists() else None)
     if not tls.verify:
@@ -211,7 +248,7 @@ def _wrap(sock: socket.socket, endpoint: Endpoint) -> socket.socket:
         context.verify_mode = ssl.CERT_NONE
     if Path(tls.certificate).exists():
         context.load_cert_chain(tls.certificate, tls.key)
-    return context.wrap_socket(sock, server_hostname=endpoint.host)
+    return wrap(sock, context, endpoint.host)
 
 
 def _not_reached(endpoint: Endpoint, error: OSError) -> StackctlError:
@@ -339,7 +376,7 @@ class Daemon:
             return {"running": False, "socket": str(self._paths.socket)}
         from stackctl.client.raw import Transport
 
-        transport = Transport(connector(_builtin(self._paths, "built-in")))
+        transport = Transport(connector(_builtin(self._paths, "built-in"), self._environ))
         about = json.loads(transport.request("GET", "/_stackctl/v1/info")[2])
         info = json.loads(transport.request("GET", "/info")[2])
         return {

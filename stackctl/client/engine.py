@@ -15,9 +15,11 @@ from stackctl.errors import InvalidInputError, NotModifiedError, StackctlError, 
 from stackctl.values import Json, JsonObject
 
 NEWEST = (1, 51)
+_EXTENSION = "/_stackctl/v1"
 LOCAL_BUILD_TYPE = "application/vnd.stackctl.build.v1+json"
 Filters = Mapping[str, Sequence[str]]
 OnProgress = Callable[[JsonObject], None]
+UndoOrder = Callable[[str, JsonObject], int]
 QueryValue = str | int | float | bool | None | Sequence[str]
 
 
@@ -27,12 +29,18 @@ class EngineClient:
     def __init__(self, endpoint: Endpoint, *, environ: Mapping[str, str]) -> None:
         self._endpoint = endpoint
         self._environ = environ
-        self._transport = Transport(connector(endpoint), host=endpoint.host or "docker")
+        self._transport = Transport(connector(endpoint, environ), host=endpoint.host or "docker")
         self._version: tuple[int, int] | None = None
         self._features: frozenset[str] | None = None
         self._lock = threading.Lock()
+        self._lease = ""
+        self._undo_order: UndoOrder | None = None
 
     # The wire
+
+    def close(self) -> None:
+        """Hang up; a later call connects anew."""
+        self._transport.close()
 
     @property
     def api_version(self) -> tuple[int, int]:
@@ -61,7 +69,10 @@ class EngineClient:
 
     def _call(self, method: str, path: str, body: Json = None, **query: QueryValue) -> Json:
         content = self._transport.request(method, self._target(path, query), body)[2]
-        return cast(Json, json.loads(content)) if content else None
+        try:
+            return cast(Json, json.loads(content)) if content else None
+        except ValueError:
+            return None  # Podman answers some calls whose answer says nothing with plain text
 
     def _object(self, method: str, path: str, body: Json = None, **query: QueryValue) -> JsonObject:
         answer = self._call(method, path, body, **query)
@@ -74,6 +85,77 @@ class EngineClient:
         if not isinstance(answer, list):
             raise UnavailableError(f"the engine's answer to GET {path} is no JSON array")
         return [item for item in answer if isinstance(item, dict)]
+
+    @property
+    def machine(self) -> str:
+        """The host that the engine runs on, "" for this one."""
+        return self._endpoint.host
+
+    def _created(self, kind: str, path: str, body: JsonObject, **query: QueryValue) -> JsonObject:
+        """Create a thing, under the lease there is."""
+        if not self._lease or self._undo_order is None:
+            return self._object("POST", path, body, **query)
+        from stackctl.client import leases
+
+        extra = leases.headers(self._lease, self._undo_order(kind, body))
+        content = self._transport.request("POST", self._target(path, query), body, extra)[2]
+        answer = json.loads(content) if content else None
+        if not isinstance(answer, dict):
+            raise UnavailableError(f"the engine's answer to POST {path} is no JSON object")
+        return answer
+
+    # Leases, where the engine offers "leases"
+
+    def create_lease(
+        self,
+        *,
+        pid: int,
+        connection: bool,
+        seconds: float,
+        labels: Mapping[str, str],
+        claims: Mapping[str, str] | None = None,
+    ) -> str:
+        """Make a lease and return its ID; raises NotFoundError or InvalidInputError for its process.
+
+        What anybody creates with all the labels of ``claims`` is listed by itself.
+        """
+        from stackctl.client import leases
+
+        return leases.create(
+            self._transport,
+            pid=pid,
+            connection=connection,
+            seconds=seconds,
+            labels=labels,
+            claims=claims or {},
+        )
+
+    def list_leases(self) -> list[JsonObject]:
+        from stackctl.client import leases
+
+        return leases.every(self._transport)
+
+    def add_to_lease(self, lease: str, items: Sequence[tuple[str, str, int]]) -> None:
+        """List things that exist: (kind, ID, order)."""
+        from stackctl.client import leases
+
+        leases.add(self._transport, lease, items)
+
+    def release_lease(self, lease: str) -> None:
+        """Forget a lease and leave what it lists; success when it is gone."""
+        from stackctl.client import leases
+
+        leases.release(self._transport, lease)
+
+    def hold_lease(self, lease: str) -> "contextlib.AbstractContextManager[None]":
+        """Hold a connection's lease while the context is open."""
+        from stackctl.client import leases
+
+        return leases.held(self._transport, lease)
+
+    def create_under(self, lease: str, undo_order: UndoOrder) -> None:
+        """Put everything that is created from now on under a lease ("": under none); lower orders go first."""
+        self._lease, self._undo_order = lease, undo_order
 
     # System
 
@@ -92,7 +174,7 @@ class EngineClient:
         if self._features is None:
             found: Json = None
             with contextlib.suppress(StackctlError, ValueError):
-                _, _, content = self._transport.request("GET", "/_stackctl/v1/info")
+                _, _, content = self._transport.request("GET", f"{_EXTENSION}/info")
                 found = json.loads(content).get("Features")
             names = found if isinstance(found, list) else []
             self._features = frozenset(name for name in names if isinstance(name, str))
@@ -109,11 +191,29 @@ class EngineClient:
         return self._object("GET", f"/containers/{_part(container)}/json")
 
     def create_container(self, name: str, body: JsonObject, *, platform: str = "") -> JsonObject:
-        return self._object("POST", "/containers/create", body, name=name, platform=platform)
+        return self._created("container", "/containers/create", body, name=name, platform=platform)
 
     def start_container(self, container: str) -> None:
         with contextlib.suppress(NotModifiedError):
             self._call("POST", f"/containers/{_part(container)}/start")
+
+    def start_aside(self, container: str) -> None:
+        with contextlib.suppress(NotModifiedError):
+            self._transport.request(
+                "POST", f"{_EXTENSION}/containers/{_part(container)}/start-aside"
+            )
+
+    def relieve_container(self, container: str, donor: str) -> None:
+        target = f"{_EXTENSION}/containers/{_part(container)}/relieve"
+        self._transport.request("POST", target, {"From": donor})
+
+    def drain_container(self, container: str, *, timeout: float) -> int:
+        # A connection of its own: the answer may take long.
+        path = f"{_EXTENSION}/containers/{_part(container)}/drain?t={max(round(timeout), 0)}"
+        for answer in JsonStream(self._transport.stream("POST", path)):
+            found = answer.get("Open")
+            return found if isinstance(found, int) else 0
+        return 0
 
     def stop_container(
         self, container: str, *, timeout: float | None = None, signal: str = ""
@@ -266,7 +366,7 @@ class EngineClient:
         return self._object("GET", f"/networks/{_part(network)}")
 
     def create_network(self, body: JsonObject) -> str:
-        return _id(self._object("POST", "/networks/create", body))
+        return _id(self._created("network", "/networks/create", body))
 
     def remove_network(self, network: str) -> None:
         self._call("DELETE", f"/networks/{_part(network)}")
@@ -285,7 +385,7 @@ class EngineClient:
         return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
     def create_volume(self, body: JsonObject) -> JsonObject:
-        return self._object("POST", "/volumes/create", body)
+        return self._created("volume", "/volumes/create", body)
 
     def remove_volume(self, volume: str, *, force: bool = False) -> None:
         self._call("DELETE", f"/volumes/{_part(volume)}", force=force)

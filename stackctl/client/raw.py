@@ -9,6 +9,7 @@ import io
 import json
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, cast
 
@@ -134,6 +135,14 @@ class Connection:
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
+        # The descriptor is the file's too. A read in progress has just been ended.
+        with contextlib.suppress(OSError, ValueError):
+            self.file.close()
+
+    def __del__(self) -> None:
+        """Hang up with the thread that kept the connection."""
+        if hasattr(self, "file"):
+            self.close()
 
 
 class Transport:
@@ -143,6 +152,12 @@ class Transport:
         self._connect = connect
         self._host = host
         self._local = threading.local()
+        self._kept: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+    def close(self) -> None:
+        """Hang up everything that is kept for the next request; that one opens a connection anew."""
+        for connection in list(self._kept):
+            connection.close()
 
     def open(self) -> Connection:
         """Return a fresh connection; raises what ``connect`` raises."""
@@ -186,6 +201,8 @@ class Transport:
         }
         while True:
             connection = getattr(self._local, "connection", None)
+            if connection is not None and not connection.reusable:
+                connection = None
             kept = connection is not None
             if connection is None:
                 connection = self.open()
@@ -207,6 +224,7 @@ class Transport:
                 raise
             if connection.reusable and answer.headers.get("connection", "").lower() != "close":
                 self._local.connection = connection
+                self._kept.add(connection)
             else:
                 connection.close()
             check(answer.status, content)
@@ -242,12 +260,11 @@ class Transport:
         """POST and take the connection over; raises as ``request`` does when refused."""
         connection = self.open()
         try:
-            data = json.dumps(body if body is not None else {}).encode()
-            headers = {
-                "Content-Type": "application/json",
-                "Connection": "Upgrade",
-                "Upgrade": "tcp",
-            }
+            # Without a body where there is nothing to say: Podman takes it for the first of the input.
+            data = b"" if body is None else json.dumps(body).encode()
+            headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
+            if data:
+                headers["Content-Type"] = "application/json"
             self.send(connection, "POST", target, data, headers)
             answer = Answer(connection, "POST")
             if answer.status not in (101, 200):

@@ -117,6 +117,15 @@ class EndpointRequest:
 
 
 @frozen
+class BlkioLimit:
+    """A limit of one block device: ``kind`` is the OCI key ("throttleReadBpsDevice"), ``value`` a rate or weight."""
+
+    kind: str
+    path: str
+    value: int
+
+
+@frozen
 class LogConfig:
     """HostConfig.LogConfig."""
 
@@ -197,6 +206,7 @@ class ContainerSpec:
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     blkio_weight: int = 0
+    blkio_devices: tuple[BlkioLimit, ...] = ()
     pids_limit: int = 0
     oom_score_adj: int = 0
     oom_kill_disable: bool = False
@@ -244,6 +254,7 @@ class Endpoint:
     interface: str = ""
     requested_ipv4: str = ""
     requested_ipv6: str = ""
+    link_local_ips: tuple[str, ...] = ()
 
 
 @frozen
@@ -291,7 +302,8 @@ class ContainerRecord:
 
     ``path`` and ``args`` are the resolved program. ``pid`` is the init's pid in the host's namespace, meaningful only
     together with ``pid_start`` (field 22 of /proc/PID/stat) and ``boot_id``: nothing trusts a bare pid.
-    ``manually_stopped`` is Docker's HasBeenManuallyStopped.
+    ``manually_stopped`` is Docker's HasBeenManuallyStopped. ``aside``: it runs with neither its published ports nor
+    its aliases, which another container has meanwhile.
     """
 
     id: str
@@ -328,6 +340,7 @@ class ContainerRecord:
     finished_at: float = 0.0
     restart_count: int = 0
     manually_stopped: bool = False
+    aside: bool = False
     health: Health | None = None
     log_path: str = ""
     platform: str = "linux"

@@ -86,8 +86,17 @@ class NetworkDriver(Protocol):
     ) -> Sequence[PublishedPort]:
         """Reserve host ports and forward them to the endpoint; all or nothing.
 
-        An empty host address gives one entry for 0.0.0.0 and one for :: with the same port. Raises ConflictError
-        "… address already in use", naming who holds the port where that can be found.
+        An empty host address gives one entry for 0.0.0.0 and one for :: with the same port. Raises PortTakenError
+        "… address already in use", with the container of ours that holds it or naming the process that does.
+        """
+
+    async def hand_over(
+        self, donor_id: str, container_id: str, endpoint: Endpoint, ports: Sequence[PortBinding]
+    ) -> Sequence[PublishedPort]:
+        """Publish as ``publish`` does, taking from another container what it has of these host ports.
+
+        There is no moment in which a packet to such a port is refused, and connections that are open go on to the
+        donor. When it raises, the donor has its ports as before.
         """
 
     async def unpublish(self, container_id: str) -> None:

@@ -214,8 +214,13 @@ class Runtime(Protocol):
         """As ``follow_log`` without times, in the form of ``read_log_runs``."""
         ...
 
-    async def reopen_log(self, container_id: str, log_path: Path) -> None:
-        """Rotate: move the file aside as LOG.1 and let the monitor write a new one."""
+    async def reopen_log(
+        self, container_id: str, log_path: Path, *, compress: bool = False
+    ) -> None:
+        """Rotate: move the file aside as LOG.1 and let the monitor write a new one.
+
+        With ``compress`` the part that was moved aside is compressed. Followers read every line, kept or not.
+        """
 
 
 class Ended(Protocol):

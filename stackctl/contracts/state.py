@@ -129,8 +129,53 @@ class BuildCacheRecord:
     blobs: tuple[str, ...] = ()
 
 
-Record = ContainerRecord | NetworkRecord | VolumeRecord | ImageRecord | BuildCacheRecord
-R = TypeVar("R", ContainerRecord, NetworkRecord, VolumeRecord, ImageRecord, BuildCacheRecord)
+@frozen
+class LeaseItem:
+    """One thing that a lease removes: ``kind`` is "container", "network" or "volume", ``id`` a volume's name.
+
+    Lower ``order`` goes first, equal ones together. ``created`` tells a volume from a later one of the same name.
+    """
+
+    kind: str
+    id: str
+    order: int = 0
+    created: float = 0.0
+
+
+@frozen
+class LeaseRecord:
+    """What is to be removed, and when: at the end of a process, of a connection, or at a time.
+
+    ``pid`` (0: none) with ``pid_start`` and ``space`` is one process for certain. ``connection``: a connection holds
+    it. ``expires`` is seconds since the epoch, 0.0 for never. ``over``: its owner is gone, removal has begun. What is
+    created with all the labels of ``claims`` (where there are any) is listed by itself.
+    """
+
+    id: str
+    created: float
+    pid: int = 0
+    pid_start: int = 0
+    space: str = ""
+    connection: bool = False
+    expires: float = 0.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict)
+    items: tuple[LeaseItem, ...] = ()
+    over: bool = False
+
+
+Record = (
+    ContainerRecord | NetworkRecord | VolumeRecord | ImageRecord | BuildCacheRecord | LeaseRecord
+)
+R = TypeVar(
+    "R",
+    ContainerRecord,
+    NetworkRecord,
+    VolumeRecord,
+    ImageRecord,
+    BuildCacheRecord,
+    LeaseRecord,
+)
 
 
 class StateStore(Protocol):

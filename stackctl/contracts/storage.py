@@ -14,6 +14,14 @@ from stackctl.oci.descriptor import Descriptor
 
 
 @frozen
+class TarLimits:
+    """How far a tar may unfold, whoever sent it: bytes of plain data and entries."""
+
+    size: int = 128 << 30
+    entries: int = 3_000_000
+
+
+@frozen
 class PackedLayer:
     """A layer made from a snapshot: the tar's digest is both diff ID and blob digest (kept uncompressed)."""
 

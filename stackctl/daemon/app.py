@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from stackctl.api.codec import encode_object
 from stackctl.api.versions import MAXIMUM, Version, split_path
@@ -42,6 +43,17 @@ class Router:
             if match := pattern.fullmatch(path):
                 return candidate, match.groupdict()
         return None
+
+
+class BadRequestFilter(logging.Filter):
+    """Keeps what is no HTTP at all out of the log, but for one line where every refused request has one."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        LOG.debug("no request: %s", " ".join(str(error).split())[:200])
+        return False
 
 
 class Application:

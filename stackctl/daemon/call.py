@@ -26,6 +26,7 @@ _LONGEST_BODY = 16 * 1024 * 1024
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 JSON_TYPE = "application/json"
 TAR_TYPE = "application/x-tar"
+BYTES_TYPE = "application/octet-stream"
 
 
 @frozen

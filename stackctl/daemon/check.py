@@ -163,7 +163,9 @@ def _init() -> Finding:
 
 def _kernel_features() -> Iterable[Finding]:
     filesystems = hostfacts.read_text("/proc/filesystems").split()
-    yield _feature("overlay", "overlay" in filesystems, "the overlay file system")
+    # The kernel loads the module itself at the first mount.
+    overlay = "overlay" in filesystems or _has_module("overlay")
+    yield _feature("overlay", overlay, "the overlay file system")
     for module, what in (
         ("bridge", "network bridges"),
         ("veth", "virtual Ethernet pairs"),

@@ -64,6 +64,7 @@ def read_host(settings: Settings) -> HostFacts:
     """Return the facts; a file that cannot be read counts as empty."""
     paths = settings.paths
     system = os.uname()
+    status = read_text("/proc/self/status")
     return HostFacts(
         boot_id=read_text("/proc/sys/kernel/random/boot_id").strip(),
         engine_id=paths.engine_id,
@@ -80,13 +81,30 @@ def read_host(settings: Settings) -> HostFacts:
         hostname=system.nodename,
         bridge_prefix=paths.bridge_prefix,
         veth_prefix=paths.veth_prefix,
-        address_pool=(settings.address_pools or (paths.address_pool,))[0],
+        address_pool=paths.address_pool,
+        address_pools=settings.address_pools,
+        bridge_address=settings.bridge_address,
         resolv_conf=read_text("/etc/resolv.conf"),
         hosts=read_text("/etc/hosts"),
         init_path=find_init(),
-        capabilities=bounding_set(read_text("/proc/self/status")),
+        cpu_list=status_field(status, "Cpus_allowed_list"),
+        memory_nodes=status_field(status, "Mems_allowed_list"),
+        blkio_weight=weighs_block_io(),
+        capabilities=bounding_set(status),
         rootless=os.geteuid() != 0,
+        memory_root=memory_root(read_text("/proc/self/mountinfo"), paths.engine_id),
     )
+
+
+def memory_root(mounts: str, engine_id: str) -> Path | None:
+    """Return a place in /dev/shm where that is a tmpfs that programs may be run from (proc(5), mountinfo)."""
+    for line in mounts.splitlines():
+        fields, _, source = line.partition(" - ")
+        words = fields.split()
+        if len(words) > 5 and words[4] == "/dev/shm" and source.startswith("tmpfs "):
+            place = Path("/dev/shm") / f"stackctl{f'-{engine_id}' if engine_id else ''}"
+            return None if "noexec" in words[5].split(",") else place
+    return None
 
 
 def read_text(path: str | Path) -> str:
@@ -116,6 +134,23 @@ def total_memory(meminfo: str) -> int:
 def cgroup_version() -> str:
     """Return "2" where the controllers are in the unified hierarchy, else "1" (hybrid counts as 1)."""
     return "2" if (_CGROUP_ROOT / "cgroup.controllers").exists() else "1"
+
+
+def status_field(status: str, name: str) -> str:
+    """Return one line's value of /proc/self/status, "" when there is none."""
+    for line in status.splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return value.strip()
+    return ""
+
+
+def weighs_block_io() -> bool:
+    """Tell whether the kernel offers weights of block I/O to control groups."""
+    legacy = ("blkio/blkio.weight", "blkio/blkio.bfq.weight")
+    return any((_CGROUP_ROOT / name).exists() for name in legacy) or any(
+        _CGROUP_ROOT.glob("*/io.weight")
+    )
 
 
 def find_init() -> str:

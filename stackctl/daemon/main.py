@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _BACKLOG = 4096
 _DRAIN_SECONDS = 2.0
 _FIRST_PASSED_FD = 3
+_DESCRIPTORS = 1 << 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tls=_tls_files(options),
             insecure_tcp=options.insecure_tcp,
             experimental=options.experimental,
+            bridge_address=options.bip,
+            address_pools=options.default_address_pool,
+            labels=options.label,
+            group=options.group,
+            runtimes=options.add_runtime,
+            default_runtime=options.default_runtime,
+            pidfile=options.pidfile,
         )
         if options.command == "check":
             from stackctl.daemon.check import run_check
@@ -86,8 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         "--experimental", action="store_true",
         help="say that experimental features are on; nothing here depends on it",
     )  # fmt: skip
-    for flag in ("--registry-mirror", "--insecure-registry"):
-        parser.add_argument(flag, action="append", default=[], help="as dockerd's; repeatable")
+    repeatable = ("registry-mirror", "insecure-registry", "default-address-pool", "label")
+    for flag in (*repeatable, "add-runtime"):
+        parser.add_argument(
+            f"--{flag}", action="append", default=[], help="as dockerd's; repeatable"
+        )
+    for flag in ("bip", "group", "default-runtime", "pidfile"):
+        parser.add_argument(f"--{flag}", default="", help="as dockerd's")
     parser.set_defaults(command="", format="text")
     commands = parser.add_subparsers(dest="command", metavar="[check]")
     check = commands.add_parser("check", help="say what this machine has and lacks")
@@ -108,19 +121,40 @@ def _tls_files(options: argparse.Namespace) -> TlsFiles | None:
 
 def _serve(settings: Settings) -> int:
     os.umask(0o022)
+    _set_proxies(settings)
     passed = _passed_sockets()
     _close_inherited(keep=passed)
+    _raise_descriptor_limit()
     _leave_caller()
     _make_roots(settings)
     lock = _lock(settings)
+    pidfile = _write_pidfile(settings)
     listener, owned = _listen(settings, passed)
     try:
         return _run(settings, listener)
     finally:
+        if pidfile is not None:
+            pidfile.unlink(missing_ok=True)
         listener.close()
         if owned is not None:
             _remove_socket(settings.paths.socket, owned)
         os.close(lock)
+
+
+def _set_proxies(settings: Settings) -> None:
+    """Let every part of the daemon that fetches something, and git, find the proxies where programs look for them."""
+    for name, value in settings.proxies.items():
+        if name == "NO_PROXY":
+            continue
+        os.environ[name] = os.environ[name.lower()] = value
+    if settings.proxies:
+        # This machine itself is never reached through a proxy.
+        excepted = ",".join(
+            text
+            for text in (settings.proxies.get("NO_PROXY", ""), "localhost,127.0.0.1,::1")
+            if text
+        )
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = excepted
 
 
 def _passed_sockets() -> int:
@@ -136,6 +170,16 @@ def _close_inherited(*, keep: int) -> None:
     """Close what the caller left open, so that no file of theirs lives as long as the daemon."""
     first = _FIRST_PASSED_FD + keep
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+
+
+def _raise_descriptor_limit() -> None:
+    """Hold as many connections and pidfds as the caller's hard limit lets us; shells start with 1024."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _leave_caller() -> None:
@@ -175,6 +219,18 @@ def _lock(settings: Settings) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def _write_pidfile(settings: Settings) -> Path | None:
+    if not settings.pidfile:
+        return None
+    file = Path(settings.pidfile)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{os.getpid()}", encoding="ascii")
+    except OSError as error:
+        raise HostError(f"cannot write the pidfile {file}: {error.strerror}") from error
+    return file
 
 
 def _listen(settings: Settings, passed: int) -> tuple[socket.socket, int | None]:
@@ -261,9 +317,14 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     import gc
     import logging
 
+    from stackctl.daemon.weblib import defer_client
+
+    # Nothing is garbage yet: what is imported now stays.
+    gc.disable()
+    defer_client()
     from aiohttp import web
 
-    from stackctl.daemon.app import Application
+    from stackctl.daemon.app import Application, BadRequestFilter
     from stackctl.daemon.call import Serving
     from stackctl.daemon.routes import router
     from stackctl.daemon.wiring import build
@@ -277,6 +338,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     engine = built.engine
     await engine.start()
     serving = Serving(engine=engine, settings=settings, stopping=stopping, started_at=time.time())
+    logging.getLogger("aiohttp.server").addFilter(BadRequestFilter())
     server = web.Server(
         Application(router(), serving),
         access_log=None,
@@ -291,10 +353,12 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     # Modules and tables live for ever: taken out of the collector's sight they stay shared and cost no time.
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 20, 50)
     try:
         await stopping.wait()
     finally:
+        engine.leases.rest()
         # Take no more requests, let those in flight end, cut what streams for ever.
         for one in (listening, *fronts):
             one.close()

@@ -1,17 +1,28 @@
 """Settings of one daemon: paths, flags and the optional settings file."""
 
+import ipaddress
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from stackctl.api.codec import Reader
+from stackctl.contracts.storage import TarLimits
+from stackctl.engine.world import AddressPool
 from stackctl.errors import HostError, InvalidInputError
 from stackctl.frozen import frozen
 from stackctl.paths import SETTINGS_FILE, EnginePaths, engine_paths, with_settings
 
+_PROXIES = {
+    "http-proxy": "HTTP_PROXY",
+    "https-proxy": "HTTPS_PROXY",
+    "no-proxy": "NO_PROXY",
+}
+_LONGEST_PREFIX = 29
+_GROUP = "stackctl"
 CERTS_DIRECTORIES = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
 
 
@@ -26,15 +37,21 @@ class TlsFiles:
 
 @frozen
 class Settings:
-    """What a daemon was started with. ``address_pools`` are CIDRs that networks are cut from."""
+    """What a daemon was started with.
+
+    ``address_pools`` are what networks are cut from, ``bridge_address`` the predefined bridge's address with its prefix
+    length, ``pidfile`` a file that holds the daemon's number while it runs; all may be empty.
+    """
 
     paths: EnginePaths
     debug: bool = False
-    group: str = "stackctl"
+    group: str = _GROUP
     insecure_registries: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     certs_directories: tuple[Path, ...] = CERTS_DIRECTORIES
-    address_pools: tuple[str, ...] = ()
+    address_pools: tuple[AddressPool, ...] = ()
+    bridge_address: str = ""
+    pidfile: str = ""
     default_runtime: str = "runc"
     runtimes: Mapping[str, str] | None = None
     labels: tuple[str, ...] = ()
@@ -42,6 +59,8 @@ class Settings:
     tls: TlsFiles | None = None
     insecure_tcp: bool = False
     experimental: bool = False
+    tar_limits: TarLimits = field(default_factory=TarLimits)
+    proxies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runtime_paths(self) -> Mapping[str, str]:
@@ -64,12 +83,20 @@ def load_settings(
     tls: TlsFiles | None = None,
     insecure_tcp: bool = False,
     experimental: bool = False,
+    bridge_address: str = "",
+    address_pools: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    group: str = "",
+    runtimes: Sequence[str] = (),
+    default_runtime: str = "",
+    pidfile: str = "",
 ) -> Settings:
     """Return the settings; flags win over the environment, which wins over the settings file.
 
     The file is JSON with the keys of dockerd's daemon.json that apply: insecure-registries, registry-mirrors,
-    default-address-pools, default-runtime, runtimes, labels, group, hosts, tlsverify and its files; and "certs-directories", searched before
-    /etc/stackctl/certs.d and /etc/docker/certs.d. Raises InvalidInputError naming the key, HostError
+    default-address-pools, bip, default-runtime, runtimes, labels, group, pidfile, hosts, tlsverify and its files, proxies;
+    and "certs-directories", searched before /etc/stackctl/certs.d and /etc/docker/certs.d; "max-layer-size" and
+    "max-layer-entries", what a layer or archive may unfold to. Raises InvalidInputError naming the key, HostError
     for a file that cannot be read.
     """
     named = {
@@ -91,6 +118,18 @@ def load_settings(
         tls=tls,
         insecure_tcp=insecure_tcp,
         experimental=experimental,
+        proxies={
+            name: environ.get(name) or environ.get(name.lower(), "")
+            for name in _PROXIES.values()
+            if environ.get(name) or environ.get(name.lower())
+        },
+        bridge_address=_bridge_address(bridge_address, "--bip"),
+        address_pools=tuple(_pool_of(text) for text in address_pools),
+        labels=tuple(labels),
+        group=group,
+        runtimes=dict(_runtime(text) for text in runtimes),
+        default_runtime=default_runtime,
+        pidfile=pidfile,
     )
     settings = _read_file(settings, file, required=bool(text))
     for host in (*hosts, *settings.tcp_hosts):
@@ -112,7 +151,7 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
     except FileNotFoundError:
         if required:
             raise HostError(f"the settings file {file} does not exist") from None
-        return settings
+        data = {}
     except (OSError, UnicodeError) as error:
         raise HostError(f"cannot read the settings file {file}: {error}") from error
     except ValueError as error:
@@ -120,18 +159,24 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
     if not isinstance(data, dict):
         raise InvalidInputError(f"the settings file {file} must hold a JSON object")
     reader = Reader(data, str(file))
-    pools = tuple(pool.text("base") for pool in reader.children("default-address-pools"))
+    pools = tuple(
+        _pool(pool.text("base"), pool.integer("size", 24), pool.at)
+        for pool in reader.children("default-address-pools")
+    )
     runtimes = {
         name: reader.child("runtimes").child(name).text("path")
         for name in reader.child("runtimes").names()
-    }
-    default = reader.text("default-runtime") or "runc"
+    } | dict(settings.runtimes or {})
+    default = settings.default_runtime or reader.text("default-runtime") or "runc"
     if default not in runtimes and default != "runc":
         raise reader.fail("default-runtime", f'"{default}" is not among the runtimes')
     return replace(
         settings,
         debug=settings.debug or reader.boolean("debug"),
-        group=reader.text("group") or settings.group,
+        group=settings.group or reader.text("group") or _GROUP,
+        bridge_address=settings.bridge_address
+        or _bridge_address(reader.text("bip"), reader.path("bip")),
+        pidfile=settings.pidfile or reader.text("pidfile"),
         insecure_registries=settings.insecure_registries + reader.texts("insecure-registries"),
         mirrors=settings.mirrors
         + tuple(_mirror(text) for text in reader.texts("registry-mirrors")),
@@ -139,15 +184,91 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
             *(Path(name) for name in reader.texts("certs-directories")),
             *CERTS_DIRECTORIES,
         ),
-        address_pools=tuple(pool for pool in pools if pool),
+        address_pools=settings.address_pools or pools,
         default_runtime=default,
         runtimes=runtimes,
-        labels=reader.texts("labels"),
+        labels=settings.labels + reader.texts("labels"),
         experimental=settings.experimental or reader.boolean("experimental"),
+        proxies={**settings.proxies, **_proxies(reader.child("proxies"))},
+        tar_limits=TarLimits(
+            size=_size(reader, "max-layer-size", TarLimits().size),
+            entries=_size(reader, "max-layer-entries", TarLimits().entries),
+        ),
         tcp_hosts=settings.tcp_hosts
         + tuple(host for host in reader.texts("hosts") if not host.startswith(("unix:", "fd:"))),
         tls=settings.tls or _tls_files(reader),
     )
+
+
+def _proxies(reader: Reader) -> dict[str, str]:
+    """Return the proxies by the variables that programs know them by."""
+    found = {}
+    for key, name in _PROXIES.items():
+        text = reader.text(key)
+        if text and name != "NO_PROXY" and not urlsplit(text).hostname:
+            raise reader.fail(key, "expected a URL, such as http://proxy.example:3128")
+        if text:
+            found[name] = text
+    return found
+
+
+def _size(reader: Reader, name: str, default: int) -> int:
+    """Return a positive number, which may be written with a unit of 1024 ("64g")."""
+    value = reader.raw(name)
+    if value is None:
+        return default
+    match = re.fullmatch(r"([1-9][0-9]{0,17})([kmgt]?)b?", str(value).lower(), re.ASCII)
+    if match is None or isinstance(value, bool):
+        raise reader.fail(name, "expected a positive number, such as 1000000 or 64g")
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
+
+
+def _pool_of(text: str) -> AddressPool:
+    """Return a pool as dockerd's flag gives it: "base=10.5.0.0/16,size=24"."""
+    fields = dict(item.partition("=")[::2] for item in text.split(","))
+    base, size = fields.pop("base", ""), fields.pop("size", "24")
+    if fields or not size.isdecimal():
+        raise InvalidInputError(
+            f'invalid --default-address-pool "{text[:80]}"', hint="write base=10.5.0.0/16,size=24"
+        )
+    return _pool(base, int(size), "--default-address-pool")
+
+
+def _pool(base: str, size: int, at: str) -> AddressPool:
+    try:
+        network = ipaddress.IPv4Network(base)
+    except ValueError as error:
+        raise InvalidInputError(
+            f'invalid {at}: "{base[:80]}" is not an IPv4 subnet', hint="write 10.5.0.0/16"
+        ) from error
+    if not network.prefixlen <= size <= _LONGEST_PREFIX:
+        raise InvalidInputError(
+            f"invalid {at}: size {size} must be from {network.prefixlen} to {_LONGEST_PREFIX}"
+        )
+    return AddressPool(base=str(network), size=size)
+
+
+def _bridge_address(text: str, at: str) -> str:
+    if not text:
+        return ""
+    try:
+        interface = ipaddress.IPv4Interface(text)
+    except ValueError as error:
+        raise InvalidInputError(
+            f'invalid {at}: "{text[:80]}" is not an IPv4 address with a prefix length',
+            hint="write 172.26.0.1/16",
+        ) from error
+    network = interface.network
+    if network.prefixlen > _LONGEST_PREFIX or interface.ip in (network[0], network[-1]):
+        raise InvalidInputError(f"invalid {at}: {text} is not the address of a host in its subnet")
+    return str(interface)
+
+
+def _runtime(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise InvalidInputError(f'invalid --add-runtime "{text[:80]}"', hint="write NAME=PATH")
+    return name, path
 
 
 def _tls_files(reader: Reader) -> TlsFiles | None:

@@ -45,7 +45,7 @@ def address_of(host: str) -> tuple[str, int]:
     name, colon, port = text.rpartition(":")
     if not colon or name.endswith(":"):
         name, port = text, "2376"
-    if not port.isdigit() or int(port) > 65535:
+    if not port.isdecimal() or int(port) > 65535:
         raise InvalidInputError(f'invalid --host "{host}": expected tcp://ADDRESS:PORT')
     return name.strip("[]") or "127.0.0.1", int(port)
 

@@ -3,9 +3,12 @@
 import os
 from collections.abc import Awaitable, Callable
 
+from stackctl.adapters.git import GitProgram
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
+from stackctl.adapters.runtime.logsinks import MachineLogSinks
+from stackctl.adapters.runtime.processes import HostProcesses
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.adapters.state.sqlite import SqliteStateStore
 from stackctl.adapters.storage.content import BlobStore
@@ -37,8 +40,14 @@ async def build(settings: Settings) -> Built:
     host = read_host(settings)
     clock = SystemClock()
     state = SqliteStateStore(paths.data_root / "state.db")
-    content = BlobStore(paths.data_root / "content")
-    layers = OverlayStore(paths.data_root, paths.run_root, content, boot_id=host.boot_id)
+    content = BlobStore(paths.data_root / "content", limits=settings.tar_limits)
+    layers = OverlayStore(
+        paths.data_root,
+        paths.run_root,
+        content,
+        boot_id=host.boot_id,
+        limits=settings.tar_limits,
+    )
     runtime = ConmonRuntime(
         RuntimeSettings(
             run_root=paths.run_root,
@@ -63,13 +72,16 @@ async def build(settings: Settings) -> Built:
         content=content,
         layers=layers,
         volumes=DirectoryVolumes(paths.data_root / "volumes"),
-        files=OpenAtRootTree(),
+        files=OpenAtRootTree(limits=settings.tar_limits),
         network=BridgeNetworks(paths, keeper),
         keeper=keeper,
         registry=registry,
+        repositories=GitProgram(),
         state=state,
         clock=clock,
+        processes=HostProcesses(),
         host=host,
+        log_sinks=MachineLogSinks(),
     )
 
     async def close() -> None:

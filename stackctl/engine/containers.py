@@ -17,17 +17,20 @@ from stackctl.engine.containerfiles import ContainerFiles
 from stackctl.engine.events import Events
 from stackctl.engine.filters import labels_match, until_of
 from stackctl.engine.images import Images
+from stackctl.engine.logforward import check_present
 from stackctl.engine.mounts import Mounts, source_of
 from stackctl.engine.names import check_container_name, generated_name, new_id
 from stackctl.engine.networks import Networks, network_mode
 from stackctl.engine.removal import Remover
-from stackctl.engine.requests import Created, Filters, Update
+from stackctl.engine.requests import Claim, Created, Filters, Update, unclaimed
 from stackctl.engine.running import RunningContainers, publish_event
-from stackctl.engine.sandbox import Sandboxes, bindings
+from stackctl.engine.sandbox import Sandboxes, bindings, legacy_links
 from stackctl.engine.world import World
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
 
 log = logging.getLogger(__name__)
+# How often a container is killed before its removal is given up: it may be starting just then.
+_ATTEMPTS = 3
 # What a container finds mounted without asking; Docker keeps these out of its changes as well.
 _ENGINE_PLACES = frozenset(
     {"/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys"}
@@ -61,7 +64,14 @@ class Containers:
 
     # Create
 
-    async def create(self, spec: ContainerSpec, *, name: str = "", platform: str = "") -> Created:
+    async def create(
+        self,
+        spec: ContainerSpec,
+        *,
+        name: str = "",
+        platform: str = "",
+        claim: Claim = unclaimed,
+    ) -> Created:
         """Make a container of an image.
 
         Raises NotFoundError ("No such image: …", networks, volumes_from), ConflictError for a name that is taken,
@@ -69,6 +79,7 @@ class Containers:
         """
         merge.check(spec)
         restart.check(spec.restart_policy, auto_remove=spec.auto_remove)
+        check_present(spec.log_config, self.world.log_sinks)
         image = self.images.resolve(spec.image)
         _check_platform(image, platform)
         container_id = new_id()
@@ -78,6 +89,8 @@ class Containers:
             async with AsyncExitStack() as undo:
                 undo.callback(self.book.release_name, plain, container_id)
                 record = await self._make(container_id, plain, spec, image, undo)
+                claim(record.id, record.created)
+                self.book.save(record)
                 undo.pop_all()
         publish_event(self.events, "create", record)
         return Created(id=record.id, warnings=self._warnings(record))
@@ -113,6 +126,10 @@ class Containers:
             hostname=self._hostname(spec, container_id),
             log_path=str(self.files.log_path(container_id)),
         )
+        try:
+            legacy_links(record, self.book)
+        except NotFoundError as error:
+            raise InvalidInputError(error.message) from error
         made: list[VolumeRecord] = []
         undo.push_async_callback(self._drop_volumes, made)
         mounts = await self.mounts.resolve(spec, image, made)
@@ -124,7 +141,7 @@ class Containers:
         undo.push_async_callback(self.world.layers.discard, container_id)
         # What goes with its container needs no flush to the disk, which unmounting would wait for.
         await self.world.layers.prepare(container_id, image.layers, volatile=spec.auto_remove)
-        return self.book.save(record)
+        return record
 
     async def _drop_volumes(self, made: Sequence[VolumeRecord]) -> None:
         for volume in made:
@@ -134,17 +151,20 @@ class Containers:
     def _with_known_containers(self, spec: ContainerSpec) -> ContainerSpec:
         """Replace names in container:NAME modes by IDs, so that a rename does not break them."""
 
-        def known(mode: str) -> str:
+        def known(mode: str, *, required: bool = False) -> str:
             if not mode.startswith("container:"):
                 return mode
-            other = self.book.find(mode.partition(":")[2])
+            name = mode.partition(":")[2]
+            other = self.book.find(name)
+            if other is None and required:
+                raise InvalidInputError(f"No such container: {name[:80]}")
             return f"container:{other.id}" if other is not None else mode
 
         spec = replace(
             spec,
             network_mode=known(spec.network_mode),
-            ipc_mode=known(spec.ipc_mode),
-            pid_mode=known(spec.pid_mode),
+            ipc_mode=known(spec.ipc_mode, required=True),
+            pid_mode=known(spec.pid_mode, required=True),
         )
         mode = network_mode(spec.network_mode)
         network = None if mode.startswith("container:") else self.book.find_network(mode)
@@ -215,17 +235,22 @@ class Containers:
         live = self.book.live(record.id)
         if live.removing:
             raise ConflictError(f"removal of container {ref} is already in progress")
-        if record.status in lifecycle.BUSY:
-            if not force:
-                raise lifecycle.still_up(record)
-            await self._kill(record)
-        async with live.lock:
-            found = self.book.find(record.id)
-            if found is None or found.id != record.id:
-                return  # auto-remove was faster
-            if found.status in lifecycle.BUSY:
-                raise lifecycle.still_up(found)
-            await self.remover.remove_locked(found, volumes=volumes)
+        # Once more: a start that was under way when it should have been killed is done by the time of the lock.
+        for attempt in range(_ATTEMPTS):
+            if record.status in lifecycle.BUSY:
+                if not force:
+                    raise lifecycle.still_up(record)
+                await self._kill(record)
+            async with live.lock:
+                found = self.book.find(record.id)
+                if found is None or found.id != record.id:
+                    return  # auto-remove was faster
+                if found.status not in lifecycle.BUSY:
+                    await self.remover.remove_locked(found, volumes=volumes)
+                    return
+                if not force or attempt == _ATTEMPTS - 1:
+                    raise lifecycle.still_up(found)
+                record = found
 
     async def _kill(self, record: ContainerRecord) -> None:
         with suppress(ConflictError, NotFoundError, StackctlError):

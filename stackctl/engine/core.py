@@ -9,6 +9,7 @@ The services and what they offer (errors are kinds of ``stackctl.errors`` with D
 - ``execs``: ``create``, ``start``, ``inspect``, ``resize``, ``ids(container_id)``
 - ``networks``: ``resolve``, ``all``, ``create``, ``remove``, ``connect``, ``disconnect``, ``prune``, ``members``
 - ``volumes``: ``resolve``, ``all``, ``create``, ``remove``, ``prune``, ``users``, ``usage``
+- ``leases``: ``create``, ``resolve``, ``all``, ``add``, ``claimer``, ``held``, ``release``
 - ``logs``: ``read``; ``events``: ``publish``, ``subscribe``; ``images``: see ``engine.images``
 """
 
@@ -25,6 +26,7 @@ from stackctl.engine.health import HealthMonitor
 from stackctl.engine.image_values import ImageParts
 from stackctl.engine.images import Images
 from stackctl.engine.launch import Launcher
+from stackctl.engine.leases import Leases
 from stackctl.engine.logs import Logs
 from stackctl.engine.mounts import Mounts
 from stackctl.engine.networks import Networks
@@ -92,6 +94,14 @@ class Engine:
             remover=self.remover,
             files=self.files,
         )
+        self.leases = Leases(
+            world=world,
+            book=self.book,
+            containers=self.containers,
+            networks=self.networks,
+            volumes=self.volumes,
+            tasks=self.tasks,
+        )
         self.recovery = Recovery(
             world=world,
             book=self.book,
@@ -138,6 +148,7 @@ class Engine:
         await self.images.start()
         await self.networks.start()
         await self.recovery.run()
+        await self.leases.start()
 
     async def stop(self) -> None:
         """End the engine's own tasks; containers go on. Nothing is left behind when none runs.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from stackctl.contracts.container import ContainerSpec
-from stackctl.engine.runtime_spec import HostDevice
+from stackctl.engine.runtime_spec import BlockDevice, HostDevice
 from stackctl.errors import InvalidInputError
 
 # These are made anew in every container, with a terminal and a shm of its own.
@@ -35,6 +35,28 @@ def lookup(spec: ContainerSpec) -> tuple[HostDevice, ...]:
                 "not a device node"
             )
         found.append(_node(source, target, device.permissions))
+    return tuple(found)
+
+
+def limited(spec: ContainerSpec) -> tuple[BlockDevice, ...]:
+    """Return the block devices whose rates are limited; raises InvalidInputError for one that is none."""
+    found = []
+    for limit in spec.blkio_devices:
+        try:
+            number = Path(limit.path).stat().st_rdev
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(
+                f"stat {limit.path[:200]}: no such file or directory",
+                hint="HostConfig.BlkioDevice… name device files of the host",
+            ) from error
+        found.append(
+            BlockDevice(
+                kind=limit.kind,
+                major=os.major(number),
+                minor=os.minor(number),
+                value=limit.value,
+            )
+        )
     return tuple(found)
 
 

@@ -123,7 +123,7 @@ class Execs:
         if found.started:
             if found.running:
                 raise ConflictError(f"exec instance {exec_id} is already running")
-            raise ConflictError(f"exec instance {exec_id} has already run")
+            raise ConflictError(f"exec command {exec_id} has already run")
         container = self.book.container(found.container_id)
         lifecycle.require_running(container)
         request = found.request

@@ -167,7 +167,7 @@ def link_environment(
 def _port_order(port: str) -> tuple[int, str]:
     number, _, protocol = port.partition("/")
     first = number.partition("-")[0]
-    return (int(first) if first.isdigit() else 0, protocol)
+    return (int(first) if first.isdecimal() else 0, protocol)
 
 
 def _is_loopback(text: str) -> bool:

@@ -82,16 +82,30 @@ async def collect_everything(images: "Images") -> None:
 async def collect(
     images: "Images", chain_ids: Collection[str], digests: Collection[str]
 ) -> Sequence[str]:
-    """Remove those of the layers and blobs that nothing uses; return the chain IDs that went."""
+    """Remove those of the layers and blobs that nothing uses; return the chain IDs that went.
+
+    What is only held at the moment, or has only a container on it, is tried again by the next collection.
+    """
     gone = []
     cached = _kept_by_cache(images)
+    again = set(images.left)
+    images.left.clear()
     # Looked up anew for each, since a pull or a build may take one while another is being removed.
-    for chain_id in chain_ids:
-        if chain_id not in cached and not _is_layer_used(images, chain_id):
+    for chain_id in dict.fromkeys((*chain_ids, *again)):
+        if chain_id in cached or any(chain_id in record.layers for record in images.all()):
+            continue
+        if images.held.counts[chain_id] > 0 or chain_id in images.parts.layers_in_use():
+            images.left.add(chain_id)
+        else:
+            if images.parts.layers.has(chain_id):
+                gone.append(chain_id)
             await images.parts.layers.remove(chain_id)
-            gone.append(chain_id)
-    for digest in digests:
-        if digest not in cached and not _is_blob_used(images, digest):
+    for digest in dict.fromkeys((*digests, *again)):
+        if digest in cached or _is_blob_named(images, digest):
+            continue
+        if images.held.counts[digest] > 0:
+            images.left.add(digest)
+        else:
             await images.parts.content.delete(digest)
     return gone
 
@@ -105,16 +119,8 @@ def _kept_by_cache(images: "Images") -> set[str]:
     }
 
 
-def _is_layer_used(images: "Images", chain_id: str) -> bool:
-    return (
-        images.held.counts[chain_id] > 0
-        or any(chain_id in record.layers for record in images.all())
-        or chain_id in images.parts.layers_in_use()
-    )
-
-
-def _is_blob_used(images: "Images", digest: str) -> bool:
-    return images.held.counts[digest] > 0 or any(
+def _is_blob_named(images: "Images", digest: str) -> bool:
+    return any(
         digest in (record.id, record.manifest) or digest in record.layer_blobs
         for record in images.all()
     )

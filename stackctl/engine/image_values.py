@@ -1,8 +1,9 @@
 """What the images service takes and gives."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from stackctl.contracts.clock import Clock
@@ -107,6 +108,37 @@ class Held:
         finally:
             self.counts.subtract(names)
             self.counts += Counter()
+
+
+class Gate:
+    """Many may pass at once, or one alone; who came first goes first. A pass is never asked for inside another.
+
+    Taking something and holding it passes shared, removing what nobody holds alone: so nothing goes in between.
+    """
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._inside = 0
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        async with self._turn:
+            self._inside += 1
+            self._empty.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        async with self._turn:
+            await self._empty.wait()
+            yield
 
 
 def is_running(container: ContainerRecord) -> bool:

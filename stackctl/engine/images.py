@@ -21,6 +21,7 @@ from stackctl.engine.image_config import (
 )
 from stackctl.engine.image_values import (
     CommitRequest,
+    Gate,
     Held,
     HistoryLine,
     ImageParts,
@@ -44,7 +45,8 @@ class Images:
     def __init__(self, parts: ImageParts) -> None:
         self.parts = parts
         self.held = Held()
-        self.changing = asyncio.Lock()
+        self.gate = Gate()
+        self.left: set[str] = set()
         self._records: dict[str, ImageRecord] = {}
         self._names: dict[str, str] = {}
         self.downloads: dict[str, asyncio.Lock] = {}
@@ -139,8 +141,8 @@ class Images:
             )
         chain = chain_ids(document.diff_ids)
         with self.held.hold([*chain, *(layer.digest for layer in layers)]):
-            stored = await self.parts.content.put(data, OCI_CONFIG)
-            with self.held.hold([stored.digest]):
+            async with self.gate.shared():
+                stored = await self.parts.content.put(data, OCI_CONFIG)
                 await self._unpack(chain, document.diff_ids, layers)
                 known = self._records.get(stored.digest)
                 if known is None:
@@ -156,15 +158,17 @@ class Images:
                 # Another pull of the same image may have named it meanwhile: its names stay.
                 current = self._records.get(stored.digest, record)
                 names = _joined((*current.digests, *record.digests), digests)
-                self.save(
-                    replace(record, tags=current.tags, tagged_at=current.tagged_at, digests=names)
+                record = replace(
+                    record, tags=current.tags, tagged_at=current.tagged_at, digests=names
                 )
-        for tag in tags:
-            await self.tag(stored.digest, tag, announce=False)
-        if known is not None:
-            # The same image may have come in other clothes (compressed otherwise): what came last is kept.
-            await self.collect_blobs((known.manifest, *known.layer_blobs))
-        return self._records[stored.digest]
+                self.save(record)
+                for tag in tags:
+                    await self.tag(stored.digest, tag, announce=False)
+                record = self._records[stored.digest]
+            if known is not None:
+                # The same image may have come in other clothes (compressed otherwise): what came last is kept.
+                await self.collect_blobs((known.manifest, *known.layer_blobs))
+        return record
 
     async def _new_record(
         self, image_id: str, document: ImageDocument, chain: Sequence[str]
@@ -249,14 +253,14 @@ class Images:
         self, reference: str, *, force: bool = False, prune: bool = True
     ) -> Sequence[Removal]:
         """Remove a name, and the image when it was the last. Raises NotFoundError, ConflictError with Docker's texts."""
-        async with self.changing:
+        async with self.gate.alone():
             done: list[Removal] = []
             await image_gc.remove(self, reference, force=force, prune=prune, done=done)
             return done
 
     async def prune(self, filters: ImagePruneFilter) -> tuple[Sequence[Removal], int]:
         """Remove unused images; return what was done and the bytes that were freed."""
-        async with self.changing:
+        async with self.gate.alone():
             return await image_gc.prune(self, filters)
 
     def untag(self, record: ImageRecord, name: str) -> ImageRecord:
@@ -275,6 +279,12 @@ class Images:
     async def collect_blobs(self, digests: Collection[str]) -> None:
         """Remove those of the blobs that nothing uses."""
         await image_gc.collect(self, (), digests)
+
+    async def collect_left(self) -> None:
+        """Remove what was held when it was to be removed, and is held no more."""
+        if self.left:
+            async with self.gate.alone():
+                await image_gc.collect(self, (), ())
 
     # In and out
 

@@ -1,7 +1,6 @@
 """Log drivers and their options: what Docker accepts, and when a log is rotated.
 
-json-file and local are both served from the monitor's file. ``compress`` is accepted; rotated parts stay as they are,
-since a reader may be in the middle of one.
+json-file and local are both served from the monitor's file, which is rotated by these options.
 """
 
 import asyncio
@@ -13,22 +12,30 @@ from pathlib import Path
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.container import ContainerRecord, LogConfig
 from stackctl.contracts.runtime import Runtime
+from stackctl.engine.logforward import FORWARDED
+from stackctl.engine.logmessages import check_options
 from stackctl.errors import ConflictError, InvalidInputError, StackctlError
 from stackctl.units import parse_bytes
 
 log = logging.getLogger(__name__)
-DRIVERS = ("json-file", "local", "none")
+DRIVERS = ("json-file", "local", "none", *FORWARDED)
 _COMMON = frozenset({"mode", "max-buffer-size"})
 _OPTIONS = {
     "json-file": frozenset(
         {"compress", "env", "env-regex", "labels", "labels-regex", "max-file", "max-size", "tag"}
     ),
     "local": frozenset({"compress", "max-file", "max-size"}),
+    "journald": frozenset({"env", "env-regex", "labels", "labels-regex", "tag"}),
+    "syslog": frozenset(
+        {"env", "env-regex", "labels", "labels-regex", "tag", "syslog-address"}
+        | {"syslog-facility", "syslog-format"}
+    ),
 }
 _TRUE = frozenset({"1", "t", "true"})
 _FALSE = frozenset({"0", "f", "false", ""})
 _LOCAL_SIZE = 20 << 20
 _INTERVAL = 0.5
+_SHORT_INTERVAL = 0.05
 
 
 def check_log_config(config: LogConfig) -> None:
@@ -53,6 +60,7 @@ def check_log_config(config: LogConfig) -> None:
                 "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
             )
         _size(config, "max-buffer-size")
+    check_options(config)
     compress = config.config.get("compress", "").lower()
     if compress not in _TRUE | _FALSE:
         raise InvalidInputError(f"invalid value for compress: {compress[:80]}")
@@ -65,16 +73,23 @@ def check_log_config(config: LogConfig) -> None:
 
 def rotation(config: LogConfig) -> tuple[int, int]:
     """Return (bytes after which a log is rotated, 0 for never; how many files there are at most)."""
-    local = config.type == "local"
+    # What goes elsewhere is kept as the local driver keeps it, for those who ask here.
+    local = config.type in ("local", *FORWARDED)
     size = _size(config, "max-size") or (_LOCAL_SIZE if local else 0)
     text = config.config.get("max-file", "")
     if not text:
         return size, 5 if local else 1
-    if not text.isdigit() or len(text) > 6:
+    if not text.isdecimal() or len(text) > 6:
         raise InvalidInputError(f"invalid value for max-file: {text[:80]}")
     if int(text) < 1:
         raise InvalidInputError("max-file cannot be less than 1")
     return size, int(text)
+
+
+def compressed(config: LogConfig) -> bool:
+    """Tell whether rotated parts are compressed: where asked for, and always with the local driver."""
+    text = config.config.get("compress", "").lower()
+    return text in _TRUE or (config.type in ("local", *FORWARDED) and not text)
 
 
 def _size(config: LogConfig, name: str) -> int:
@@ -100,13 +115,18 @@ async def rotate_until(
     """Rotate a container's log whenever it has grown beyond its size, until ``over`` says that the container ended."""
     size, _ = rotation(record.spec.log_config)
     path = Path(record.log_path)
+    compress = compressed(record.spec.log_config)
+    pause = _INTERVAL
     while size and not over():
-        await clock.sleep(_INTERVAL)
+        await clock.sleep(pause)
         with suppress(FileNotFoundError):
             if (await asyncio.to_thread(path.stat)).st_size < size:
+                pause = min(2 * pause, _INTERVAL)
                 continue
+            # One that writes fast is looked at more often.
+            pause = _SHORT_INTERVAL
             try:
-                await runtime.reopen_log(record.id, path)
+                await runtime.reopen_log(record.id, path, compress=compress)
             except ConflictError:
                 return  # nobody writes it any more
             except StackctlError as error:

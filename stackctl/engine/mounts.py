@@ -76,13 +76,16 @@ def check(request: MountRequest) -> MountRequest:
 
 
 def inherited_mounts(spec: ContainerSpec, book: Book) -> list[MountPoint]:
-    """Return the mounts of the containers in volumes_from ("name[:ro|rw]"); raises NotFoundError."""
+    """Return the mounts of the containers in volumes_from ("name[:ro|rw]"); raises InvalidInputError."""
     found: dict[str, MountPoint] = {}
     for item in spec.volumes_from:
         name, _, mode = item.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
             raise InvalidInputError(f"invalid mode for volumes-from: {mode}")
-        for mount in book.container(name).mounts:
+        other = book.find(name)
+        if other is None:
+            raise InvalidInputError(f"No such container: {name[:80]}")
+        for mount in other.mounts:
             if mount.type in ("bind", "volume"):
                 read_only = mount.read_only or mode == "ro"
                 found[mount.target] = replace(mount, read_only=read_only)

@@ -181,7 +181,7 @@ def new_id() -> str:
     """Return 64 random hexadecimal digits that do not read as a number (Docker's rule for short IDs)."""
     while True:
         text = secrets.token_hex(32)
-        if not text[:12].isdigit():
+        if not text[:12].isdecimal():
             return text
 
 

@@ -1,8 +1,10 @@
 """Networks and who is in them: making, removing, reserving addresses."""
 
 import asyncio
+import logging
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from stackctl.contracts.container import ContainerRecord, Endpoint, EndpointRequest
@@ -12,9 +14,9 @@ from stackctl.engine.book import Book
 from stackctl.engine.events import Events
 from stackctl.engine.filters import labels_match, until_of
 from stackctl.engine.names import new_id, short_id
-from stackctl.engine.requests import Filters, NetworkRequest
+from stackctl.engine.requests import Claim, Filters, NetworkRequest, unclaimed
 from stackctl.engine.sandbox import Sandboxes, is_user_defined
-from stackctl.engine.world import World
+from stackctl.engine.world import AddressPool, World
 from stackctl.errors import (
     ConflictError,
     ForbiddenError,
@@ -23,9 +25,16 @@ from stackctl.errors import (
     UnsupportedError,
 )
 
+log = logging.getLogger(__name__)
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_NAME = "com.docker.network.bridge.name"
 _LONGEST_INTERFACE = 15
+_SWITCHES = frozenset(
+    {"bridge.enable_icc", "bridge.enable_ip_masquerade", "bridge.default_bridge"}
+    | {"bridge.inhibit_ipv4"}
+)
+_TRUTHS = frozenset({"1", "t", "true", "0", "f", "false"})
+_GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _NO_KERNEL = frozenset({"host", "null"})
 
 
@@ -48,14 +57,19 @@ class Networks:
         for name, driver in PREDEFINED.items():
             if self.book.find_network(name) is None:
                 await self._make_predefined(name, driver)
+        self._move_bridge()
 
     async def _make_predefined(self, name: str, driver: str) -> None:
         network_id = new_id()
         subnets: tuple[Subnet, ...] = ()
         bridge = ""
         if driver == "bridge":
-            text = addresses.pick_subnet(self.world.host.address_pool, await self._used_subnets())
-            subnets = (addresses.complete(Subnet(subnet=text)),)
+            wanted = self.world.host.bridge_address
+            if wanted:
+                subnets = (_bridge_subnet(wanted),)
+            else:
+                text = self._pick_subnet(await self._used_subnets())
+                subnets = (addresses.complete(Subnet(subnet=text)),)
             bridge = f"{self.world.host.bridge_prefix}0"
         self.book.save_network(
             NetworkRecord(
@@ -67,6 +81,19 @@ class Networks:
                 bridge=bridge,
             )
         )
+
+    def _move_bridge(self) -> None:
+        """Give the predefined bridge the address that the settings name, once no container holds one of the old."""
+        wanted = self.world.host.bridge_address
+        record = self.book.find_network("bridge")
+        if not wanted or record is None or record.subnets == (_bridge_subnet(wanted),):
+            return
+        if any("bridge" in container.endpoints for container in self.book.containers()):
+            log.warning(
+                "the bridge keeps its addresses while containers have them; asked: %s", wanted
+            )
+            return
+        self.book.save_network(replace(record, subnets=(_bridge_subnet(wanted),)))
 
     # Finding
 
@@ -89,7 +116,9 @@ class Networks:
 
     # Making and removing
 
-    async def create(self, request: NetworkRequest) -> tuple[NetworkRecord, str]:
+    async def create(
+        self, request: NetworkRequest, *, claim: Claim = unclaimed
+    ) -> tuple[NetworkRecord, str]:
         """Make a network; return it and a warning ("" for none).
 
         Raises ConflictError for a name that is taken, ForbiddenError for predefined names and overlapping subnets,
@@ -118,6 +147,7 @@ class Networks:
                 labels=dict(request.labels),
                 bridge=self._bridge_name(request, network_id),
             )
+            claim(record.id, record.created)
             self.book.save_network(record)
             try:
                 await self._sandboxes.ready(record)
@@ -139,14 +169,20 @@ class Networks:
             chosen.append(addresses.complete(item))
         versions = {addresses.is_ipv6(item.subnet) for item in chosen}
         if request.enable_ipv4 and False not in versions:
-            text = addresses.pick_subnet(
-                self.world.host.address_pool, [*used, *(item.subnet for item in chosen)]
-            )
+            text = self._pick_subnet([*used, *(item.subnet for item in chosen)])
             chosen.insert(0, addresses.complete(Subnet(subnet=text)))
         if request.enable_ipv6 and True not in versions:
             text = addresses.pick_ipv6_subnet(seed, used)
             chosen.append(addresses.complete(Subnet(subnet=text)))
         return tuple(chosen)
+
+    def _pick_subnet(self, used: Sequence[str]) -> str:
+        host = self.world.host
+        pools = host.address_pools or (AddressPool(base=host.address_pool),)
+        for pool in pools[:-1]:
+            with suppress(ForbiddenError):
+                return addresses.pick_subnet(pool.base, used, prefix=pool.size)
+        return addresses.pick_subnet(pools[-1].base, used, prefix=pools[-1].size)
 
     def _own_subnets(self) -> list[str]:
         return [subnet.subnet for record in self.all() for subnet in record.subnets]
@@ -262,6 +298,7 @@ class Networks:
             dns_names=_dns_names(container, request.aliases) if user_defined else (),
             requested_ipv4=request.ipv4_address,
             requested_ipv6=request.ipv6_address,
+            link_local_ips=request.link_local_ips,
         )
         if network.driver in _NO_KERNEL:
             return endpoint
@@ -371,6 +408,10 @@ class Networks:
         )
 
 
+def _bridge_subnet(address: str) -> Subnet:
+    return addresses.complete(Subnet(subnet=address, gateway=address.partition("/")[0]))
+
+
 def network_mode(mode: str) -> str:
     """Return the network mode with "default" spelt out."""
     return "bridge" if mode in ("", "default") else mode
@@ -428,8 +469,34 @@ def _check(request: NetworkRequest) -> None:
         raise InvalidInputError(
             f'could not resolve IPAM driver: failed to retrieve IPAM driver "{request.ipam_driver}"'
         )
+    _check_options(request.options)
     if not request.enable_ipv4 and not request.enable_ipv6:
         raise InvalidInputError("IPv4 or IPv6 must be enabled")
+
+
+def _check_options(options: Mapping[str, str]) -> None:
+    """Refuse values that the bridge cannot take, in Docker's words, and modes that it has not."""
+    for name, value in options.items():
+        key = name.removeprefix("com.docker.network.")
+        if (key == "driver.mtu" and not (value.isdecimal() and len(value) < 7)) or (
+            key in _SWITCHES and value.lower() not in _TRUTHS
+        ):
+            reason = f'parsing "{value[:80]}": invalid syntax'
+        elif key.startswith("bridge.gateway_mode_ipv") and value not in ("", *_GATEWAY_MODES):
+            reason = f"unknown gateway mode {value[:80]}"
+        else:
+            continue
+        raise InvalidInputError(f"failed to parse {name} value: {value[:80]} ({reason})")
+    for key in ("bridge.gateway_mode_ipv4", "bridge.gateway_mode_ipv6"):
+        mode = options.get(f"com.docker.network.{key}", "")
+        if mode not in ("", "nat"):
+            raise UnsupportedError(
+                f"com.docker.network.{key}: gateway mode {mode} is not offered by this engine",
+                hint="leave the option out: networks are reached by network address translation",
+            )
+    host = options.get("com.docker.network.bridge.host_binding_ipv4", "")
+    if host:
+        addresses.parse_address(host)
 
 
 def _check_endpoint(
@@ -476,6 +543,11 @@ def _check_connect(record: ContainerRecord, network: NetworkRecord) -> None:
             "container cannot be disconnected from host network or connected to host network"
         )
     if "none" in record.endpoints and network.name != "none":
+        raise InvalidInputError(
+            "container cannot be connected to multiple networks with one of the networks in "
+            "private (none) mode"
+        )
+    if network.driver == "null":
         raise InvalidInputError(
             "container cannot be connected to multiple networks with one of the networks in "
             "private (none) mode"

@@ -14,12 +14,16 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _FULL = ("UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD")
 _BSD = ("USER", "PID", "%CPU", "%MEM", "VSZ", "RSS", "TTY", "STAT", "START", "TIME", "COMMAND")
 _KEYS = {
-    "pid": "PID", "ppid": "PPID", "user": "USER", "uid": "UID", "comm": "COMMAND",
+    "pid": "PID", "ppid": "PPID", "user": "USER", "uid": "UID", "comm": "COMM",
     "cmd": "CMD", "args": "COMMAND", "command": "COMMAND", "stat": "STAT", "state": "S", "s": "S",
     "rss": "RSS", "vsz": "VSZ", "time": "TIME", "tty": "TTY", "stime": "STIME", "start": "START",
     "c": "C", "etime": "ELAPSED", "nlwp": "NLWP", "pcpu": "%CPU", "%cpu": "%CPU",
     "pmem": "%MEM", "%mem": "%MEM", "ucmd": "CMD", "tname": "TTY", "group": "GROUP", "gid": "GID",
 }  # fmt: skip
+
+
+# What ps prints above a column that goes by another name here.
+_TITLES = {"COMM": "COMMAND"}
 
 
 def process_table(
@@ -65,7 +69,7 @@ def _formats(text: str) -> list[tuple[str, str]]:
         key = _KEYS.get(name.strip().lower())
         if key is None:
             raise InvalidInputError(f'error: unknown user-defined format specifier "{name}"')
-        found.append((key, title if equals else key))
+        found.append((key, title if equals else _TITLES.get(key, key)))
     return found
 
 
@@ -93,6 +97,7 @@ def _facts(pid: int, now: float) -> Mapping[str, str] | None:
         "UID": user, "USER": user, "PID": str(pid), "PPID": fields[1],
         "C": str(int(100 * seconds / lasted)), "STIME": begun, "START": begun,
         "TTY": _tty(int(fields[4])), "TIME": _clock(seconds), "CMD": words, "COMMAND": words,
+        "COMM": name,
         "STAT": fields[0], "S": fields[0], "RSS": str(rss), "VSZ": str(int(fields[20]) // 1024),
         "%CPU": f"{100 * seconds / lasted:.1f}", "%MEM": "0.0", "NLWP": fields[17],
         "ELAPSED": _clock(lasted), "GID": str(gid), "GROUP": str(gid),

@@ -3,7 +3,7 @@
 Times are float seconds since the epoch (0.0 for "not set"), sizes int bytes, CPU nano-CPUs, as in the contracts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 
 from stackctl.contracts.container import RestartPolicy
@@ -12,6 +12,28 @@ from stackctl.frozen import frozen
 
 Filters = Mapping[str, Sequence[str]]
 """Docker's filters: a key to the values any of which may match."""
+Claim = Callable[[str, float], None]
+"""Told the ID (a volume's name) and time of a thing right before it is written; what it raises undoes the thing."""
+
+
+def unclaimed(_thing: str, _created: float) -> None:
+    """Nobody claims it."""
+
+
+@frozen
+class LeaseRequest:
+    """A lease to make. ``space`` is what ``pid`` is a number of, ``seconds`` its time to live (0.0: no end).
+
+    What is created with all the labels of ``claims`` is listed by itself.
+    """
+
+    pid: int = 0
+    pid_start: int = 0
+    space: str = ""
+    connection: bool = False
+    seconds: float = 0.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen

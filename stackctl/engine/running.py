@@ -22,6 +22,7 @@ from stackctl.engine.events import Events
 from stackctl.engine.health import HealthMonitor, initial_health
 from stackctl.engine.launch import Launcher
 from stackctl.engine.lifecycle import Step, following
+from stackctl.engine.logforward import FORWARDED, forward
 from stackctl.engine.logoptions import rotate_until, rotation
 from stackctl.engine.mounts import mount_attributes
 from stackctl.engine.process_table import network_counters, process_table
@@ -72,8 +73,8 @@ class RunningContainers:
 
     # Start
 
-    async def start(self, ref: str) -> None:
-        """Start a container.
+    async def start(self, ref: str, *, aside: bool = False) -> None:
+        """Start a container, ``aside`` with neither its published ports nor its aliases (see ``engine.relief``).
 
         Raises NotModifiedError when it runs, ConflictError, StartError (its exit code is in the record then), and
         what its networks and mounts raise. After a failure nothing of it is left mounted or connected.
@@ -85,7 +86,7 @@ class RunningContainers:
             following(record, Step.START)
             live.cancel_restart()
             live.last_delay = 0.0
-            record = replace(record, restart_count=0, manually_stopped=False)
+            record = replace(record, restart_count=0, manually_stopped=False, aside=aside)
             await self._start_locked(record, live)
 
     async def _start_locked(self, record: ContainerRecord, live: Live) -> None:
@@ -153,6 +154,12 @@ class RunningContainers:
                 over=lambda: live.ended.is_set() or live.watch is not watch,
             )  # fmt: skip
             self._tasks.spawn(rotating, f"log rotation {record.id[:12]}")
+        if record.spec.log_config.type in FORWARDED and self.world.log_sinks is not None:
+            forwarding = forward(
+                record, self.world.runtime, self.world.log_sinks,
+                ended=live.ended, hostname=self.world.host.hostname,
+            )  # fmt: skip
+            self._tasks.spawn(forwarding, f"log forwarding {record.id[:12]}")
 
     async def _watch(self, container_id: str, running: Running) -> None:
         result = await self.world.runtime.wait(container_id, running)

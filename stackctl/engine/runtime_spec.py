@@ -39,6 +39,16 @@ _OPPOSITES |= {value: key for key, value in _OPPOSITES.items()}
 
 
 @frozen
+class BlockDevice:
+    """A limit of one block device, looked up: the kind and value of BlkioLimit with the device's numbers."""
+
+    kind: str
+    major: int
+    minor: int
+    value: int
+
+
+@frozen
 class HostDevice:
     """A device node of the host: ``kind`` is "c" or "b", ``path`` where the container sees it."""
 
@@ -64,6 +74,7 @@ class SpecInputs:
     ``capabilities`` are those the daemon itself has (CAP_ names; empty: all). ``shm_path`` binds another container's
     /dev/shm. ``hidden_paths`` are masked besides the defaults (each CPU's thermal_throttle). ``max_rlimits`` are the
     daemon's own hard limits by lower-case name where it may not raise them; asked for more, a container gets these.
+    ``host_queues`` tells whether the host shows its message queues at /dev/mqueue.
     """
 
     record: ContainerRecord
@@ -79,6 +90,7 @@ class SpecInputs:
     uts_namespace: str = ""
     shm_path: str = ""
     devices: tuple[HostDevice, ...] = ()
+    blkio_devices: tuple[BlockDevice, ...] = ()
     init: bool = False
     init_path: str = ""
     cgroup_parent: str = "/stackctl"
@@ -88,6 +100,17 @@ class SpecInputs:
     max_rlimits: Mapping[str, int] = field(default_factory=dict)
     recursive_read_only: bool = True
     swap_limit: bool = True
+    host_queues: bool = True
+
+
+def _blkio_devices(devices: Sequence[BlockDevice]) -> JsonObject:
+    found: dict[str, list[Json]] = {}
+    for device in devices:
+        number = "weight" if device.kind == "weightDevice" else "rate"
+        found.setdefault(device.kind, []).append(
+            {"major": device.major, "minor": device.minor, number: device.value}
+        )
+    return {**found}
 
 
 def runtime_spec(inputs: SpecInputs) -> RuntimeSpec:
@@ -98,7 +121,7 @@ def runtime_spec(inputs: SpecInputs) -> RuntimeSpec:
         "ociVersion": "1.0.2",
         "process": _process(inputs, options),
         "root": {"path": inputs.rootfs, "readonly": spec.read_only_rootfs},
-        "mounts": _mounts(inputs),
+        "mounts": _mounts(inputs, options),
         "linux": _linux(inputs, options),
         "annotations": dict(spec.annotations),
     }
@@ -198,9 +221,9 @@ def _process(inputs: SpecInputs, options: SecurityOptions) -> JsonObject:
     return process
 
 
-def _mounts(inputs: SpecInputs) -> list[Json]:
+def _mounts(inputs: SpecInputs, options: SecurityOptions) -> list[Json]:
     spec = inputs.record.spec
-    mounts = _default_mounts(inputs)
+    mounts = _default_mounts(inputs, options)
     files = (
         ("/etc/resolv.conf", inputs.resolv_file),
         ("/etc/hostname", inputs.hostname_file),
@@ -224,10 +247,11 @@ def _mounts(inputs: SpecInputs) -> list[Json]:
     return [*kept, *chosen]
 
 
-def _default_mounts(inputs: SpecInputs) -> list[JsonObject]:
+def _default_mounts(inputs: SpecInputs, options: SecurityOptions) -> list[JsonObject]:
     spec = inputs.record.spec
     plain: list[str] = ["nosuid", "noexec", "nodev"]
     view = "rw" if spec.privileged else "ro"
+    cgroup_view = "rw" if options.writable_cgroups else view
     shm = f"size={spec.shm_size or DEFAULT_SHM_SIZE}"
     mounts = [
         _mount("/proc", "proc", "proc", plain),
@@ -239,10 +263,11 @@ def _default_mounts(inputs: SpecInputs) -> list[JsonObject]:
             ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         _mount("/sys", "sysfs", "sysfs", [*plain, view]),
-        _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*plain, view]),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*plain, cgroup_view]),
     ]
     if spec.ipc_mode == "host":
-        mounts.append(_mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", *plain]))
+        if inputs.host_queues:
+            mounts.append(_mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", *plain]))
         mounts.append(_mount("/dev/shm", "bind", "/dev/shm", ["rbind", *plain]))
         return mounts
     mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", plain))
@@ -295,10 +320,13 @@ def _linux(inputs: SpecInputs, options: SecurityOptions) -> JsonObject:
         masked = (*MASKED_PATHS, *inputs.hidden_paths) if hidden else ()
     if readonly is None:
         readonly = READONLY_PATHS if hidden else ()
+    limits = resources(spec, swap_limit=inputs.swap_limit)
+    if inputs.blkio_devices:
+        limits["blockIO"] = {**_block_io(spec), **_blkio_devices(inputs.blkio_devices)}
     linux: JsonObject = {
         "namespaces": _namespaces(inputs),
         "resources": {
-            **resources(spec, swap_limit=inputs.swap_limit),
+            **limits,
             "devices": _device_rules(inputs),
         },
         "cgroupsPath": _cgroups_path(inputs),

@@ -18,8 +18,15 @@ from stackctl.engine.book import Book
 from stackctl.engine.containerfiles import ContainerFiles, FileSet
 from stackctl.engine.events import Events
 from stackctl.engine.merge import port_numbers
+from stackctl.engine.names import short_id
 from stackctl.engine.world import World
-from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
+from stackctl.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    PortTakenError,
+    StackctlError,
+)
 from stackctl.frozen import frozen
 
 log = logging.getLogger(__name__)
@@ -340,6 +347,35 @@ class Sandboxes:
             await self._add_names(record, network, endpoint)
         self._write_files(record, self.endpoints(record))
 
+    async def relieve(
+        self, record: ContainerRecord, donor: ContainerRecord
+    ) -> tuple[ContainerRecord, ContainerRecord]:
+        """Give a running container the ports and names it stood aside for, and let the donor stand aside.
+
+        Return both records. Raises ConflictError for ports that a third one has; nothing is changed then.
+        """
+        record, donor = replace(record, aside=False), replace(donor, aside=True)
+        networks = self.endpoints(record)
+        endpoint = published_through(networks)
+        wanted = bindings(record)
+        if endpoint is not None and wanted:
+            await self.keeper_ready()
+            ports = await self.world.network.hand_over(donor.id, record.id, endpoint, wanted)
+            places = {(port.protocol, port.host_ip, port.host_port) for port in ports}
+            left = [
+                port
+                for port in donor.ports
+                if (port.protocol, port.host_ip, port.host_port) not in places
+            ]
+            record, donor = replace(record, ports=tuple(ports)), replace(donor, ports=tuple(left))
+        # First the new names: there is always one who answers to them.
+        for network, end in networks:
+            await self._add_names(record, network, end)
+        if donor.status in lifecycle.LIVE:
+            for network, end in self.endpoints(donor):
+                await self._add_names(donor, network, end)
+        return record, donor
+
     # Parts
 
     async def _serve(self, record: ContainerRecord) -> None:
@@ -370,10 +406,12 @@ class Sandboxes:
     ) -> None:
         if not endpoint.dns_names:
             return
+        known = (record.name, short_id(record.id))
+        answered = known if record.aside else endpoint.dns_names
         found = [item for item in (endpoint.ipv4_address, endpoint.ipv6_address) if item]
         names = [
-            *endpoint.dns_names,
-            *(f"{name}.{network.name}" for name in endpoint.dns_names),
+            *answered,
+            *(f"{name}.{network.name}" for name in answered),
         ]
         await self.world.keeper.add_names(network.id, record.id, found, names)
 
@@ -386,10 +424,16 @@ class Sandboxes:
     ) -> ContainerRecord:
         endpoint = published_through(networks)
         wanted = [_as_binding(port) for port in kept] or bindings(record)
-        if endpoint is None or not wanted:
+        if endpoint is None or not wanted or record.aside:
             return replace(record, ports=())
         await self.keeper_ready()
-        published = await self.world.network.publish(record.id, endpoint, wanted)
+        try:
+            published = await self.world.network.publish(record.id, endpoint, wanted)
+        except PortTakenError as error:
+            holder = self.book.find(error.holder) if error.holder else None
+            if holder is None:
+                raise
+            raise ConflictError(f"{error.message} (held by container {holder.name})") from error
         return replace(record, ports=tuple(published))
 
     def _write_host_files(self, record: ContainerRecord) -> FileSet:

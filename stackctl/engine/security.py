@@ -26,9 +26,9 @@ ALL_CAPABILITIES = (
     "CAP_CHECKPOINT_RESTORE",
 )  # fmt: skip
 MASKED_PATHS = (
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
-    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
-    "/proc/timer_stats", "/sys/firmware", "/sys/devices/virtual/powercap",
+    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+    "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+    "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
 )  # fmt: skip
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _ULIMITS = frozenset((
@@ -51,6 +51,7 @@ class SecurityOptions:
     no_new_privileges: bool = False
     seccomp: str = ""
     system_paths_unconfined: bool = False
+    writable_cgroups: bool = False
 
 
 def parse_security_opt(options: Sequence[str]) -> SecurityOptions:
@@ -58,7 +59,7 @@ def parse_security_opt(options: Sequence[str]) -> SecurityOptions:
 
     Raises InvalidInputError for one that is not known.
     """
-    no_new_privileges = unconfined_paths = False
+    no_new_privileges = unconfined_paths = writable_cgroups = False
     seccomp = ""
     for option in options:
         split = "=" if "=" in option.partition("{")[0] else ":"
@@ -69,15 +70,18 @@ def parse_security_opt(options: Sequence[str]) -> SecurityOptions:
             seccomp = _seccomp(value)
         elif key == "systempaths" and value == "unconfined":
             unconfined_paths = True
+        elif key == "writable-cgroups" and value in ("true", "false"):
+            writable_cgroups = value == "true"
         elif key not in _IGNORED:
             raise InvalidInputError(
-                f'invalid --security-opt: "{option}"',
-                hint="HostConfig.SecurityOpt takes no-new-privileges, seccomp= and systempaths=unconfined.",
+                f'invalid HostConfig.SecurityOpt: invalid --security-opt: "{option[:200]}"',
+                hint="it takes no-new-privileges, seccomp=, writable-cgroups= and systempaths=unconfined.",
             )
     return SecurityOptions(
         no_new_privileges=no_new_privileges,
         seccomp=seccomp,
         system_paths_unconfined=unconfined_paths,
+        writable_cgroups=writable_cgroups,
     )
 
 
@@ -88,7 +92,7 @@ def _seccomp(value: str) -> str:
         return "default"
     try:
         profile = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(
             f"HostConfig.SecurityOpt: decoding seccomp profile failed: {error}",
             hint="The client sends the profile's text, not its path.",
@@ -137,7 +141,7 @@ def _names(given: Sequence[str], field: str) -> tuple[str, ...]:
             if name not in ALL_CAPABILITIES:
                 kind = field.rpartition(".")[2]
                 raise InvalidInputError(
-                    f'invalid {kind}: unknown capability: "{name}"',
+                    f'invalid {kind}: unknown capability: "{name[:80]}"',
                     hint=f"{field} takes names as in capabilities(7), or ALL.",
                 )
         names.append(name)

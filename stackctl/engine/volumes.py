@@ -11,7 +11,7 @@ from stackctl.engine.book import Book
 from stackctl.engine.events import Events
 from stackctl.engine.filters import labels_match, until_of
 from stackctl.engine.names import check_volume_name, new_id
-from stackctl.engine.requests import Filters, VolumeRequest
+from stackctl.engine.requests import Claim, Filters, VolumeRequest, unclaimed
 from stackctl.engine.world import World
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError
 
@@ -35,7 +35,9 @@ class Volumes:
     def all(self) -> Sequence[VolumeRecord]:
         return self.book.volumes()
 
-    async def create(self, request: VolumeRequest, *, anonymous: bool = False) -> VolumeRecord:
+    async def create(
+        self, request: VolumeRequest, *, anonymous: bool = False, claim: Claim = unclaimed
+    ) -> VolumeRecord:
         """Make a volume, or return the one of that name; raises InvalidInputError, NotFoundError (driver), ConflictError.
 
         ``anonymous`` volumes go with the container that made them.
@@ -54,16 +56,23 @@ class Volumes:
         async with self._lock:
             known = self.book.find_volume(name)
             if known is not None:
-                _require_same(known, request)
-                return known
+                return (
+                    known  # whatever its options: as in Docker, only another driver is a conflict
+                )
             mountpoint = await self.world.volumes.create(name, request.options)
+            created = self.world.clock.now()
+            try:
+                claim(name, created)
+            except BaseException:
+                await self.world.volumes.remove(name)
+                raise
             labels = dict(request.labels)
             if is_anonymous:
                 labels.setdefault(ANONYMOUS_LABEL, "")
             record = self.book.save_volume(
                 VolumeRecord(
                     name=name,
-                    created=self.world.clock.now(),
+                    created=created,
                     driver=driver,
                     mountpoint=str(mountpoint),
                     labels=labels,
@@ -135,10 +144,3 @@ class Volumes:
                 f"invalid volume subpath {subpath!r}: must be a relative path within the volume"
             )
         return posixpath.join(base, clean)
-
-
-def _require_same(known: VolumeRecord, request: VolumeRequest) -> None:
-    if request.options and dict(request.options) != dict(known.options):
-        raise ConflictError(
-            f"create {known.name}: conflict: volume {known.name} exists with different options"
-        )

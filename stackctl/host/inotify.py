@@ -1,4 +1,16 @@
-"""File changes by inotify(7)."""
+"""File changes by inotify(7).
+
+watchfiles is for the platforms that have no inotify (``orchestrator.watch.portable``). On Linux it was measured with one
+non-recursive watch a directory, so that ignored directories are left out, and does not do this job:
+
+- It drops the kernel's word that events were lost, and hears files being opened. With the process held up while another
+  program opened files 20 000 times, a save after that was never told, nor that anything was missing.
+- It tells of each write and not of the end of writing: a file written over 0.2 s came in 20 states, here in 2.
+- One file with a name that is not UTF-8 ends its watching for good.
+- Directories cannot be added: each new one takes a new watcher and thread, or all are begun anew.
+- It looks every few milliseconds: 0.4 % of a core a watcher while nothing happens, here none. A save was told after 15 ms
+  (here 7) with 1, 1 000 and 50 000 files.
+"""
 
 import ctypes
 import os

@@ -234,7 +234,7 @@ class Netlink:
         return found
 
     def routes(self, family: int) -> list[tuple[str, int]]:
-        """Return (interface index, as text CIDR) of every unicast route of the main table, default excluded."""
+        """Return (subnet as CIDR, interface index) of every unicast route of the main table, default excluded."""
         found = []
         for payload in self._dump(_GETROUTE, struct.pack("=BBBBBBBBI", family, *[0] * 8)):
             length, table, kind = payload[1], payload[4], payload[7]

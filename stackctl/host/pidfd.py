@@ -8,25 +8,20 @@ import signal
 from pathlib import Path
 
 from stackctl.errors import HostError
+from stackctl.host.procstat import start_time, state_and_start
+
+__all__ = [
+    "become_subreaper",
+    "open_pidfd",
+    "readable",
+    "send_signal",
+    "start_time",
+    "wait_child",
+    "wait_gone",
+]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def start_time(pid: int) -> int:
-    """Return field 22 of /proc/PID/stat (clock ticks since boot); 0 when there is no such living process."""
-    state, started = _stat(pid)
-    return 0 if state in (b"Z", b"X") else started
-
-
-def _stat(pid: int) -> tuple[bytes, int]:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b"X", 0
-    # The name in field 2 may hold spaces and brackets: fields are counted from its last bracket.
-    fields = text.rpartition(b")")[2].split()
-    return fields[0], int(fields[19])
 
 
 def open_pidfd(pid: int, started: int = 0) -> int | None:
@@ -38,7 +33,7 @@ def open_pidfd(pid: int, started: int = 0) -> int | None:
     except ProcessLookupError:
         return None
     # Looked at after opening: the descriptor cannot change its process any more.
-    if started and _stat(pid)[1] != started:
+    if started and state_and_start(pid)[1] != started:
         os.close(descriptor)
         return None
     return descriptor
@@ -112,6 +107,18 @@ async def wait_child(pid: int) -> int | None:
     if done is None:
         return None
     return done.si_status if done.si_code == os.CLD_EXITED else 128 + done.si_status
+
+
+def children_called(prefix: str) -> list[int]:
+    """Return the pids of this process's children, dead ones not yet reaped included, whose name begins so."""
+    found: list[int] = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for word in path.read_text().split():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    if Path(f"/proc/{word}/comm").read_text().startswith(prefix):
+                        found.append(int(word))
+    return found
 
 
 def _reap(descriptor: int) -> os.waitid_result | None:

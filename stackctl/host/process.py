@@ -9,6 +9,7 @@ import contextlib
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -197,6 +198,27 @@ def spawn_detached(
     except OSError as error:
         raise _not_started(argv, error) from error
     return Detached(popen, argv)
+
+
+def spawn_joined(
+    argv: Sequence[str], joined: socket.socket, *, stderr: int, env: Mapping[str, str]
+) -> None:
+    """Start a program whose input and output are a socket; it ends when the other end is closed.
+
+    ``env`` adds to the clean environment, ``stderr`` is a descriptor. Raises HostError when it cannot be started.
+    """
+    try:
+        popen = subprocess.Popen(
+            list(argv),
+            stdin=joined.fileno(),
+            stdout=joined.fileno(),
+            stderr=stderr,
+            env=clean_env(env),
+            start_new_session=False,
+        )
+    except OSError as error:
+        raise _not_started(argv, error) from error
+    Detached(popen, argv).release()
 
 
 def failed(argv: Sequence[str], code: int, stderr: bytes) -> HostError:

@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 
+from stackctl.host import cgroup
 from stackctl.keeper.control import Control
 from stackctl.keeper.loop import Loop
 
@@ -66,30 +67,7 @@ def _leave_caller(kept: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.closerange(3, kept)
     os.closerange(kept + 1, 65536)
-    _leave_cgroups()
-
-
-def _leave_cgroups() -> None:
-    """Go to the root of every hierarchy, unless the daemon took us out of its starter's groups already.
-
-    Moving costs some 10 ms a hierarchy.
-    """
-    with open("/proc/self/cgroup", encoding="utf-8") as file:
-        lines = file.read().splitlines()
-    for line in lines:
-        _, names, path = line.split(":", 2)
-        if path != "/" and not path.endswith("/monitors"):
-            name = names.removeprefix("name=") or "unified"
-            _enter_cgroup(f"/sys/fs/cgroup/{name}") or _enter_cgroup("/sys/fs/cgroup")
-
-
-def _enter_cgroup(directory: str) -> bool:
-    try:
-        with open(f"{directory}/cgroup.procs", "r+", encoding="ascii") as procs:
-            procs.write("0")
-    except OSError:
-        return False  # not a hierarchy's root, or not ours to move in: then it stays where it is
-    return True
+    cgroup.leave()
 
 
 def _unlink_own(path: str, listener: socket.socket) -> None:

@@ -16,7 +16,7 @@ from stackctl.keeper.ports import Ports, Request
 from stackctl.keeper.resolver import Resolver
 
 # Raised when the meaning of a call changes; a client of another version replaces the keeper.
-VERSION = 1
+VERSION = 2
 Call = dict[str, object]
 
 
@@ -156,7 +156,10 @@ class Control:
         if not isinstance(ports, list):
             raise TypeError("ports")
         requests = [_request(item) for item in ports]
-        held = self._ports.reserve(_text(call, "container"), requests, (target[0], target[1]))
+        donor = str(call.get("donor", ""))
+        held = self._ports.reserve(
+            _text(call, "container"), requests, (target[0], target[1]), donor
+        )
         return [
             [number, host, port] for number, (_, places) in enumerate(held) for host, port in places
         ]

@@ -43,37 +43,56 @@ class Ports:
         self.held: dict[str, list[Reservation]] = {}
 
     def reserve(
-        self, container_id: str, requests: list[Request], target: tuple[str, str]
+        self,
+        container_id: str,
+        requests: list[Request],
+        target: tuple[str, str],
+        donor: str = "",
     ) -> list[tuple[Request, list[Place]]]:
         """Hold the ports, all or none; a request that is held already is answered as before.
 
-        ``target`` are the container's IPv4 and IPv6 address ("" for none). Raises ConflictError naming the
+        ``target`` are the container's IPv4 and IPv6 address ("" for none). What the ``donor``, another container,
+        holds of them changes hands without a moment in which nobody listens. Raises ConflictError naming the
         address, with the holding container's ID as hint where it is one of ours; HostError for other refusals.
         """
-        held = self.held.setdefault(container_id, [])
+        held = list(self.held.get(container_id, []))
+        given = list(self.held.get(donor, [])) if donor != container_id else []
         made: list[Reservation] = []
+        moved: list[tuple[Reservation, Request]] = []
         answer = []
         try:
             for request in requests:
-                known = next((r for r in held if _covers(r, request)), None)
+                known = next((r for r in (*held, *made) if _covers(r, request)), None)
+                if known is None and (known := _offered(given, request)) is not None:
+                    given.remove(known)
+                    moved.append((known, request))
                 if known is None:
                     known = self._open(request)
                     made.append(known)
-                known.target = target
                 place = (request[2], request[3])
                 answer.append((request, [place] if place in known.places else known.places))
+                if known in held:
+                    known.target = target
         except BaseException:
             for reservation in made:
                 self._close(reservation)
-            if not held:
-                del self.held[container_id]
             raise
         for reservation in made:
+            reservation.target = target
             self._serve(reservation)
-        held.extend(made)
-        if not held:
-            del self.held[container_id]
+        for reservation, request in moved:
+            reservation.request, reservation.target = request, target
+            for flows in reservation.flows:
+                flows.forget()
+        self._hold(donor, given if moved else self.held.get(donor, []))
+        self._hold(container_id, [*held, *made, *(reservation for reservation, _ in moved)])
         return answer
+
+    def _hold(self, container_id: str, reservations: list[Reservation]) -> None:
+        if reservations:
+            self.held[container_id] = reservations
+        else:
+            self.held.pop(container_id, None)
 
     def release(self, container_id: str) -> None:
         for reservation in self.held.pop(container_id, []):
@@ -155,12 +174,10 @@ class Ports:
         return ""
 
     def _serve(self, reservation: Reservation) -> None:
-        port = reservation.request[0]
-
         def target(family: int) -> tuple[str, int]:
             ipv4, ipv6 = reservation.target
             wanted = ipv6 if family == socket.AF_INET6 and ipv6 else ipv4 or ipv6
-            return wanted, port
+            return wanted, reservation.request[0]
 
         for sock in reservation.sockets:
             if reservation.request[1] == "udp":
@@ -181,6 +198,20 @@ def _covers(held: Reservation, request: Request) -> bool:
     return held.request == request or (
         held.request[:2] == request[:2] and (request[2], request[3]) in held.places
     )
+
+
+def _offered(given: list[Reservation], request: Request) -> Reservation | None:
+    """Return what another container holds of the request: the host port, or any for the same container port."""
+    container_port, protocol, host_ip, first, end = request
+    for held in given:
+        if held.request[1] != protocol or held.request[2] != host_ip or not held.places:
+            continue
+        port = held.places[0][1]
+        if first == port or (
+            held.request[0] == container_port and (not first or first <= port <= end)
+        ):
+            return held
+    return None
 
 
 def _acceptor(

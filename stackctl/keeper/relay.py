@@ -121,9 +121,13 @@ class Flows:
         self._flows: dict[tuple[str, int], list[socket.socket | bool]] = {}
         loop.watch(listener, READ, self._ready)
 
-    def close(self) -> None:
+    def forget(self) -> None:
+        """Let every client begin anew: whom it reached is no longer the target."""
         for client in list(self._flows):
             self._end(client)
+
+    def close(self) -> None:
+        self.forget()
 
     def _ready(self, _: int) -> None:
         try:

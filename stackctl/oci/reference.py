@@ -31,7 +31,13 @@ class Reference:
         """The name without tag and digest, in the familiar form ("busybox", "ghcr.io/a/b")."""
         if self.registry != DEFAULT_REGISTRY:
             return f"{self.registry}/{self.repository}"
-        return self.repository.removeprefix("library/")
+        short = self.repository.removeprefix("library/")
+        head, slash, _ = short.partition("/")
+        if not slash:
+            return short
+        # Without its registry this would be read as another: the first part looks like a host.
+        is_host = "." in head or head == "localhost"
+        return f"{self.registry}/{self.repository}" if is_host else self.repository
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""

@@ -62,7 +62,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"stackctld did not start:\n{self.log[-3000:]}")
@@ -94,7 +94,7 @@ class Daemon:
         *argv: str,
         stdin: str | bytes | None = None,
         code: int | None = 0,
-        timeout: float = 60,
+        timeout: float = 120,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Type a docker command; ``code`` is the exit code that is expected, None for any."""
@@ -126,7 +126,7 @@ class Daemon:
         return self.run(*argv, **options).stdout.strip()  # type: ignore[arg-type]
 
     def typed(
-        self, *argv: str, keys: bytes, until: bytes, timeout: float = 30
+        self, *argv: str, keys: bytes, until: bytes, timeout: float = 90
     ) -> tuple[bytes, int]:
         """Run a docker command on a terminal, type ``keys`` once ``until`` showed; return output and exit code."""
         words, environ = self.command(*argv)
@@ -175,7 +175,7 @@ def daemon() -> Iterator[Daemon]:
         yield running
         running.clear()
         assert running.stop() == 0, running.log[-3000:]
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while (left := leftovers(running.paths)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not left, "left on the machine:\n" + "\n".join(left)
@@ -204,6 +204,6 @@ def dock(daemon: Daemon) -> Iterator[Daemon]:
 
 @pytest.fixture
 def sdk(dock: Daemon) -> Iterator[docker.DockerClient]:
-    client = docker.DockerClient(base_url=dock.host, timeout=30)
+    client = docker.DockerClient(base_url=dock.host, timeout=120)
     yield client
     client.close()

@@ -13,6 +13,9 @@ import aiohttp
 import docker.errors
 import pytest
 
+from stackctl.api.framing import Decoder
+from tests.compat.raw import connect
+
 pytestmark = pytest.mark.root
 
 
@@ -303,6 +306,31 @@ def test_a_log_is_rotated_and_loses_no_line(sdk):
     seen = b"".join(box.logs(stream=True, follow=True)).splitlines()
     assert seen == [f"line {number}".encode() for number in range(30_000)]
     assert box.logs().count(b"\n") == 30_000
+
+
+def test_rotation_keeps_what_max_file_says_and_a_slow_follower_misses_nothing(sdk, dock):
+    # Forty bursts of five thousand lines: faster than anybody reads, and rotated many times on the way.
+    script = "i=0; while [ $i -lt 40 ]; do seq $((i*5000)) $((i*5000+4999)); usleep 60000; i=$((i+1)); done"
+    config = docker.types.LogConfig(config={"max-size": "64k", "max-file": "3", "compress": "true"})
+    box = sdk.containers.create("busybox", ["sh", "-c", script], log_config=config)
+    box.start()
+    with connect(dock.paths.socket, 60) as sock:
+        sock.sendall(
+            f"GET /containers/{box.id}/logs?stdout=1&follow=1 HTTP/1.0\r\nHost: x\r\n\r\n".encode()
+        )
+        # Nothing is read until the container has ended and most of what it said was removed.
+        box.wait()
+        data = b""
+        while piece := sock.recv(1 << 20):
+            data += piece
+    body = data.partition(b"\r\n\r\n")[2]
+    seen = b"".join(payload for _, payload in Decoder().feed(body)).splitlines()
+    assert seen == [b"%d" % number for number in range(200_000)]
+    kept = [int(line) for line in box.logs().splitlines()]
+    assert kept == list(range(kept[0], 200_000))
+    assert kept[0] > 0
+    parts = (dock.home / "data/containers" / box.id).glob("log*")
+    assert sorted(path.name for path in parts) == ["log", "log.1.gz", "log.2.gz"]
 
 
 def test_variables_without_a_value_are_taken_away(sdk):

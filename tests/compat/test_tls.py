@@ -60,7 +60,7 @@ class TlsDaemon(Daemon):
                  *(str(self.certificates / word) if word.endswith(".pem") else word for word in words)],
                 env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while f"serving tcp://127.0.0.1:{self.port}" not in self.log:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < deadline

@@ -1,12 +1,19 @@
 """The table: every instruction and flag of Dockerfiles, a case each; and how what a build made is described."""
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import zstandard
+
+from tests.sourceserver import Sources
 
 BASE = "conformance-base"
 # What Docker's export adds for its own mounts, and what differs on every run.
@@ -35,15 +42,22 @@ class Case:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def _tar() -> bytes:
+def _tar(kind: str = "gz") -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, data in (("packed/one", b"1"), ("packed/two", b"22")):
             info = tarfile.TarInfo(name)
             info.size, info.mode, info.uid, info.gid, info.mtime = len(data), 0o640, 7, 8, 1_000_000
             archive.addfile(info, io.BytesIO(data))
-    # Without a time in its header, so that it is the same on every run.
-    return gzip.compress(out.getvalue(), mtime=0)
+    if kind == "gz":
+        # Without a time in its header, so that it is the same on every run.
+        return gzip.compress(out.getvalue(), mtime=0)
+    squeeze = {"bz2": bz2.compress, "xz": lzma.compress}
+    return squeeze[kind](out.getvalue())
+
+
+def _zstd() -> bytes:
+    return zstandard.compress(gzip.decompress(_tar()))
 
 
 def _case(text: str, *options: str, **files: bytes) -> Case:
@@ -118,6 +132,23 @@ CASES: dict[str, Case] = {
     "add-tar": _case(B + "ADD packed.tar.gz /t/\n"),
     "add-tar-chown": _case(B + "ADD --chown=9:9 packed.tar.gz /t\n"),
     "add-tar-unpack-false": _case(B + "ADD --unpack=false packed.tar.gz /t/\n"),
+    "add-url": _case(B + "ADD {sources}/plain.txt /d/\nADD --chmod=640 --chown=5:6 {sources}/plain.txt /named\n"),
+    "add-url-checksum": _case(B + "ADD --checksum=sha256:dacf36547c7774a0a170806363b5d412991fbc0d6260b2c00b1d3a80a816c23f {sources}/plain.txt /p\n"),
+    "add-url-archive": _case(B + "ADD {sources}/packed.tar.gz /kept/\nADD --unpack=true {sources}/packed.tar.gz /t/\n"),
+    "add-git": _case(B + "ADD {sources}/project.git /r\n"),
+    "add-git-into": _case(B + "ADD {sources}/project.git a.txt /r/\n"),
+    "add-git-tag": _case(B + "ADD {sources}/project.git#v1 /r\n"),
+    "add-git-branch-directory": _case(B + "ADD --chown=3:4 {sources}/project.git#topic:sub /r\n"),
+    "add-git-commit": _case(B + "ADD {sources}/project.git#{commit} /r\n"),
+    "add-git-checksum": _case(B + "ADD --checksum={commit} {sources}/project.git#v1 /r\n"),
+    "add-git-checksum-wrong": _case(B + "ADD --checksum=0123456789012345678901234567890123456789 {sources}/project.git#v1 /r\n"),
+    "add-git-keep": _case(B + "ADD --keep-git-dir=true {sources}/project.git#v1 /r\nRUN test -d /r/.git/objects && cp /r/.git/HEAD /head && rm -r /r/.git\n"),
+    "add-git-keep-directory": _case(B + "ADD --keep-git-dir=true {sources}/project.git#main:sub /r\n"),
+    "add-git-no-such-ref": _case(B + "ADD {sources}/project.git#nothing /r\n"),
+    "add-git-no-such-directory": _case(B + "ADD {sources}/project.git#main:nothing /r\n"),
+    "add-git-query": _case(B + "ADD {sources}/project.git?branch=topic&subdir=sub /r\n"),
+    "add-git-exclude": _case(B + "ADD --exclude=sub/*.sh {sources}/project.git /r\n"),
+    "add-git-chmod": _case(B + "ADD --chmod=700 {sources}/project.git /r\n"),
     "dockerignore": _case(B + "COPY . /c/\n", **{".dockerignore": b"# comment\n*.txt\n!a.txt\nsub/**/c*\n\n/links\n"}),
     "dockerignore-own": Case(
         dockerfile=B + "COPY . /c/\n",
@@ -129,11 +160,127 @@ CASES: dict[str, Case] = {
     "predefined-args": _case(B + "ARG TARGETARCH\nARG TARGETOS\nARG BUILDPLATFORM\nRUN echo $TARGETOS/$TARGETARCH $BUILDPLATFORM > /p\n"),
     "proxy-args": _case(B + "RUN echo $HTTP_PROXY > /p\n", "--build-arg", "HTTP_PROXY=http://p.invalid"),
     "no-newline-at-end": _case(B + "RUN echo x > /x"),
+    "arg-given-before-from": _case(f"ARG V=nothing\nFROM {BASE}\nARG V\nARG W=$V-x X\nRUN echo \"$V $W [$X]\" > /a\n", "--build-arg", "V=given"),
+    "arg-several": _case(B + "ARG A=1 B=${A}2 C\nRUN echo $A $B [$C] > /a\n", "--build-arg", "C=3"),
+    "arg-in-platform": _case(f"ARG P=linux/amd64\nFROM --platform=$P {BASE}\nARG TARGETPLATFORM\nRUN echo $TARGETPLATFORM > /p\n"),
+    "arg-env-expansion": _case(B + "ARG A=1\nENV B=${A:-2} C=${D:-$A}\nRUN echo $B $C > /e\n"),
+    "expansion-required": _case(B + "ENV A=${N:?is missing}\n"),
+    "expansion-unset-required": _case(B + "ARG N\nENV A=x${N?is missing}\n"),
+    "expansion-quotes": _case(B + "ENV A=\"a'b\" B='c\"d' C=e\\\"f D=\"g\\$h\" E='i\\j' F=\"k\\l\"\nRUN printf '%s|' \"$A\" \"$B\" \"$C\" \"$D\" \"$E\" \"$F\" > /e\n"),
+    "env-unset-looks-empty": _case(B + "ENV A=$NOTHING B=x${NOTHING}y\n"),
+    "env-with-equals": _case(B + "ENV A=b=c D=\"e = f\" G=\n"),
+    "label-expansion": _case(B + "ENV A=b\nLABEL x=$A y='$A' z=\"${A}c\" \"w v\"=\\$A\n"),
+    "expose-variables": _case(B + "ENV P=81\nEXPOSE $P ${P}/udp 90-91/sctp\n"),
+    "user-group-variable": _case(B + "ENV U=user G=extra\nUSER $U:$G\nRUN id -un > /tmp/u && id -gn > /tmp/g\n"),
+    "user-unknown": _case(B + "USER nobodyknows\nRUN true\n"),
+    "user-numeric-group": _case(B + "USER 12:34\nRUN id -u > /tmp/u && id -g > /tmp/g\n"),
+    "workdir-through-link": _case(B + "RUN mkdir /real && ln -s /real /link\nWORKDIR /link/sub\nRUN touch here\n"),
+    "workdir-on-file": _case(B + "RUN touch /f\nWORKDIR /f/g\n"),
+    "volume-then-write": _case(B + "VOLUME /data\nRUN echo x > /data/x; echo y > /y\n"),
+    "cmd-empty": _case(B + "CMD [\"x\"]\nCMD []\n"),
+    "entrypoint-empty": _case(B + "ENTRYPOINT [\"x\"]\nENTRYPOINT []\n"),
+    "stopsignal-number": _case(B + "STOPSIGNAL 9\n"),
+    "stopsignal-wrong": _case(B + "STOPSIGNAL HELLO\n"),
+    "healthcheck-inherited": _case(f"FROM {BASE} AS a\nHEALTHCHECK --retries=7 CMD x\nFROM a\nENV A=b\n"),
+    "healthcheck-no-command": _case(B + "HEALTHCHECK CMD\n"),
+    "onbuild-of-a-stage": _case(f"FROM {BASE} AS one\nONBUILD RUN echo x > /x\nFROM one\nRUN echo y > /y\n"),
+    "onbuild-not-allowed": _case(B + "ONBUILD FROM x\n"),
+    "shell-for-heredoc": _case(B + "SHELL [\"/bin/sh\", \"-ec\"]\nRUN <<EOF\nfalse\necho never > /n\nEOF\n"),
+    "run-heredoc-several": _case(B + "RUN cat <<A > /a && cat <<B > /b\none\nA\ntwo\nB\n"),
+    "run-heredoc-variables": _case(B + "ENV V=v\nRUN <<EOF\necho $V \"$(echo sub)\" > /x\nEOF\n"),
+    "run-heredoc-descriptor": _case(B + "RUN cat 3<<EOF <&3 > /x\nthree\nEOF\n"),
+    "run-fails": _case(B + "RUN exit 7\n"),
+    "run-missing-program": _case(B + "RUN [\"/not/there\"]\n"),
+    "run-continued": _case(B + "RUN echo a \\\n  # comment\n  \\\n  b > /x && \\\n  echo c >> /x\n"),
+    "run-json-that-is-none": _case(B + "RUN ['echo', 'x'] || echo shell > /x\n"),
+    "run-security-not-allowed": _case(B + "RUN --security=insecure true\n"),
+    "run-network-unknown": _case(B + "RUN --network=other true\n"),
+    "run-mount-bind-file": _case(B + "RUN --mount=source=a.txt,target=/in/a cat /in/a > /a && ls -d /in > /l\n"),
+    "run-mount-bind-image": _case(B + f"RUN --mount=from={BASE},target=/img cat /img/etc/passwd > /p\n"),
+    "run-mount-bind-missing": _case(B + "RUN --mount=source=missing,target=/in true\n"),
+    "run-mount-variables": _case(B + "ARG T=/mnt S=a.txt\nRUN --mount=source=${S},target=${T}/f cat /mnt/f > /a\n"),
+    "run-mount-relative": _case(B + "WORKDIR /w\nRUN --mount=type=tmpfs,target=t echo x > t/x && pwd > /p\n"),
+    "run-mount-cache-from": _case(f"FROM {BASE} AS one\nRUN mkdir /d && echo 1 > /d/1\nFROM {BASE}\nRUN --mount=type=cache,target=/c,from=one,source=/d,id=from cat /c/1 > /x\n"),
+    "run-mount-cache-read-only": _case(B + "RUN --mount=type=cache,target=/c,ro,id=ro touch /c/x || echo refused > /x\n"),
+    "run-mount-cache-locked": _case(B + "RUN --mount=type=cache,target=/c,sharing=locked,id=lock ls /c > /x\n"),
+    "run-mount-secret-missing": _case(B + "RUN --mount=type=secret,id=s ls /run/secrets > /x || true\n"),
+    "run-mount-secret-required": _case(B + "RUN --mount=type=secret,id=s,required=true true\n"),
+    "run-mount-unknown": _case(B + "RUN --mount=type=other,target=/x true\n"),
+    "copy-onto-link-to-directory": _case(B + "RUN mkdir /real && ln -s /real /link\nCOPY a.txt /link/\nCOPY sub /link/s\n"),
+    "copy-onto-link-to-file": _case(B + "RUN echo old > /real && ln -s /real /link\nCOPY a.txt /link\n"),
+    "copy-directory-as-name": _case(B + "COPY sub/deep /a/b/c\n"),
+    "copy-directory-onto-file": _case(B + "RUN touch /f\nCOPY sub /f\n"),
+    "copy-file-onto-directory": _case(B + "RUN mkdir /d\nCOPY a.txt /d\n"),
+    "copy-two-without-slash": _case(B + "COPY a.txt sub/b.txt /d\n"),
+    "copy-missing": _case(B + "COPY missing /m\n"),
+    "copy-nothing-matches": _case(B + "COPY missing* /m/\n"),
+    "copy-out-of-context": _case(B + "COPY ../../etc/passwd /p\n"),
+    "copy-two-directories": _case(B + "COPY sub links /d/\n"),
+    "copy-wildcard-directories": _case(B + "COPY s*b l* /d/\n"),
+    "copy-a-link": _case(B + "COPY links/to /l\nCOPY links/away /d/\n"),
+    "copy-escaped-wildcard": _case(B + "COPY br[[]x].txt /b\n", **{"br[x].txt": b"x"}),
+    "copy-modes": _case(B + "COPY sub /s\nCOPY --chmod=u=rwX,go=rX sub /t\n"),
+    "copy-chmod-variable": _case(B + "ARG M=750\nCOPY --chmod=$M a.txt /a\n"),
+    "copy-chmod-wrong": _case(B + "COPY --chmod=99 a.txt /a\n"),
+    "copy-chown-variable": _case(B + "ARG O=user\nCOPY --chown=$O:extra a.txt /a\n"),
+    "copy-chown-unknown": _case(B + "COPY --chown=who a.txt /a\n"),
+    "copy-exclude-deep": _case(B + "COPY --exclude=**/c.txt --exclude=run.sh sub /x/\n"),
+    "copy-exclude-from": _case(f"FROM {BASE} AS one\nRUN mkdir /d && echo 1 > /d/1 && echo 2 > /d/2\nFROM {BASE}\nCOPY --from=one --exclude=2 /d /e\n"),
+    "copy-link-directory": _case(B + "RUN mkdir -m 700 /l\nCOPY --link --chown=7:8 sub /l/\n"),
+    "copy-hard-links": _case(B + "COPY hard /h\n"),
+    "copy-everything-changed": _case(B + "COPY --chmod=700 --chown=3:4 . /ctx/\nCOPY --chmod=700 . /new\n"),
+    "copy-two-onto-one": _case(B + "COPY sub a.txt /d\n"),
+    "copy-wildcard-and-file": _case(B + "COPY missing* a.txt /m/\n"),
+    "copy-onto-dangling-link": _case(B + "RUN ln -s /real /link\nCOPY a.txt /link\n"),
+    "copy-chown-from-scratch": _case("FROM scratch\nCOPY --chown=user a.txt /a\n"),
+    "check-argument": _case("FROM " + BASE + " AS One\nRUN true\n", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true"),
+    "check-several": _case("# check=error=true\n" + B + "LABEL a=1\nWORKDIR /w\nENTRYPOINT [\"x\"]\nEXPOSE 80\n"),
+    "copy-from-missing-stage": _case(B + "COPY --from=7 /x /y\n"),
+    "copy-from-variable-path": _case(f"FROM {BASE} AS one\nRUN mkdir /d && echo 1 > /d/1\nFROM {BASE}\nENV D=/d\nCOPY --from=one $D/1 /e\n"),
+    "copy-from-wildcard": _case(f"FROM {BASE} AS one\nRUN mkdir /d && echo 1 > /d/1x && echo 2 > /d/2x\nFROM {BASE}\nCOPY --from=one /d/*x /e/\n"),
+    "copy-from-links": _case(f"FROM {BASE} AS one\nRUN mkdir /d && echo 1 > /d/1 && ln -s 1 /d/l && ln /d/1 /d/h && ln -s /d /dl\nFROM {BASE}\nCOPY --from=one /d /e\nCOPY --from=one /dl/l /f\n"),
+    "copy-heredoc-several": _case(B + "COPY <<one <<\"two\" /d/\n1 $PATH\none\n2 $PATH\ntwo\n"),
+    "copy-heredoc-mode": _case(B + "COPY --chmod=755 --chown=user <<EOF /s\n#!/bin/sh\nEOF\n"),
+    "copy-heredoc-and-file": _case(B + "COPY a.txt <<EOF /d/\nx\nEOF\n"),
+    "add-heredoc": _case(B + "ADD <<EOF /d/\nx\nEOF\n"),
+    "add-tar-plain-bz2-xz": _case(B + "ADD p.tar.bz2 p.tar.xz /t/\n", **{"p.tar.bz2": _tar("bz2"), "p.tar.xz": _tar("xz")}),
+    "add-tar-zstd": _case(B + "ADD p.tar.zst /t/\n", **{"p.tar.zst": _zstd()}),
+    "add-not-a-tar": _case(B + "ADD n.tar.gz /t/\n", **{"n.tar.gz": b"no archive"}),
+    "add-gzip-no-tar": _case(B + "ADD n.gz /t/\n", **{"n.gz": gzip.compress(b"text", mtime=0)}),
+    "add-tar-onto": _case(B + "RUN mkdir -p /t/packed && echo old > /t/packed/one && echo k > /t/packed/kept\nADD packed.tar.gz /t\n"),
+    "add-directory": _case(B + "ADD sub /s\n"),
+    "add-link": _case(B + "ADD --link a.txt /l/\n"),
+    "from-unknown": _case("FROM conformance-not-there\n"),
+    "from-nothing": _case("RUN true\n"),
+    "from-stage-number": _case(f"FROM {BASE}\nRUN echo 1 > /1\nFROM {BASE}\nCOPY --from=0 /1 /2\n"),
+    "from-scratch-again": _case("FROM scratch AS a\nCOPY a.txt /a\nFROM scratch\nCOPY --from=a / /\n"),
+    "target-by-number": _case(f"FROM {BASE}\nRUN echo 1 > /1\nFROM {BASE}\nRUN echo 2 > /2\n", "--target", "0"),
+    "target-unknown": _case(B + "RUN true\n", "--target", "nothing"),
+    "unneeded-stage-fails": _case(f"FROM {BASE} AS bad\nRUN false\nFROM {BASE}\nRUN echo x > /x\n"),
+    "unknown-instruction": _case(B + "FOO bar\n"),
+    "unknown-flag": _case(B + "COPY --wrong a.txt /a\n"),
+    "empty-file": _case("# nothing\n"),
+    "crlf": _case(B.replace("\n", "\r\n") + "RUN echo a \\\r\n  b > /x\r\nENV A=b\r\n"),
+    "bom": _case("\ufeff" + B + "RUN echo x > /x\n"),
+    "check-directive": _case("# check=skip=JSONArgsRecommended;error=true\n" + B + "CMD echo x\n"),
+    "check-directive-error": _case("# check=error=true\n" + B + "CMD echo x\n"),
+    "dockerignore-patterns": _case(B + "COPY . /c/\n", **{".dockerignore": b"**/deep\n!sub/deep/c.txt\n*.tar.?z\n[l-m]inks/to\n"}),
+    "dockerignore-everything-but": _case(B + "COPY . /c/\n", **{".dockerignore": b"*\n!sub\nsub/b.txt\n"}),
+    "dockerignore-named": _case(B + "COPY a.txt /a\n", **{".dockerignore": b"a.txt\n"}),
+    "dockerignore-dockerfile": _case(B + "COPY . /c/\n", **{".dockerignore": b"Dockerfile\n.dockerignore\n"}),
+    "build-label-and-epoch": _case(B + "RUN echo x > /x\n", "--build-arg", "SOURCE_DATE_EPOCH=1000", "--label", "a=b"),
+    "build-network-none": _case(B + "RUN ls /sys/class/net > /n\n", "--network", "none"),
+    "build-add-host": _case(B + "RUN grep -c somewhere /etc/hosts > /n\n", "--add-host", "somewhere:10.1.2.3"),
+    "build-shm-size": _case(B + "RUN df -k /dev/shm | tail -1 | awk '{print $2}' > /n\n", "--shm-size", "32m"),
+    "build-ulimit": _case(B + "RUN ulimit -n > /n\n", "--ulimit", "nofile=123:456"),
+    "build-platform": _case(B + "ARG TARGETPLATFORM\nRUN echo $TARGETPLATFORM > /p\n", "--platform", "linux/amd64"),
+    "build-dockerfile-elsewhere": _case(B + "RUN false\n", "-f", "{context}/other/Containerfile", **{"other/Containerfile": (B + "COPY a.txt /a\n").encode()}),
+    "target-stage-arg": _case(f"FROM {BASE} AS one\nARG TARGETSTAGE\nRUN echo $TARGETSTAGE > /s\nFROM one\n", "--target", "one"),
 }  # fmt: skip
 
 
-def write_context(case: Case, home: Path) -> None:
-    """Write the usual files, the case's own and its Dockerfile."""
+def write_context(case: Case, home: Path, words: Mapping[str, str]) -> None:
+    """Write the usual files, the case's own and its Dockerfile, the words in braces replaced."""
     (home / "sub" / "deep").mkdir(parents=True)
     (home / "links").mkdir()
     files = {
@@ -146,13 +293,31 @@ def write_context(case: Case, home: Path) -> None:
         **case.files,
     }
     for name, data in files.items():
+        (home / name).parent.mkdir(exist_ok=True)
         (home / name).write_bytes(data)
         (home / name).chmod(0o755 if name.endswith(".sh") else 0o644)
+    (home / "hard").mkdir()
+    (home / "hard" / "1").write_bytes(b"hard")
+    (home / "hard" / "2").hardlink_to(home / "hard" / "1")
     (home / "links" / "to").symlink_to("file")
     (home / "links" / "away").symlink_to("/etc/passwd")
-    for folder in ("sub", "sub/deep", "links"):
+    for folder in ("sub", "sub/deep", "links", "hard"):
         (home / folder).chmod(0o755)
-    (home / "Dockerfile").write_text(case.dockerfile)
+    (home / "Dockerfile").write_bytes(with_words(case.dockerfile, words).encode())
+
+
+def with_words(text: str, words: Mapping[str, str]) -> str:
+    """Return a text with {sources} and the like replaced: what a run decides."""
+    for name, value in words.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+def publish(sources: Sources) -> dict[str, str]:
+    """Put what the cases fetch on the server; return the words of the cases."""
+    sources.files["/plain.txt"] = b"plain\n"
+    sources.files["/packed.tar.gz"] = _tar()
+    return {"sources": sources.url, "commit": sources.git("rev-parse", "v1^{commit}")}
 
 
 def described(export: bytes, inspected: str) -> dict[str, object]:

@@ -1,23 +1,40 @@
 """Record what Docker's builder makes of every case: python -m tests.conformance.record [DOCKER COMMAND...].
 
-The command (``docker`` when none is given) must reach a Docker Engine 28 or newer on this machine.
+The command (``docker`` when none is given) must reach a Docker Engine 28 or newer on this machine, whose loopback is
+this one's: what ADD fetches is served there. The engine needs git.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.conformance.cases import BASE, CASES, Case, described, write_context
+from tests.conformance.cases import (
+    BASE,
+    CASES,
+    Case,
+    described,
+    publish,
+    with_words,
+    write_context,
+)
 from tests.conftest import busybox_rootfs
+from tests.sourceserver import Sources
 
 RECORDED = Path(__file__).with_name("recorded.json")
 
 
-def made(docker: Sequence[str], name: str, case: Case, environ: dict[str, str] | None = None):
+def made(
+    docker: Sequence[str],
+    name: str,
+    case: Case,
+    words: Mapping[str, str],
+    environ: dict[str, str] | None = None,
+):
     """Build a case and return its description, or {"error": True} when the build fails."""
     tag = f"conformance-{name}"
 
@@ -28,10 +45,15 @@ def made(docker: Sequence[str], name: str, case: Case, environ: dict[str, str] |
         return done
 
     with tempfile.TemporaryDirectory(dir="/tmp") as home:
-        write_context(case, Path(home))
-        built = run("build", "--no-cache", "-q", "-t", tag, *case.options, home, check=False)
+        write_context(case, Path(home), words)
+        options = [with_words(option, {**words, "context": home}) for option in case.options]
+        built = run("build", "--no-cache", "-q", "-t", tag, *options, home, check=False)
         if built.returncode:
-            return {"error": True, "said": (built.stdout + built.stderr).decode()[-600:]}
+            said = (built.stdout + built.stderr).decode().strip().splitlines()
+            last = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1])
+            for word, value in {**words, "context": home}.items():
+                last = last.replace(value, f"{{{word}}}")
+            return {"error": True, "said": last[-300:]}
         container = run("create", tag, "/nothing").stdout.decode().strip()
         try:
             return described(
@@ -51,10 +73,18 @@ def main() -> None:
         text=True,
         check=True,
     ).stdout.strip()
-    cases = {}
-    with ThreadPoolExecutor(4) as pool:
-        found = pool.map(lambda name: made(docker, name, CASES[name]), CASES)
-        for name, made_of_it in zip(CASES, found, strict=True):
+    # CASES="one two" records these alone and keeps the others.
+    names = os.environ.get("CASES", "").split() or list(CASES)
+    kept = json.loads(RECORDED.read_text())["cases"] if "CASES" in os.environ else {}
+    cases = {name: kept[name] for name in CASES if name in kept}
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as home,
+        Sources(Path(home)).serving() as sources,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        words = publish(sources)
+        found = pool.map(lambda name: made(docker, name, CASES[name], words), names)
+        for name, made_of_it in zip(names, found, strict=True):
             cases[name] = made_of_it
             sys.stdout.write(f"{name}: {made_of_it.get('said', 'ok')}\n")
             sys.stdout.flush()

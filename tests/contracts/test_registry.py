@@ -69,7 +69,7 @@ class LocalRegistry:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with closing(socket.socket()) as probe:
                 if probe.connect_ex((self.address, self.port)) == 0:

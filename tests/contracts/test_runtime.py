@@ -296,22 +296,28 @@ async def test_exec_of_what_cannot_be_run_says_so(place: Place, program: str, co
 async def test_an_exec_that_leaves_a_process_behind_ends_all_the_same(place: Place) -> None:
     container_id, _ = await place.run("/bin/sleep", "100")
     session = await place.runtime.execute(
-        container_id, exec_of("/bin/sh", "-c", "sleep 60 & echo started")
+        container_id, exec_of("/bin/sh", "-c", "sleep 1000 & echo started")
     )
     assert await session.wait() == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert (await collect(session))[1] == b"started\n"
     await session.close()
 
 
 async def test_a_create_that_is_cancelled_leaves_nothing(place: Place) -> None:
-    for pause in (0.001, 0.02, 0.04):
+    cancelled = 0
+    for pause in (0, 0.001, 0.02, 0.04):
         launch = place.launch("/bin/sleep", "100")
         creating = asyncio.create_task(place.runtime.create(launch))
         await asyncio.sleep(pause)
         creating.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        try:
             await creating
+        except asyncio.CancelledError:
+            cancelled += 1
+        else:  # on a busy machine the pause was longer than the work
+            await place.runtime.delete(launch.id)
+    assert cancelled
     assert await place.runtime.known() == []
 
 
@@ -320,7 +326,7 @@ async def test_an_exec_that_is_cancelled_while_it_starts_is_ended(place: Place) 
     starting = asyncio.create_task(
         place.runtime.execute(container_id, exec_of("/bin/sleep", "100"))
     )
-    await asyncio.sleep(0.005)
+    await asyncio.sleep(0)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting

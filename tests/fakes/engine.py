@@ -27,6 +27,8 @@ class Events:
 
 class FakeEngine:
     api_version = (1, 47)
+    machine = ""
+    features: frozenset[str] = frozenset()
 
     def __init__(self, *, images: Mapping[str, str] | None = None, heal: str = "*") -> None:
         self.containers: dict[str, dict] = {}
@@ -108,10 +110,11 @@ class FakeEngine:
                 "Status": item["Health"],
                 "Log": [{"ExitCode": 1, "Output": "refused"}],
             }
-        return {"Id": item["Id"], "State": state, "Config": {"Tty": False}}
+        return {"Id": item["Id"], "State": state, "Config": {"Tty": False}, "RestartCount": 0}
 
     def create_container(self, name: str, body: dict, *, platform="") -> dict:
         self._called("create", name)
+        name = name or f"generated-{self._id()[:12]}"
         with self._lock:
             if any(item["Name"] == name for item in self.containers.values()):
                 raise ConflictError(f"The container name {name} is already in use")
@@ -176,6 +179,11 @@ class FakeEngine:
         if command in (["true"], ["false"]):
             self.end(item["Id"], 0 if command == ["true"] else 1)
 
+    def wait_container(self, container: str, *, condition="not-running") -> int:
+        item = self._find(container)
+        assert item["State"] == "exited"
+        return item["ExitCode"]
+
     def end(self, container: str, code: int) -> None:
         item = self._find(container)
         item.update(State="exited", ExitCode=code, Health="")
@@ -185,6 +193,20 @@ class FakeEngine:
         item = self._find(container)
         item["Health"] = health
         self._tell(f"health_status: {health}", item)
+
+    def start_aside(self, container: str) -> None:
+        self.start_container(container)
+        self._find(container)["Aside"] = True
+
+    def relieve_container(self, container: str, donor: str) -> None:
+        item, other = self._find(container), self._find(donor)
+        self._called("relieve", other["Name"])
+        assert item["State"] == "running"
+        item["Aside"], other["Aside"] = False, True
+
+    def drain_container(self, container: str, *, timeout: float) -> int:
+        self._called("drain", self._find(container)["Name"])
+        return 0
 
     def stop_container(self, container: str, *, timeout=None, signal="") -> None:
         item = self._find(container)
@@ -311,7 +333,7 @@ class FakeEngine:
         del self.images[reference]
 
     def offers(self, feature: str) -> bool:
-        return False
+        return feature in self.features
 
     def build_image(
         self, context, query: Mapping[str, str], *, on_progress=None, on_open=None

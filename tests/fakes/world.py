@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from stackctl.adapters.git import GitProgram
 from stackctl.contracts.container import Endpoint, PublishedPort
 from stackctl.contracts.runtime import Exit, Launch, Running
 from stackctl.contracts.state import ImageConfig, ImageRecord
@@ -275,6 +276,10 @@ class FakeNetwork:
             for port in ports
         ]
 
+    async def hand_over(self, donor_id, container_id, endpoint, ports) -> list[PublishedPort]:
+        self.kernel.undo(f"ports {donor_id}")
+        return await self.publish(container_id, endpoint, ports)
+
     async def unpublish(self, container_id: str) -> None:
         self.kernel.undo(f"ports {container_id}")
 
@@ -314,6 +319,30 @@ class FakeKeeper:
 
     async def reset(self, keep) -> None:
         self.kernel.call("keeper.reset")
+
+
+class FakeProcesses:
+    """Processes that a test ends."""
+
+    def __init__(self, boot_id: str) -> None:
+        self.boot_id = boot_id
+        self.alive: dict[int, asyncio.Event] = {}
+
+    def begin(self, pid: int) -> None:
+        self.alive[pid] = asyncio.Event()
+
+    def end(self, pid: int) -> None:
+        self.alive.pop(pid).set()
+
+    def space(self) -> str:
+        return f"{self.boot_id} pid:[1]"
+
+    def start_time(self, pid: int) -> int:
+        return 7 if pid in self.alive else 0
+
+    async def gone(self, pid: int, started: int) -> None:
+        if pid in self.alive:
+            await self.alive[pid].wait()
 
 
 class FakeContent:
@@ -368,8 +397,10 @@ def make_world(
         network=FakeNetwork(kernel),
         keeper=FakeKeeper(kernel),
         registry=FakeRegistry(),
+        repositories=GitProgram(),
         state=state,
         clock=ManualClock(1000.0),
+        processes=FakeProcesses(boot_id),
         host=HostFacts(boot_id=boot_id, data_root=base / "data", run_root=base / "run", cpus=2),
     )
 

@@ -7,9 +7,11 @@ import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from stackctl.adapters.git import GitProgram
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
+from stackctl.adapters.runtime.processes import HostProcesses
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.adapters.state.sqlite import SqliteStateStore
 from stackctl.adapters.storage.content import BlobStore
@@ -115,8 +117,10 @@ async def build_engine(base: Path) -> Engine:
         network=BridgeNetworks(paths, keeper),
         keeper=keeper,
         registry=RegistryClient(clock),
+        repositories=GitProgram(),
         state=SqliteStateStore(paths.data_root / "state.db"),
         clock=clock,
+        processes=HostProcesses(),
         host=host,
     )
     return Engine(world)
@@ -186,7 +190,7 @@ async def log_text(engine: Engine, ref: str) -> str:
     return b"".join(lines).decode()
 
 
-async def until(condition, seconds: float = 10.0) -> None:
+async def until(condition, seconds: float = 60.0) -> None:
     """Poll for what has no event; fails loudly."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():

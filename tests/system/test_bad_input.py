@@ -89,6 +89,17 @@ def test_a_taken_port_says_by_whom(fails):
     assert f"{os.getpid()}" in said
 
 
+def test_a_port_that_a_container_has_says_which(fails, engine):
+    port = free_port()
+    stack = f'{{image: busybox, command: [sleep, "900"], init: true, ports: ["{port}:80"]}}'
+    other = fails.folder / "other.yaml"
+    other.write_text(f"name: other\nservices:\n  web: {stack}\n")
+    engine.stackctl("-f", str(other), "up", "-d")
+    said = fails("up", "-d", stack=f"name: bad\nservices:\n  a: {stack}\n")
+    assert f":{port}/tcp: address already in use (held by container other-web-1)" in said
+    engine.stackctl("-f", str(other), "down")
+
+
 def test_an_image_that_cannot_be_found_says_where_it_was_looked_for(fails):
     said = fails("up", "-d", stack="name: bad\nservices:\n  a: {image: 127.0.0.1:9/no/such}\n")
     assert "127.0.0.1:9" in said

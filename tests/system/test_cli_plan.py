@@ -5,11 +5,12 @@ import os
 import pty
 import stat
 import subprocess
-import sys
 
 import pytest
 
-pytestmark = pytest.mark.root
+from tests.peers import EVERY_ENGINE
+
+pytestmark = [pytest.mark.root, pytest.mark.parametrize("any_engine", EVERY_ENGINE, indirect=True)]
 
 FILE = """
 name: pl
@@ -36,6 +37,11 @@ services:
     volumes: ["data:/data"]
 volumes: {data: {labels: {generation: "1"}}}
 """
+
+
+@pytest.fixture(scope="module")
+def engine(any_engine):
+    return any_engine
 
 
 @pytest.fixture
@@ -150,7 +156,7 @@ def on_terminal(cli, argv: list[str], answer: bytes) -> Typed:
     """Type a command on a terminal and answer its question."""
     master, slave = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-m", "stackctl", *argv],
+        [*cli.engine.argv, *argv],
         cwd=cli.folder,
         env={**cli.engine.environ, "PYTHONPATH": os.getcwd()},
         stdin=slave,

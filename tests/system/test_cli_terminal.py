@@ -1,6 +1,8 @@
 """What a person at a terminal sees: colours, keys, Ctrl-C, the size of the window."""
 
 import json
+import signal
+import termios
 import time
 
 import pytest
@@ -36,7 +38,8 @@ def user(engine, tmp_path):
     (tmp_path / "stack.yaml").write_text(FILE)
 
     def type_(*argv: str, **options) -> Typist:
-        return Typist([*argv], cwd=tmp_path, environ=engine.environ, **options)
+        environ = {**engine.environ, **options.pop("environ", {})}
+        return Typist([*argv], cwd=tmp_path, environ=environ, **options)
 
     def quietly(*argv: str, **options):
         return engine.stackctl(*argv, cwd=tmp_path, **options)
@@ -201,3 +204,139 @@ def test_a_trace_shows_when_each_operation_ran_and_the_slowest_of_the_critical_p
     assert "start container tt-talker-1" in trace["otherData"]["critical_path"]
     assert start["args"]["critical"] is True
     assert "read the stack file" in spans
+
+
+KEYS = """
+name: tt
+services:
+  talker:
+    image: busybox
+    command: [sh, -c, "trap 'echo leaving; exit 0' TERM; echo born; n=0; while :; do echo talk $$n; n=$$((n+1)); sleep 0.1; done"]
+    develop: {watch: [{action: sync, path: ./src, target: /app}]}
+  teller:
+    image: busybox
+    command: [sh, -c, "trap 'exit 0' TERM; n=0; while :; do echo tell $$n; n=$$((n+1)); sleep 0.1; done"]
+"""
+
+
+@pytest.fixture
+def attached(user, tmp_path):
+    """An attached ``up`` whose keys are heard."""
+    (tmp_path / "stack.yaml").write_text(KEYS)
+    (tmp_path / "src").mkdir()
+    with user("up") as terminal:
+        terminal.see(rb"keys: w watch")
+        terminal.see(rb"talk \d")
+        yield terminal
+
+
+def cooked(terminal: Typist) -> bool:
+    """Tell whether the terminal is as the shell had it: lines, and what is typed is shown."""
+    flags = termios.tcgetattr(terminal.master)[3]
+    return bool(flags & termios.ICANON and flags & termios.ECHO)
+
+
+def test_w_switches_watching_on_and_off(attached, user, tmp_path):
+    assert not cooked(attached)
+    attached.press(b"w")
+    attached.see(rb"talker: watching ")
+    (tmp_path / "src" / "a").write_text("x")
+    attached.see(rb"synced 1 path \(1 B\) to /app/a")
+    attached.press(b"w")
+    attached.see(rb"watch is off")
+    (tmp_path / "src" / "b").write_text("x")
+    attached.press(b"w")
+    attached.see(rb"talker: watching ")
+    assert user.quietly("exec", "-T", "talker", "ls", "/app").stdout == "a\n"
+    attached.press(b"q")
+    attached.see(rb"leaving")
+    assert attached.code() == 0
+
+
+def test_l_shows_the_logs_of_one_service(attached):
+    attached.press(b"l")
+    attached.see(rb"logs of which service\? \(Enter: all\) ")
+    time.sleep(0.5)
+    attached.press(b"te\t\r")
+    assert b"talk" not in attached.see(rb"teller[\r\n]+logs of teller").group()
+    time.sleep(1)
+    shown = attached.see(rb"tell \d+(.|\s)*tell \d+").group()
+    assert b"talk " not in shown.partition(b"\n")[2].rpartition(b"\n")[0].split(b"logs of")[0]
+    attached.press(b"l")
+    attached.see(rb"which service")
+    attached.press(b"x\r")
+    attached.see(rb"x: one of talker, teller")
+    attached.press(b"\r")
+    attached.see(rb"logs of all services")
+    attached.see(rb"talk \d")
+    attached.press(b"\x03")
+    assert attached.code() == 130
+    assert cooked(attached)
+
+
+def test_r_restarts_one_service_and_up_goes_on(attached, user):
+    attached.press(b"r")
+    attached.see(rb"restart which service")
+    attached.press(b"talker\r")
+    attached.see(rb"leaving")
+    attached.see(rb"born")
+    attached.press(b"r")
+    attached.see(rb"restart which service")
+    attached.press(b"\r")
+    attached.see(rb"leaving")
+    attached.see(rb"(?s)born.*tell 0\r|tell 0\r.*born")  # whichever is there first
+    attached.press(b"r")
+    attached.see(rb"restart which service")
+    attached.press(b"\x1b")
+    attached.see(rb"tell \d")
+    assert attached.process.poll() is None
+    attached.press(b"d")
+    attached.see(rb"left tt running")
+    assert attached.code() == 0
+    assert state(user, "talker") == "running"
+
+
+def test_p_shows_the_plan_and_changes_nothing(attached, user, tmp_path):
+    attached.press(b"p")
+    attached.see(rb"Nothing to do: stack tt is as its file says")
+    (tmp_path / "stack.yaml").write_text(KEYS.replace("born", "born anew"))
+    attached.press(b"p")
+    attached.see("± recreate container tt-talker-1".encode())
+    attached.see(rb"To do: ")
+    (tmp_path / "stack.yaml").write_text("services: [broken\n")
+    attached.press(b"p")
+    attached.see(rb"stack.yaml:")
+    (tmp_path / "stack.yaml").write_text(KEYS)
+    attached.press(b"?")
+    attached.see(rb"keys: w watch")
+    attached.press(b"d")
+    assert attached.code() == 0
+    assert state(user, "talker") == "running"
+
+
+def test_the_terminal_is_given_back_however_up_ends(attached):
+    attached.process.send_signal(signal.SIGTSTP)
+    until = time.monotonic() + 20
+    while not cooked(attached) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert cooked(attached)
+    attached.process.send_signal(signal.SIGCONT)
+    while cooked(attached) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not cooked(attached)
+    attached.press(b"\x1b[A\x1bOP?")  # an arrow and a function key mean nothing
+    attached.see(rb"keys: w watch")
+    attached.process.send_signal(signal.SIGTERM)
+    assert attached.code() == 143
+    assert cooked(attached)
+
+
+def test_without_a_menu_keys_are_not_heard(user, tmp_path):
+    (tmp_path / "stack.yaml").write_text(KEYS)
+    for argv, environ in ((("--no-menu",), {}), ((), {"COMPOSE_MENU": "false"})):
+        with user("up", *argv, environ=environ) as terminal:
+            terminal.see(rb"talk \d")
+            assert cooked(terminal)
+            assert b"keys:" not in terminal.shown
+            terminal.press(b"\x03")
+            assert terminal.code() == 130

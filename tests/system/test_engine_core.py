@@ -33,6 +33,7 @@ from stackctl.engine.requests import (
     VolumeRequest,
 )
 from stackctl.errors import ConflictError, ForbiddenError, NotModifiedError, StartError
+from tests.orphans import leave_orphans_to_init
 from tests.system.engine_world import (
     build_engine,
     close_engine,
@@ -96,7 +97,7 @@ async def run(engine: Engine, script: str, name: str = "", **fields: object) -> 
     made = await engine.containers.create(spec, name=name)
     waiter = engine.running.watch(made.id, "next-exit")
     await engine.running.start(made.id)
-    return (await asyncio.wait_for(waiter, 20)).code
+    return (await asyncio.wait_for(waiter, 60)).code
 
 
 async def up(engine: Engine, name: str, script: str = "exec sleep 600", **fields: object) -> str:
@@ -112,7 +113,7 @@ async def execute(engine: Engine, ref: str, script: str, **fields: object) -> tu
     session = await engine.execs.start(exec_id)
     assert session is not None
     output = b"".join([data async for _, data in session.output()])
-    code = await asyncio.wait_for(session.wait(), 10)
+    code = await asyncio.wait_for(session.wait(), 60)
     assert engine.execs.inspect(exec_id).exit_code == code
     return code, output.decode()
 
@@ -132,7 +133,7 @@ async def test_events_tell_a_container_s_life_in_order(engine: Engine) -> None:
     listening = engine.events.subscribe(EventQuery(filters={"type": ["container"]}))
     await run(engine, "exit 2", name="told", labels={"a": "b"})
     await engine.containers.remove("told")
-    seen = [await asyncio.wait_for(anext(listening), 5) for _ in range(4)]
+    seen = [await asyncio.wait_for(anext(listening), 60) for _ in range(4)]
     assert [event.action for event in seen] == ["create", "start", "die", "destroy"]
     die = seen[2].attributes
     assert (die["exitCode"], die["name"], die["image"], die["a"]) == ("2", "told", "busybox", "b")
@@ -207,7 +208,7 @@ async def test_a_published_port_answers_on_the_host(engine: Engine) -> None:
             with suppress(OSError):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port.host_port)
                 writer.write(b"GET / HTTP/1.0\r\n\r\n")
-                data = await asyncio.wait_for(reader.read(), 5)
+                data = await asyncio.wait_for(reader.read(), 60)
                 writer.close()
                 if data:
                     return data
@@ -233,13 +234,29 @@ async def test_on_failure_restarts_until_its_limit(engine: Engine) -> None:
     )
     waiter = engine.running.watch(made.id, "next-exit")
     await engine.running.start(made.id)
-    assert (await asyncio.wait_for(waiter, 20)).code == 6
-    async with asyncio.timeout(20):
+    assert (await asyncio.wait_for(waiter, 60)).code == 6
+    async with asyncio.timeout(60):
         while (
             engine.containers.resolve(made.id).restart_count,
             engine.containers.resolve(made.id).status,
         ) != (2, Status.EXITED):
             await asyncio.sleep(0.05)
+
+
+async def test_who_is_healthy_early_is_known_to_be_and_an_early_failure_means_nothing(
+    engine: Engine,
+) -> None:
+    listening = engine.events.subscribe(EventQuery(filters={"event": ["health_status"]}))
+    for name, program, interval in (("well", "true", 20.0), ("ill", "false", 1.5)):
+        check = Healthcheck(test=("CMD", program), interval=interval, retries=1)
+        await up(engine, name, healthcheck=check)
+    for _ in range(2):
+        await asyncio.wait_for(anext(listening), 60)
+    well, ill = engine.containers.resolve("well"), engine.containers.resolve("ill")
+    assert (well.health.status, ill.health.status) == ("healthy", "unhealthy")
+    assert well.health.log[0].start - well.started_at < 20.0
+    assert len(ill.health.log) == 1
+    assert ill.health.log[0].start - ill.started_at >= 1.5
 
 
 async def test_a_healthcheck_turns_healthy_and_unhealthy(engine: Engine) -> None:
@@ -248,13 +265,13 @@ async def test_a_healthcheck_turns_healthy_and_unhealthy(engine: Engine) -> None
     await up(engine, "checked", healthcheck=check)
     assert engine.containers.resolve("checked").health.status == "starting"
     await execute(engine, "checked", "touch /ok")
-    first = await asyncio.wait_for(anext(listening), 10)
+    first = await asyncio.wait_for(anext(listening), 60)
     assert first.action in ("health_status: healthy", "health_status: unhealthy")
     if first.action == "health_status: unhealthy":
-        first = await asyncio.wait_for(anext(listening), 10)
+        first = await asyncio.wait_for(anext(listening), 60)
     assert first.action == "health_status: healthy"
     await execute(engine, "checked", "rm /ok")
-    second = await asyncio.wait_for(anext(listening), 10)
+    second = await asyncio.wait_for(anext(listening), 60)
     assert second.action == "health_status: unhealthy"
     health = engine.containers.resolve("checked").health
     assert health.failing_streak >= 2
@@ -295,7 +312,7 @@ async def test_copying_into_a_created_container_reaches_its_volumes_and_its_own_
     assert not (Path(engine.volumes.resolve("store").mountpoint) / "deeper" / "b").exists()
     waiter = engine.running.watch(made.id, "next-exit")
     await engine.running.start(made.id)
-    assert (await asyncio.wait_for(waiter, 20)).code == 0
+    assert (await asyncio.wait_for(waiter, 60)).code == 0
     assert await log_text(engine, made.id) == "new/place/a\nnew/place/deeper/b\nown\n"
 
 
@@ -310,7 +327,7 @@ async def test_auto_remove_takes_the_anonymous_volumes_along(engine: Engine) -> 
     )
     gone = engine.running.watch(made.id, "removed")
     await engine.running.start(made.id)
-    assert (await asyncio.wait_for(gone, 20)).code == 0
+    assert (await asyncio.wait_for(gone, 60)).code == 0
     assert engine.containers.all() == ()
     assert [volume.name for volume in engine.volumes.all()] == ["kept"]
 
@@ -326,7 +343,7 @@ async def test_attach_before_the_start_loses_nothing_and_carries_input(engine: E
     await streams.close_input()
     output = b"".join([data async for _, data in streams.output()])
     assert output == b"to and fro"
-    assert (await asyncio.wait_for(waiter, 10)).code == 0
+    assert (await asyncio.wait_for(waiter, 60)).code == 0
     await streams.close()
 
 
@@ -360,6 +377,7 @@ async def test_the_network_of_another_container_is_shared(engine: Engine) -> Non
 
 
 async def test_a_killed_daemon_s_containers_are_adopted() -> None:
+    leave_orphans_to_init()
     base = Path(tempfile.mkdtemp(prefix="stackctl-core-"))
     root = Path(__file__).parents[2]
     environ = {**os.environ, "PYTHONPATH": "."}

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_webapp_counts_visits_behind_its_proxy(engine, base_image):
 
 
 def _page(port: int) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
@@ -110,3 +111,56 @@ def test_hello_needs_no_network_at_all(engine):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "Hello from a stack.\n"
+
+
+def test_the_stack_with_tests_is_tested_each_way(engine):
+    folder = engine.home / "tests"
+    shutil.copytree(EXAMPLES / "tests", folder)
+    engine.stackctl("test", "--artifacts", "out", cwd=folder)
+    for runner in (
+        ("pytest", "-p", "no:cacheprovider", "-p", "no:asyncio"),
+        ("unittest", "test_web"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *runner],
+            cwd=folder,
+            env={**engine.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not (folder / "out").exists()
+    assert engine.docker("ps", "-aq").stdout == ""
+    assert engine.docker("volume", "ls", "-q").stdout == ""
+
+
+def test_rolling_is_updated_under_load(engine):
+    folder = engine.home / "rolling"
+    shutil.copytree(EXAMPLES / "rolling", folder)
+    port = free_port()
+    pages: list[str] = []
+    failures: list[str] = []
+    over = threading.Event()
+
+    def load() -> None:
+        while not over.is_set():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+                    pages.append(answer.read().decode().strip())
+            except OSError as error:
+                failures.append(repr(error))
+
+    client = threading.Thread(target=load)
+    try:
+        for version in ("1", "2"):
+            environ = {"ROLLING_PORT": str(port), "VERSION": version}
+            engine.stackctl("up", "-d", "--wait", cwd=folder, environ=environ)
+            if version == "1":
+                client.start()
+    finally:
+        over.set()
+        client.join()
+        engine.stackctl("down", "-t", "0", cwd=folder)
+    assert failures == []
+    assert set(pages) == {"this is version 1", "this is version 2"}

@@ -1,12 +1,17 @@
 """``stackctl build`` on the built-in engine: the context is read where it is; contexts, secrets, SSH agents, results."""
 
+import base64
+import contextlib
 import json
 import os
 import socket
 import tarfile
 from pathlib import Path
 
+import docker
 import pytest
+
+from tests.sourceserver import Sources, context_tar
 
 pytestmark = pytest.mark.root
 
@@ -156,8 +161,15 @@ def test_the_files_of_the_last_stage_go_where_they_were_asked_for(engine, tmp_pa
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("https://example.invalid/x.git#main", "git repositories are not offered"),
-        ("git@example.invalid:x.git", "git repositories are not offered"),
+        ("http://127.0.0.1:9/x.git#main", "cannot read the repository http://127.0.0.1:9/x.git"),
+        (
+            "http://u:hush@127.0.0.1:9/x.git",
+            "cannot read the repository http://u:xxxxx@127.0.0.1:9",
+        ),
+        ("ssh://127.0.0.1:9/x.git", "cannot read the repository ssh://127.0.0.1:9/x.git"),
+        ("http://127.0.0.1:9/x.git#main:../up", "leads out of the repository"),
+        ("http://127.0.0.1:9/x.git#--upload-pack=x", "is not a ref"),
+        ("http://127.0.0.1:9/x.git?wrong=1", "not known in the query"),
         ("file:///etc/passwd", "file:// is not a source"),
     ],
 )
@@ -168,3 +180,106 @@ def test_sources_that_are_not_offered_are_named_with_their_line(engine, tmp_path
     assert words in refused.stderr
     assert "Dockerfile:2" in refused.stderr
     assert f"ADD {source} /x" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    with Sources(tmp_path_factory.mktemp("sources")).serving() as served:
+        yield served
+
+
+def test_a_repository_that_did_not_move_is_asked_but_not_fetched_again(engine, sources, tmp_path):
+    home = stack(tmp_path / "h", {}, f"FROM busybox\nADD {sources.url}/project.git /r/\n")
+    engine.stackctl("build", cwd=home)
+    first = json.loads(engine.stackctl("image", "inspect", "made:v1").stdout)[0]["Id"]
+    sources.asked.clear()
+    engine.stackctl("build", cwd=home)
+    assert json.loads(engine.stackctl("image", "inspect", "made:v1").stdout)[0]["Id"] == first
+    # Only what ls-remote asks; a fetch would send what it wants in a second POST.
+    assert [method for method, _, _ in sources.asked] == ["GET", "POST"]
+    sources.commit("readme.txt", "third\n")
+    engine.stackctl("build", cwd=home)
+    assert printed(engine, "cat /r/readme.txt").strip() == "third"
+    assert not [*(engine.paths.data_root / "build").glob("remote-*")]
+
+
+def test_a_token_goes_to_its_host_and_is_kept_nowhere(engine, sources, tmp_path):
+    sources.token = f"basic {base64.b64encode(b'x-access-token:x7Qz').decode()}"
+    text = f"FROM busybox\nADD --keep-git-dir=true {sources.url}/project.git#v1 /r/\n"
+    try:
+        open_ = stack(tmp_path / "i", {}, text)
+        refused = engine.stackctl("build", cwd=open_, check=False)
+        assert refused.returncode == 1
+        assert "cannot read the repository" in refused.stderr
+        home = stack(
+            tmp_path / "j",
+            {"secrets": ["GIT_AUTH_TOKEN"]},
+            text,
+            secrets={"GIT_AUTH_TOKEN": {"environment": "TOKEN"}},
+        )
+        engine.stackctl("build", cwd=home, environ={"TOKEN": "x7Qz"})
+    finally:
+        sources.token = ""
+    assert printed(engine, "cat /r/readme.txt").strip() == "first"
+    archive = tmp_path / "i.tar"
+    engine.stackctl("image", "save", "-o", str(archive), "made:v1")
+    assert b"x7Qz" not in archive.read_bytes()
+    assert b"eC1hY2Nlc3M" not in archive.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("context", "made"),
+    [
+        ("{url}/project.git", "readme.txt topic.txt? sub"),
+        ("{url}/project.git#topic", "topic.txt"),
+        ("{url}/project.git#v1:sub", "/sub.sh"),
+        ("{url}/context.tar.gz", "/from-tar"),
+        ("{url}/Containerfile", "/from-text"),
+    ],
+)
+def test_a_context_is_fetched_from_a_repository_a_tar_or_a_file(
+    engine, sources, tmp_path, context, made
+):
+    engine.import_busybox("conformance-base")
+    sources.files["/context.tar.gz"] = context_tar(
+        {"Dockerfile": b"FROM busybox\nCOPY data /from-tar\n", "data": b"d"}
+    )
+    sources.files["/Containerfile"] = b"FROM busybox\nRUN touch /from-text\n"
+    home = tmp_path / "k"
+    home.mkdir()
+    services = {"web": {"image": "made:v1", "build": {"context": context.format(url=sources.url)}}}
+    (home / "stack.yaml").write_text(json.dumps({"name": "lb", "services": services}))
+    engine.stackctl("build", cwd=home)
+    listed = printed(engine, "find / -xdev -maxdepth 2 | sort")
+    assert made.split()[0] in listed
+
+
+def test_a_context_that_is_not_there_says_so(engine, sources, tmp_path):
+    home = tmp_path / "l"
+    home.mkdir()
+    for context in ("/missing.tar", "/project.git#nothing", "/project.git#main:nothing"):
+        services = {"web": {"image": "made:v1", "build": sources.url + context}}
+        (home / "stack.yaml").write_text(json.dumps({"name": "lb", "services": services}))
+        refused = engine.stackctl("build", cwd=home, check=False)
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
+        assert ("nothing" if "#" in context else "404") in refused.stderr
+
+
+def test_named_contexts_are_fetched_too(engine, sources, tmp_path):
+    home = stack(
+        tmp_path / "m",
+        {"additional_contexts": {"code": f"{sources.url}/project.git#v1"}},
+        "FROM busybox\nCOPY --from=code readme.txt /readme\n",
+    )
+    engine.stackctl("build", cwd=home)
+    assert printed(engine, "cat /readme").strip() == "first"
+
+
+def test_a_remote_context_over_the_classic_wire(engine, sources):
+    engine.import_busybox("conformance-base")
+    engine.start()
+    with contextlib.closing(docker.DockerClient(base_url=engine.docker_host)) as client:
+        image, _ = client.images.build(path=f"{sources.url}/project.git#v1", tag="made:v1")
+        assert image.tags == ["made:v1"]
+    assert printed(engine, "cat /made/readme.txt").strip() == "first"

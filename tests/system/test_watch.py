@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import one_engine
+from tests.peers import DockerEngine, PodmanEngine
+
 pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +49,7 @@ class Watch:
     def _hear(self) -> None:
         self.noise.extend(self.process.stderr)
 
-    def wait(self, event: str, timeout: float = 20, **fields) -> dict:
+    def wait(self, event: str, timeout: float = 60, **fields) -> dict:
         """Return the next event of that kind (and with those fields); what comes before it is kept in ``said``."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -64,7 +67,7 @@ class Watch:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         for thread in self._threads:
             thread.join()
         for stream in (self.process.stdout, self.process.stderr):
@@ -110,7 +113,7 @@ def stack(engine, tmp_path):
     engine.stackctl("-p", "w", "down", "-v", "-t", "0", cwd=tmp_path)
 
 
-def until(check, timeout: float = 10):
+def until(check, timeout: float = 60):
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -391,22 +394,189 @@ OTHER = """
 """
 
 
-def test_five_thousand_files_arrive_in_one_batch(stack):
+def git(folder: Path, *argv: str) -> None:
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "gc.auto=0", *argv],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1"},
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_a_checkout_of_five_thousand_files_arrives_whole_in_one_batch(stack):
+    src = stack.folder / "src"
+    git(stack.folder, "init", "-q", "-b", "first")
+    for branch in ("first", "second"):
+        for number in range(5000):
+            folder = src / f"d{number % 50}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"f{number}").write_text(f"{branch} {number}")
+        (src / branch).mkdir()
+        (src / branch / "only").write_text(branch)
+        git(stack.folder, "add", "src")
+        git(stack.folder, "commit", "-q", "-m", branch)
+        if branch == "first":
+            git(stack.folder, "checkout", "-q", "-b", "second")
+            shutil.rmtree(src / "first")
+    stack.write(APP.replace("target: /app,", "target: /app, initial_sync: true,"))
+    watch = stack.watch()
+    watch.wait("synced", timeout=60)
+    app = stack.seen("/app")
+    git(stack.folder, "checkout", "-q", "first")
+    said = watch.wait("synced", timeout=60)
+    assert (said["written"], said["deleted"]) == (5002, 1)
+    assert (app / "d7" / "f57").read_text() == "first 57"
+    assert os.listdir(app / "first") == ["only"]
+    assert not (app / "second").exists()
+    shutil.rmtree(src)
+    src.mkdir()
+    until(lambda: not os.listdir(app), timeout=60)
+
+
+def test_nothing_is_lost_when_more_happens_than_the_kernel_keeps(stack):
     src = stack.folder / "src"
     src.mkdir()
-    other = stack.folder / "other"
-    for number in range(5000):
-        folder = other / f"d{number % 50}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"f{number}").write_text(f"content {number}")
-    stack.write(APP)
+    for name in ("a", "b", "late", "gone"):
+        (src / name).write_text(name)
+    stack.write(APP.replace("target: /app,", "target: /app, initial_sync: true,"))
     watch = stack.watch()
-    other.rename(src / "all")
-    said = watch.wait("synced", timeout=60)
-    assert said["written"] == 5051
-    assert len(os.listdir(stack.seen("/app/all/d7"))) == 100
-    shutil.rmtree(src / "all")
-    until(lambda: not stack.seen("/app/all").exists(), timeout=60)
+    watch.wait("synced")
+    app = stack.seen("/app")
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    watch.process.send_signal(signal.SIGSTOP)
+    for _ in range(limit // 2 + 100):
+        for name in ("a", "b"):
+            with (src / name).open("a") as file:
+                file.write("x")
+    (src / "late").write_text("saved when nothing was told any more")
+    (src / "gone").unlink()
+    watch.process.send_signal(signal.SIGCONT)
+    watch.wait("rescanned")
+    until(lambda: (app / "late").read_text().startswith("saved") and not (app / "gone").exists())
+    assert (app / "a").read_text() == (src / "a").read_text()
+
+
+def test_files_under_several_rules_included_ignored_and_in_a_build_context(stack):
+    for name in ("src/lib", "src/out"):
+        (stack.folder / name).mkdir(parents=True)
+    (stack.folder / ".dockerignore").write_text("src/out\n")
+    stack.write("""
+  app:
+    build:
+      context: .
+      dockerfile_inline: FROM busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    develop:
+      watch:
+        - {action: sync, path: ./src, target: /all}
+        - {action: sync, path: ./src/lib, target: /lib, include: ["*.py"]}
+        - {action: sync, path: ./src/lib/one.py, target: /single}
+""")
+    (stack.folder / "src" / "lib" / "one.py").write_text("")
+    watch = stack.watch("--build")
+    (stack.folder / "src" / "out" / "built").write_text("x")
+    (stack.folder / "src" / "lib" / "note.txt").write_text("x")
+    (stack.folder / "src" / "lib" / "one.py").write_text("one")
+    until(lambda: stack.seen("/single").read_text() == "one")
+    until(lambda: stack.seen("/all/lib/note.txt").read_text() == "x")
+    assert os.listdir(stack.seen("/lib")) == ["one.py"]
+    assert not stack.seen("/all/out/built").exists()
+    assert watch.process.poll() is None
+
+
+def test_services_do_not_wait_for_each_other(stack):
+    (stack.folder / "src").mkdir()
+    stack.write("""
+  slow:
+    image: busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    develop:
+      watch:
+        - action: sync+exec
+          path: ./src
+          target: /app
+          exec: {command: [sh, -c, "until test -e /go; do sleep 0.05; done"]}
+  quick:
+    image: busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    develop: {watch: [{action: sync, path: ./src, target: /app}]}
+""")
+    watch = stack.watch()
+    watch.wait("watching")
+    for text in ("one", "two"):
+        (stack.folder / "src" / "f").write_text(text)
+        watch.wait("synced", service="quick")
+        assert stack.seen("/app/f", "quick").read_text() == text
+    stack.seen("/go", "slow").touch()
+    watch.wait("executed", service="slow")
+    until(lambda: stack.seen("/app/f", "slow").read_text() == "two")
+
+
+def test_env_files_includes_and_dockerfiles_are_watched_like_the_stack_file(stack):
+    (stack.folder / "src").mkdir()
+    (stack.folder / "app.env").write_text("WORD=one\n")
+    (stack.folder / "Dockerfile").write_text("FROM busybox\nRUN echo one > /made\n")
+    (stack.folder / "more.yaml").write_text(
+        "services: {other: {image: busybox, command: [sleep, '1000'], stop_signal: SIGKILL}}\n"
+    )
+    (stack.folder / "stack.yaml").write_text("""
+name: w
+include: [more.yaml]
+services:
+  app:
+    build: .
+    env_file: app.env
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    develop: {watch: [{action: sync, path: ./src, target: /app}]}
+""")
+    watch = stack.watch("--yes", "--build")
+    (stack.folder / "app.env").write_text("WORD=two\n")
+    watch.wait("changed")
+    assert watch.wait("plan")["applied"] is True
+    watch.wait("watching")
+    assert stack("exec", "-T", "app", "sh", "-c", "echo $WORD").stdout == "two\n"
+    (stack.folder / "more.yaml").write_text(
+        "services: {other: {image: busybox, command: [sleep, '2000'], stop_signal: SIGKILL}}\n"
+    )
+    assert "other" in json.dumps(watch.wait("plan")["plan"])
+    watch.wait("watching")
+    (stack.folder / "Dockerfile").write_text("FROM busybox\nRUN echo two > /made\n")
+    watch.wait("rebuilt", timeout=60)
+    assert stack.seen("/made").read_text() == "two\n"
+
+
+def test_up_watch_outlives_the_replacement_of_its_only_container(stack):
+    for name in ("app", "src"):
+        (stack.folder / name).mkdir()
+    (stack.folder / "app" / "slow").write_text("0")
+    stack.write(BUILT)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stackctl", "up", "--watch"],
+        cwd=stack.folder,
+        env={**stack.engine.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        said = iter(process.stderr.readline, "")
+        assert any("watching" in line for line in said)
+        (stack.folder / "app" / "slow").write_text("0.1")
+        assert any("rebuilt" in line for line in said)
+        (stack.folder / "src" / "f").write_text("after")
+        assert any("synced" in line for line in said)
+        assert stack.seen("/src/f").read_text() == "after"
+        assert process.poll() is None
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+        assert process.wait(30) == 130
+        process.stderr.close()
 
 
 def test_up_watch_streams_logs_and_syncs(stack):
@@ -455,9 +625,11 @@ def test_rules_that_cannot_work_are_refused_in_one_message_each(stack):
     assert "nosuch" in refused(stack, "nosuch")
 
 
-def test_a_target_below_a_file_and_a_read_only_root_are_named(stack):
+def test_a_target_below_a_file_and_a_read_only_root_are_named_once(stack):
     src = stack.folder / "src"
-    src.mkdir()
+    (src / "sub").mkdir(parents=True)
+    for number in range(30):
+        (src / "sub" / f"f{number}").write_text("x")
     stack.write(
         APP.replace("/app,", "/etc/passwd,")
         + """
@@ -470,11 +642,26 @@ def test_a_target_below_a_file_and_a_read_only_root_are_named(stack):
 """
     )
     watch = stack.watch()
-    (src / "a").write_text("x")
+    (src / "sub").rename(src / "a")
     found = [watch.wait("failed"), watch.wait("failed")]
     text = {item["service"]: item["text"] for item in found}
-    assert "/etc/passwd/a: Not a directory" in text["app"]
+    assert text["app"].startswith("/etc/passwd/a: Not a directory (and ")
     assert "read-only" in text["ro"]
+    (src / "a" / "f1").write_text("again")
+    watch.wait("failed")
+    watch.wait("failed")
+    assert sum(item["event"] == "failed" for item in watch.said) == 4
+
+
+def test_a_target_in_what_the_kernel_shows_is_named(stack):
+    src = stack.folder / "src"
+    src.mkdir()
+    stack.write(APP.replace("/app,", "/proc/nowhere,"))
+    watch = stack.watch()
+    (src / "a").write_text("x")
+    said = watch.wait("failed")
+    assert "/proc/nowhere/a: " in said["text"]
+    assert "target" in said["hint"]
 
 
 def test_the_example_serves_what_is_saved(stack):
@@ -527,3 +714,59 @@ def test_an_engine_without_batches_gets_archives_and_deletes_with_rm(stack):
     kept = client._transport._local.connection
     kept.file.close()
     kept.close()
+
+
+@pytest.fixture(params=[DockerEngine, PodmanEngine])
+def elsewhere(request, tmp_path):
+    """A stack's folder beside an engine that takes no batches."""
+    for engine in one_engine(request.param):
+        engine.start()
+        engine.import_busybox()
+        made = Stack(engine, tmp_path)
+        yield made
+        for watch in made.watches:
+            watch.stop()
+        engine.stackctl("-p", "w", "down", "-t", "0", cwd=tmp_path, check=False)
+
+
+@pytest.mark.long
+def test_docker_and_podman_get_files_deletions_and_thousands_at_once_as_archives(elsewhere):
+    stack = elsewhere
+    src = stack.folder / "src"
+    (src / "d").mkdir(parents=True)
+    stack.write(APP)
+    ro = stack.folder / "ro.yaml"
+    ro.write_text("services: {app: {read_only: true}}")
+
+    def inside(*argv: str) -> str:
+        return stack("exec", "-T", "app", *argv, check=False).stdout
+
+    def start(*argv: str) -> Watch:
+        argv = (*stack.engine.globals, *argv, "watch", "--format", "json")
+        watch = Watch(stack.engine, stack.folder, *argv)
+        stack.watches.append(watch)
+        watch.wait("watching", timeout=60)
+        return watch
+
+    watch = start()
+    (src / "d" / "f").write_text("one")
+    (src / "d" / "f").chmod(0o750)
+    (src / "link").symlink_to("d/f")
+    until(lambda: inside("cat", "/app/link") == "one")
+    assert inside("stat", "-c", "%a %u", "/app/d/f") == "750 0\n"
+    other = stack.folder / "many"
+    other.mkdir()
+    for number in range(3000):
+        (other / f"f{number}").write_text(str(number))
+    other.rename(src / "many")
+    assert watch.wait("synced", written=3001, timeout=60)
+    assert inside("cat", "/app/many/f2999") == "2999"
+    shutil.rmtree(src / "many")
+    (src / "link").unlink()
+    until(lambda: inside("ls", "/app") == "d\n", timeout=60)
+    (src / "d" / "f").write_text("two")
+    until(lambda: inside("cat", "/app/d/f") == "two")
+    watch.stop()
+    watch = start("-f", "stack.yaml", "-f", "ro.yaml")
+    (src / "d" / "f").write_text("three")
+    assert "read-only" in watch.wait("failed")["text"]

@@ -80,7 +80,7 @@ class Typist:
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
-    def see(self, pattern: bytes, *, within: float = 20) -> re.Match[bytes]:
+    def see(self, pattern: bytes, *, within: float = 60) -> re.Match[bytes]:
         """Return the first match in what is shown from now on, and forget up to its end; fails when it stays away."""
         deadline = time.monotonic() + within
         while True:
@@ -101,7 +101,7 @@ class Typist:
         self.shown += data
         return bool(data)
 
-    def code(self, *, within: float = 30) -> int:
+    def code(self, *, within: float = 90) -> int:
         """Return the exit code once it ended; what it shows until then is read."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline and self._more(0.5):

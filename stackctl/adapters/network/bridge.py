@@ -152,6 +152,40 @@ class BridgeNetworks:
         ]  # fmt: skip
         return published
 
+    async def hand_over(
+        self, donor_id: str, container_id: str, endpoint: Endpoint, ports: Sequence[PortBinding]
+    ) -> Sequence[PublishedPort]:
+        if not ports:
+            return []
+        donated = self._published.get(donor_id, [])
+        published = await self._ports.reserve(
+            container_id, ports, endpoint.ipv4_address, endpoint.ipv6_address, donor=donor_id
+        )
+        publications = [_publication(port, endpoint) for port in published]
+        places = {_place(port) for port in published}
+        given = [entry for entry in donated if _place(entry.port) in places]
+        try:
+            await asyncio.to_thread(
+                self._firewall.exchange,
+                publication_elements(given), publication_elements(publications),
+            )  # fmt: skip
+            await asyncio.to_thread(_forget, publications)
+        except BaseException:
+            if given:
+                await self._ports.reserve(
+                    donor_id, [_binding(entry.port) for entry in given],
+                    given[0].ipv4_address, given[0].ipv6_address, donor=container_id,
+                )  # fmt: skip
+            await self._ports.release(container_id)
+            raise
+        self._published[container_id] = publications
+        left = [entry for entry in donated if entry not in given]
+        if left:
+            self._published[donor_id] = left
+        else:
+            self._published.pop(donor_id, None)
+        return published
+
     async def unpublish(self, container_id: str) -> None:
         publications = self._published.pop(container_id, [])
         if publications:
@@ -183,13 +217,7 @@ class BridgeNetworks:
                 await asyncio.to_thread(_delete_link, name)
 
     async def _reserve_again(self, container_id: str, held: Sequence[Publication]) -> None:
-        bindings = [
-            PortBinding(
-                container_port=entry.port.container_port, protocol=entry.port.protocol,
-                host_ip=entry.port.host_ip, host_port=entry.port.host_port,
-            )
-            for entry in held
-        ]  # fmt: skip
+        bindings = [_binding(entry.port) for entry in held]
         try:
             await self._ports.reserve(
                 container_id, bindings, held[0].ipv4_address, held[0].ipv6_address
@@ -311,6 +339,19 @@ def _publication(port: PublishedPort, endpoint: Endpoint) -> Publication:
     return Publication(
         port=port, ipv4_address=endpoint.ipv4_address, ipv6_address=endpoint.ipv6_address
     )
+
+
+def _binding(port: PublishedPort) -> PortBinding:
+    return PortBinding(
+        container_port=port.container_port,
+        protocol=port.protocol,
+        host_ip=port.host_ip,
+        host_port=port.host_port,
+    )
+
+
+def _place(port: PublishedPort) -> tuple[str, str, int]:
+    return (port.protocol, port.host_ip, port.host_port)
 
 
 def _forget(publications: Sequence[Publication]) -> None:

@@ -18,11 +18,11 @@ from typing import Protocol
 from stackctl.adapters.network.sandbox import RESOLVER_PORT
 from stackctl.contracts.container import PortBinding, PublishedPort
 from stackctl.contracts.network import Zone
-from stackctl.errors import ConflictError, HostError, UnavailableError
+from stackctl.errors import HostError, PortTakenError, UnavailableError
 from stackctl.host import detached, listeners
 from stackctl.values import Json, JsonObject
 
-_VERSION = 1
+_VERSION = 2
 _START_TIMEOUT = 10.0
 _LINE_LIMIT = 64 << 20
 _PROGRAM = Path(__file__).parents[2] / "keeper" / "__main__.py"
@@ -33,9 +33,18 @@ class PortKeeper(Protocol):
     """What the network driver asks of the keeper: host ports, held while a container runs."""
 
     async def reserve(
-        self, container_id: str, ports: Sequence[PortBinding], ipv4_address: str, ipv6_address: str
+        self,
+        container_id: str,
+        ports: Sequence[PortBinding],
+        ipv4_address: str,
+        ipv6_address: str,
+        *,
+        donor: str = "",
     ) -> Sequence[PublishedPort]:
-        """Hold them, all or none; what is held already is answered as before. Raises ConflictError."""
+        """Hold them, all or none; what is held already is answered as before. Raises PortTakenError.
+
+        What the ``donor``, another container, holds of them changes hands.
+        """
 
     async def release(self, container_id: str) -> None:
         """Give them back."""
@@ -125,7 +134,13 @@ class KeeperClient:
         await self._call({"call": "reset", "keep": list(keep)})
 
     async def reserve(
-        self, container_id: str, ports: Sequence[PortBinding], ipv4_address: str, ipv6_address: str
+        self,
+        container_id: str,
+        ports: Sequence[PortBinding],
+        ipv4_address: str,
+        ipv6_address: str,
+        *,
+        donor: str = "",
     ) -> Sequence[PublishedPort]:
         requests: list[list[Json]] = [
             [p.container_port, p.protocol, p.host_ip, p.host_port, p.host_port_end] for p in ports
@@ -136,7 +151,7 @@ class KeeperClient:
             "target": [ipv4_address, ipv6_address],
             "ports": list(requests),
         }
-        held = await self._call(call)
+        held = await self._call({**call, "donor": donor} if donor else call)
         published: list[PublishedPort] = []
         for entry in held if isinstance(held, list) else []:
             match entry:
@@ -156,7 +171,22 @@ class KeeperClient:
         merged = list(former) if isinstance(former, list) else []
         merged += [request for request in requests if request not in merged]
         self._ports[container_id] = {**call, "ports": list(merged)}
+        self._take_from(donor, requests)
         return published
+
+    def _take_from(self, donor: str, requests: list[list[Json]]) -> None:
+        """Forget that the donor holds what another container holds now."""
+        known = self._ports.get(donor, {}).get("ports")
+        if not isinstance(known, list):
+            return
+        taken = [request[1:4] for request in requests]
+        left: list[Json] = [
+            item for item in known if isinstance(item, list) and item[1:4] not in taken
+        ]
+        if left:
+            self._ports[donor] = {**self._ports[donor], "ports": left}
+        else:
+            del self._ports[donor]
 
     async def release(self, container_id: str) -> None:
         self._ports.pop(container_id, None)
@@ -296,15 +326,15 @@ async def _result(answer: JsonObject) -> Json:
         return answer.get("result")
     message = str(answer["error"])
     if answer.get("kind") == "conflict":
-        raise ConflictError(message + await _held_by(str(answer.get("holder", "")), message))
+        holder = str(answer.get("holder", ""))
+        if not holder:
+            message += await _held_by_a_process(message)
+        raise PortTakenError(message, holder=holder)
     number = answer.get("errno", 0)
     raise HostError(message, errno=number if isinstance(number, int) else 0)
 
 
-async def _held_by(container_id: str, message: str) -> str:
-    """Return who holds the port: the container that the keeper names, else a process of the host."""
-    if container_id:
-        return f" (held by container {container_id[:12]})"
+async def _held_by_a_process(message: str) -> str:
     place, _, protocol = message.partition(": ")[0].rpartition("/")
     port = place.rpartition(":")[2]
     if not port.isdigit():

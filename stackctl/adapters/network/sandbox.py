@@ -125,6 +125,10 @@ def _configure(endpoint: Endpoint, name: str, *, default_route: bool) -> None:
     if endpoint.ipv6_address:
         netlink.write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "0")
         messages.append(netlink.address(endpoint.ipv6_address, endpoint.ipv6_prefix or 128, index))
+    # Docker, too, gives link-local addresses the whole link: 169.254.0.0/16, fe80::/64.
+    messages += [
+        netlink.address(text, 64 if ":" in text else 16, index) for text in endpoint.link_local_ips
+    ]
     if default_route:
         messages += _routes(endpoint, index)
     with netlink.Netlink() as own:

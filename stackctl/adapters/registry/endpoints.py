@@ -91,9 +91,18 @@ def certs_homes(registry: str, directories: Collection[Path]) -> tuple[tuple[Pat
 def proxy_for(url_scheme: str, host: str) -> str | None:
     """Return the proxy that the environment names for a host (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
     proxies = urllib.request.getproxies_environment()
-    if url_scheme not in proxies or urllib.request.proxy_bypass(host):
+    if url_scheme not in proxies or urllib.request.proxy_bypass(host) or _is_loopback(host):
         return None
     return proxies[url_scheme]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _has_port(registry: str) -> bool:

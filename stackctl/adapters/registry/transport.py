@@ -4,6 +4,8 @@ Credentials go to the registry and to the token service it names, never along a 
 """
 
 import asyncio
+import contextlib
+import email.utils
 import json
 import random
 import socket
@@ -78,7 +80,7 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def send(self, call: Call) -> aiohttp.ClientResponse:
+    async def send(self, call: Call) -> "aiohttp.ClientResponse":
         """Return the answer, whatever its status but 401s that credentials answer and what a retry may cure.
 
         The caller releases it. Raises UnavailableError when the registry cannot be reached or stays busy,
@@ -90,7 +92,7 @@ class Transport:
             response = await self._authorised(call)
             if response.status not in _RETRIED or attempt >= _ATTEMPTS:
                 return response
-            wait = _retry_after(response, attempt)
+            wait = _retry_after(response, attempt, self._clock.now())
             response.release()
             await self._clock.sleep(wait)
 
@@ -113,7 +115,7 @@ class Transport:
             return candidate
         raise UnavailableError("; ".join(failures), hint=_cure(registry, failures))
 
-    async def _authorised(self, call: Call) -> aiohttp.ClientResponse:
+    async def _authorised(self, call: Call) -> "aiohttp.ClientResponse":
         way = await self.endpoint(call.registry)
         key = (call.registry, call.scope, cache_key(call.credentials))
         authorization = self._cached(key)
@@ -137,7 +139,7 @@ class Transport:
 
     async def _follow(
         self, call: Call, way: Endpoint, authorization: str
-    ) -> aiohttp.ClientResponse:
+    ) -> "aiohttp.ClientResponse":
         url = (
             urljoin(f"{way.base}/v2/", call.path) if not call.path.startswith("http") else call.path
         )
@@ -244,7 +246,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         body: Callable[[], AsyncIterator[bytes]] | bytes | None,
-    ) -> aiohttp.ClientResponse:
+    ) -> "aiohttp.ClientResponse":
         if self._session is None:
             timeout = aiohttp.ClientTimeout(
                 total=None, connect=None, sock_connect=_CONNECT_TIMEOUT, sock_read=_READ_TIMEOUT
@@ -287,7 +289,7 @@ class Transport:
         return self._contexts[key]
 
 
-async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def read_bounded(response: "aiohttp.ClientResponse", limit: int) -> bytes:
     """Return a whole body of at most ``limit`` bytes. Raises UnavailableError when it is longer or cut short."""
     parts: list[bytes] = []
     length = 0
@@ -317,10 +319,13 @@ def _same_host(url: str, base: str) -> bool:
     return (one.scheme, one.netloc.lower()) == (other.scheme, other.netloc.lower())
 
 
-def _retry_after(response: aiohttp.ClientResponse, attempt: int) -> float:
+def _retry_after(response: "aiohttp.ClientResponse", attempt: int, now: float) -> float:
+    """Return how long to wait: what the registry asks for, in seconds or as a date (RFC 9110, 10.2.3), else more each time."""
     asked = response.headers.get("Retry-After", "")
-    if asked.isdigit():
+    if asked.isascii() and asked.isdigit():
         return min(float(asked), _MAX_WAIT)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return min(max(email.utils.parsedate_to_datetime(asked).timestamp() - now, 0.0), _MAX_WAIT)
     return min(0.5 * 2.0 ** (attempt - 1), _MAX_WAIT) * random.uniform(0.8, 1.2)
 
 

@@ -20,13 +20,15 @@ from stackctl.adapters.runtime.attach import PipeStreams
 from stackctl.adapters.runtime.conmon import runtime_words
 from stackctl.adapters.runtime.failures import start_error
 from stackctl.contracts.runtime import ExecProcess
-from stackctl.errors import DeadlineError
+from stackctl.errors import DeadlineError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.host import pidfd, process
 from stackctl.values import Json, JsonObject
 
 _LINGER = 2.0
 _TERMINAL_WAIT = 10.0
+_STAGE = "runc:["  # how runc calls its process before it becomes the program
+_burials: set["asyncio.Task[int | None]"] = set()
 
 
 @frozen
@@ -123,9 +125,23 @@ async def start_exec(place: ExecPlace, wanted: ExecProcess) -> RunningExec:
         else:
             streams = await _start_pipes(place, argv, log, open_stdin=wanted.open_stdin)
         return RunningExec(int(pid_file.read_text()), streams)
+    except StackctlError:
+        _bury_strays()
+        raise
     finally:
         for path in (spec, pid_file, log):
             path.unlink(missing_ok=True)
+
+
+def _bury_strays() -> None:
+    """Reap what a runtime that failed left to us: its own first process in a container that was just ending.
+
+    Nobody else waits for it, and while it is not reaped the kernel does not let the container's first process go.
+    """
+    for pid in pidfd.children_called(_STAGE):
+        task = asyncio.create_task(pidfd.wait_child(pid), name=f"stray {pid}")
+        _burials.add(task)
+        task.add_done_callback(_burials.discard)
 
 
 async def _start_pipes(

@@ -11,12 +11,12 @@ import datetime
 import itertools
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from stackctl.adapters.runtime import logparts
 from stackctl.contracts.runtime import Ended
-from stackctl.errors import ConflictError, HostError
 from stackctl.host import inotify, pidfd
 
 Entry = tuple[int, float, bytes, bool]
@@ -26,8 +26,17 @@ _T = TypeVar("_T")
 _Feed = Callable[[bytes], list[_T]]
 JOIN = 16384
 _CHUNK = 1 << 20
-_HISTORY = 100
-_ROTATE_TIMEOUT = 5.0
+# From so many lines on blocks are tried, as long as the first of them hold so many lines each.
+_MANY = 512
+_TRIAL = 32
+_WORTH = 8
+_BLOCK = 1 << 15
+_LONGEST_STAMP = 64
+_KINDS = {
+    b"stdout F ": (1, True), b"stderr F ": (2, True), b"stdout P ": (1, False), b"stderr P ": (2, False),
+}  # fmt: skip
+_PIECES = {1: b" stdout P ", 2: b" stderr P "}
+_TAG = 9
 # A chunk that holds whole lines only is taken apart by one expression: three times as fast as line by line.
 _WHOLE = {
     stream: re.compile(rb"^[^ \n]+ " + name + rb" F ([^\n]*\n)", re.MULTILINE)
@@ -75,13 +84,20 @@ class Parser:
         return entries
 
     def feed_runs(self, data: bytes) -> list[Run]:
-        """As ``feed``, without the times: the lines of one stream that follow one another as one item."""
+        """As ``feed``, without the times: the lines of one stream that follow one another as one item.
+
+        Of very many lines an item may hold several.
+        """
         if self._parts or self._since or self._until:
             return runs_of(self.feed(data))
         data = self._rest + data
         cut = data.rfind(b"\n") + 1
         body, self._rest = data[:cut], data[cut:]
         count = body.count(b"\n")
+        if count > _MANY and (found := _blocks(body)) is not None:
+            blocks, taken = found
+            self._rest = body[taken:] + self._rest
+            return blocks
         streams = [stream for stream, name in ((1, b" stdout "), (2, b" stderr ")) if name in body]
         if len(streams) == 1:
             lines = _WHOLE[streams[0]].findall(body)
@@ -100,10 +116,11 @@ class Parser:
 
     def finish(self) -> list[Entry]:
         """Return the pieces that no newline ended."""
+        early = self.feed(b"")
         entries = [(stream, at, data, False) for stream, (at, data) in self._parts.items()]
         self._parts.clear()
         self._rest = b""
-        return sorted(entries, key=lambda entry: entry[1])
+        return [*early, *sorted(entries, key=lambda entry: entry[1])]
 
     @property
     def pending(self) -> bool:
@@ -137,23 +154,66 @@ class Parser:
             return
 
 
+def _blocks(body: bytes) -> tuple[list[Run], int] | None:
+    """Return many lines as blocks of lines, and how much of ``body`` they are; None where that does not pay.
+
+    conmon stamps what it read at once, eight KiB or so, with one time: the lines of a block begin with the same bytes,
+    which one ``replace`` takes away. A line feed before them tells them from what a container wrote. Where a read
+    ended within a line a piece of it stands, and the next block begins with the rest.
+    """
+    runs: list[Run] = []
+    position, end = 0, len(body)
+    blocks = lines = 0
+    # Of a line whose end has not come yet: its stream, where it began, and how many blocks came before it.
+    piece, began, before = 0, 0, (0, 0)
+    while position < end:
+        head = body.find(b" ", position, position + _LONGEST_STAMP) + 1
+        stream, whole = _KINDS.get(body[head : head + _TAG], (0, False))
+        if not head or not stream or piece not in (0, stream):
+            return None
+        prefix = body[position : head + _TAG]
+        last = 0
+        if whole:
+            mark = b"\n" + prefix
+            # Searching backwards is slow: a read that ended within a line tells where its block does.
+            limit = body.find(_PIECES[stream], position, position + _BLOCK)
+            last = body.rfind(mark, position, limit if limit >= 0 else position + _BLOCK) + 1
+            stop = body.find(b"\n", last or position) + 1
+            block = body[position:stop]
+            text = block[len(prefix) :].replace(mark, b"\n")
+            count = block.count(b"\n")
+            if len(block) - len(text) != count * len(prefix):
+                return None  # pieces, or lines of the other stream, in between
+            lines += count
+            piece = 0
+        else:
+            stop = body.find(b"\n", position) + 1
+            text = body[head + _TAG : stop - 1]
+            if not piece:
+                piece, began = stream, position
+                before = (len(runs), len(runs[-1][1]) if runs else 0)
+        if runs and runs[-1][0] == stream:
+            runs[-1][1].append(text)
+        else:
+            runs.append((stream, [text]))
+        position = stop
+        blocks += 1
+        if blocks == _TRIAL and lines < _WORTH * blocks:
+            return None
+    if not piece:
+        return runs, end
+    del runs[before[0] :]
+    if runs:
+        del runs[-1][1][before[1] :]
+    return (runs, began) if began else None
+
+
 def runs_of(entries: list[Entry]) -> list[Run]:
     """Return entries as runs of one stream each."""
     return [
         (stream, [entry[2] for entry in group])
         for stream, group in itertools.groupby(entries, key=lambda entry: entry[0])
     ]
-
-
-def files_of(log_path: Path) -> list[Path]:
-    """Return the parts of a log that exist, oldest first."""
-    older = []
-    for number in range(1, _HISTORY):
-        path = _numbered(log_path, number)
-        if not path.exists():
-            break
-        older.append(path)
-    return [*reversed(older), log_path]
 
 
 async def read(
@@ -170,10 +230,9 @@ def read_batches(
     log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
 ) -> Iterator[list[Entry]]:
     """Yield the entries that are there now, a chunk's worth at a time."""
-    files = _open_all(files_of(log_path))
+    files, start = _opened(log_path, tail, since=since, until=until)
     try:
         parser = Parser(since=since, until=until)
-        start = _tail_start(files, tail, since=since, until=until)
         yield from _batches(files, parser.feed, start)
         if rest := parser.finish():
             yield rest
@@ -184,10 +243,9 @@ def read_batches(
 
 def read_runs(log_path: Path, *, tail: int = -1) -> Iterator[list[Run]]:
     """Yield the lines that are there now without their times, a chunk's worth at a time."""
-    files = _open_all(files_of(log_path))
+    files, start = _opened(log_path, tail, since=0.0, until=0.0)
     try:
         parser = Parser()
-        start = _tail_start(files, tail, since=0.0, until=0.0)
         yield from _batches(files, parser.feed_runs, start)
         if rest := parser.finish():
             yield runs_of(rest)
@@ -236,22 +294,22 @@ async def _followed(
 ) -> AsyncGenerator[list[_T], None]:
     watch = inotify.Watch()
     files: list[int] = []
+    follower = logparts.Follower(log_path)
     try:
         # Watched before it is read, so that nothing written in between goes unseen.
         log_path.parent.mkdir(parents=True, exist_ok=True)
         watch.add(log_path.parent, inotify.CREATE | inotify.MOVED_TO)
-        with contextlib.suppress(OSError):
-            log_path.touch(mode=0o600, exist_ok=True)
+        follower.make_file()
         watch.add(log_path, inotify.MODIFY)
-        files = _open_all(files_of(log_path))
-        for batch in _batches(files, feed, _tail_start(files, tail, since=since, until=0.0)):
+        files, start = _opened(log_path, tail, since=since, until=0.0)
+        for batch in _batches(files, feed, start):
             yield batch
             await asyncio.sleep(0)
         while True:
             done = ended.is_set()
             watch.drain()
             grown = False
-            for batch in _grown(files, log_path, watch, feed):
+            for batch in _grown(files, follower, watch, feed):
                 grown = True
                 yield batch
                 await asyncio.sleep(0)
@@ -260,42 +318,28 @@ async def _followed(
             if not grown:
                 await _change(watch, ended)
     finally:
+        follower.close()
         watch.close()
         for descriptor in files:
             os.close(descriptor)
 
 
-async def rotate(
-    log_path: Path, *, reopen: Callable[[], Awaitable[None]], keep: int = _HISTORY
-) -> None:
-    """Move LOG aside as LOG.1 (LOG.1 as LOG.2, …) and have the monitor write a new one; ``keep`` old ones stay.
+def _opened(
+    log_path: Path, tail: int, *, since: float, until: float
+) -> tuple[list[int], tuple[int, int]]:
+    """Return the open parts of a log, oldest first, and which of them and where in it to begin.
 
-    Raises ConflictError when there is no log or nobody writes it any more; every line stays readable.
+    Compressed parts are opened only where the others hold too few lines.
     """
-    if not log_path.exists():
-        raise ConflictError(f"there is no log {log_path} to rotate")
-    for number in range(len(files_of(log_path)) - 1, 0, -1):
-        _numbered(log_path, number).rename(_numbered(log_path, number + 1))
-    watch = inotify.Watch()
-    try:
-        watch.add(log_path.parent, inotify.CREATE | inotify.MOVED_TO)
-        log_path.rename(_numbered(log_path, 1))
-        await reopen()
-        async with asyncio.timeout(_ROTATE_TIMEOUT):
-            while not log_path.exists():
-                await pidfd.readable(watch.descriptor)
-                watch.drain()
-    except TimeoutError as error:
-        raise HostError(f"the monitor did not reopen {log_path}") from error
-    finally:
-        watch.close()
-    # Whoever follows an old one holds it open and loses nothing.
-    for number in range(keep + 1, len(files_of(log_path)) + 1):
-        _numbered(log_path, number).unlink(missing_ok=True)
-
-
-def _numbered(log_path: Path, number: int) -> Path:
-    return log_path.with_name(f"{log_path.name}.{number}")
+    if tail >= 0:
+        files = logparts.open_plain(log_path)
+        start = _tail_start(files, tail, since=since, until=until)
+        if start != (0, 0):
+            return files, start
+        for descriptor in files:
+            os.close(descriptor)
+    files = logparts.open_all(log_path)
+    return files, _tail_start(files, tail, since=since, until=until)
 
 
 async def _change(watch: inotify.Watch, ended: Ended) -> None:
@@ -310,59 +354,21 @@ async def _change(watch: inotify.Watch, ended: Ended) -> None:
 
 
 def _grown(
-    files: list[int], log_path: Path, watch: inotify.Watch, feed: _Feed[_T]
+    files: list[int], follower: logparts.Follower, watch: inotify.Watch, feed: _Feed[_T]
 ) -> Iterator[list[_T]]:
-    """Yield what was written since; goes over to the new file when the log was rotated."""
-    if not files:
-        files.extend(_open_all([log_path]))
-        if not files:
-            return
+    """Yield what was written since; goes over to the new files when the log was rotated."""
     while True:
         # Asked before reading: conmon closes the old file before the new one appears, so what is read now is all.
-        rotated = _rotated(files[-1], log_path)
-        while data := os.read(files[-1], _CHUNK):
+        younger = follower.next()
+        while files and (data := os.read(files[-1], _CHUNK)):
             yield feed(data)
-        if not rotated:
+        if younger < 0:
             return
-        new = _open_all(_younger(files[-1], log_path))
-        if not new:
-            return
-        for descriptor in new[:-1]:
-            while data := os.read(descriptor, _CHUNK):
-                yield feed(data)
-        for descriptor in (*files, *new[:-1]):
+        for descriptor in files:
             os.close(descriptor)
-        files[:] = new[-1:]
+        files[:] = [younger]
         with contextlib.suppress(OSError):
-            watch.add(log_path, inotify.MODIFY)
-
-
-def _rotated(descriptor: int, log_path: Path) -> bool:
-    try:
-        now = log_path.stat()
-    except FileNotFoundError:
-        return False
-    ours = os.fstat(descriptor)
-    return (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino)
-
-
-def _younger(descriptor: int, log_path: Path) -> list[Path]:
-    """Return the parts that came after the one we read, oldest first: more than one when it was rotated twice."""
-    ours = os.fstat(descriptor)
-    files = files_of(log_path)
-    for place, path in enumerate(files):
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == ours.st_ino:
-                return files[place + 1 :]
-    return files
-
-
-def _open_all(paths: Iterable[Path]) -> list[int]:
-    descriptors = []
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    return descriptors
+            watch.add(follower.path, inotify.MODIFY)
 
 
 def _batches(files: list[int], feed: _Feed[_T], start: tuple[int, int]) -> Iterator[list[_T]]:

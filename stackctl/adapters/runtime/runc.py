@@ -13,7 +13,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TypeVar
 
-from stackctl.adapters.runtime import attach, conmon, logfile
+from stackctl.adapters.runtime import attach, conmon, logfile, logparts
 from stackctl.adapters.runtime.bundle import Bundles, Note
 from stackctl.adapters.runtime.cgroups import CgroupFacts, Cgroups, own_facts
 from stackctl.adapters.runtime.execs import ExecPlace, RunningExec, start_exec
@@ -334,10 +334,14 @@ class ConmonRuntime:
     ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
         return logfile.follow(log_path, since=since, tail=tail, ended=ended)
 
-    async def reopen_log(self, container_id: str, log_path: Path) -> None:
+    async def reopen_log(
+        self, container_id: str, log_path: Path, *, compress: bool = False
+    ) -> None:
         keep = self._note(container_id).log_files - 1
         bundle = self._bundles.path(container_id)
-        await logfile.rotate(log_path, reopen=lambda: conmon.reopen(bundle), keep=keep)
+        await logparts.rotate(
+            log_path, reopen=lambda: conmon.reopen(bundle), keep=keep, compress=compress
+        )
 
     def _config(self, launch: Launch) -> JsonObject:
         linux = launch.spec.tree.get("linux")

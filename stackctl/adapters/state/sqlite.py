@@ -15,6 +15,7 @@ from stackctl.contracts.container import ContainerRecord
 from stackctl.contracts.state import (
     BuildCacheRecord,
     ImageRecord,
+    LeaseRecord,
     NetworkRecord,
     R,
     Record,
@@ -29,6 +30,7 @@ _KINDS: dict[type, str] = {
     VolumeRecord: "volume",
     ImageRecord: "image",
     BuildCacheRecord: "build-cache",
+    LeaseRecord: "lease",
 }
 _DURABLE = (ImageRecord, VolumeRecord)
 

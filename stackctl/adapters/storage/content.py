@@ -29,6 +29,7 @@ from stackctl.adapters.storage.tarreader import (
 )
 from stackctl.adapters.storage.tarwriter import Owner, end, header, padding
 from stackctl.adapters.storage.treewriter import clean_name
+from stackctl.contracts.storage import TarLimits
 from stackctl.errors import HostError, InvalidInputError, NotFoundError
 from stackctl.host.files import atomic_write, remove_tree, write_all
 from stackctl.oci.descriptor import (
@@ -61,7 +62,8 @@ class Compressor(Protocol):
 class BlobStore:
     """Blobs below ``root``, which is made when it is not there."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, limits: TarLimits | None = None) -> None:
+        self._limits = limits or TarLimits()
         self._blobs = root / "blobs" / "sha256"
         self._ingest = root / "ingest"
         for directory in (root, root / "blobs", self._blobs, self._ingest):
@@ -185,7 +187,9 @@ class BlobStore:
     async def ingest_tar(self, chunks: AsyncIterator[bytes]) -> Descriptor:
         target = self.new_file()
         try:
-            digest, size = await into_thread(chunks, lambda raw: _store_plain(raw, target))
+            digest, size = await into_thread(
+                chunks, lambda raw: _store_plain(raw, target, self._limits)
+            )
             return await self.adopt(target, digest, size, OCI_LAYER)
         except OSError as error:
             raise _mapped(error) from error
@@ -306,11 +310,13 @@ async def _closed(chunks: AsyncIterator[bytes]) -> None:
         await close()
 
 
-def _store_plain(raw: Readable, target: Path) -> tuple[str, int]:
+def _store_plain(raw: Readable, target: Path, limits: TarLimits) -> tuple[str, int]:
     """Write a tar without its compression; the tar is walked, so that what is none is refused here."""
     writer = _Writer(target, "")
     try:
-        stream = TarStream(_Copying(decompressed(raw), writer))
+        stream = TarStream(
+            _Copying(decompressed(raw), writer), max_bytes=limits.size, max_entries=limits.entries
+        )
         for _ in stream:
             pass
         stream.drain()

@@ -18,6 +18,7 @@ from stackctl.adapters.storage.bridge import to_the_end
 from stackctl.adapters.storage.tarreader import TarStream, decompressed
 from stackctl.adapters.storage.tarwriter import TreePacker, end
 from stackctl.adapters.storage.treewriter import TreeWriter
+from stackctl.contracts.storage import TarLimits
 from stackctl.errors import HostError, InvalidInputError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.host.files import write_all
@@ -30,16 +31,20 @@ _SMALL_TREE = 500
 _OWN_FAULT = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 )
-_MAX_BYTES = 1 << 44
 
 
 @frozen
 class UnpackJob:
-    """Unpack the blob below ``target``, an empty directory; ``diff_id`` is checked unless it is ""."""
+    """Unpack the blob below ``target``, an empty directory; ``diff_id`` is checked unless it is "".
+
+    It may hold ``max_bytes`` of plain data and ``max_entries``.
+    """
 
     blob: str
     target: str
     diff_id: str
+    max_bytes: int = TarLimits().size
+    max_entries: int = TarLimits().entries
 
 
 @frozen
@@ -74,7 +79,9 @@ async def pack(job: PackJob) -> JobResult:
 
 def unpack_now(job: UnpackJob) -> JobResult:
     with open(job.blob, "rb", buffering=0) as blob:
-        stream = TarStream(decompressed(blob), hashing=True, max_bytes=_MAX_BYTES)
+        stream = TarStream(
+            decompressed(blob), hashing=True, max_bytes=job.max_bytes, max_entries=job.max_entries
+        )
         root = os.open(job.target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             writer = TreeWriter(root, whiteouts=True)

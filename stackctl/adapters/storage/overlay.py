@@ -28,7 +28,7 @@ from stackctl.adapters.storage.content import BlobStore
 from stackctl.adapters.storage.diff import compare
 from stackctl.adapters.storage.furnish import furnish
 from stackctl.adapters.storage.layers import JobResult, PackJob, UnpackJob, pack, unpack
-from stackctl.contracts.storage import Change, Furnishing, PackedLayer
+from stackctl.contracts.storage import Change, Furnishing, PackedLayer, TarLimits
 from stackctl.errors import HostError, InvalidInputError, NotFoundError
 from stackctl.frozen import frozen
 from stackctl.host.files import atomic_write, directory_fd, remove_tree, sync_filesystem, tree_usage
@@ -67,8 +67,15 @@ class OverlayStore:
     """Layers and snapshots below ``data_root``; short-lived views below ``run_root``. One process at a time."""
 
     def __init__(
-        self, data_root: Path, run_root: Path, content: BlobStore, *, boot_id: str
+        self,
+        data_root: Path,
+        run_root: Path,
+        content: BlobStore,
+        *,
+        boot_id: str,
+        limits: TarLimits | None = None,
     ) -> None:
+        self._limits = limits or TarLimits()
         self._layers_root = data_root / "layers"
         self._links = self._layers_root / "l"
         self._temporary = data_root / "tmp"
@@ -127,7 +134,13 @@ class OverlayStore:
             async with self._slots:
                 temporary = await to_the_end(self._new_directory)
                 try:
-                    job = UnpackJob(blob=str(blob), target=str(temporary / "fs"), diff_id=diff_id)
+                    job = UnpackJob(
+                        blob=str(blob),
+                        target=str(temporary / "fs"),
+                        diff_id=diff_id,
+                        max_bytes=self._limits.size,
+                        max_entries=self._limits.entries,
+                    )
                     result = await unpack(job)
                     return await self._publish(
                         temporary, chain_id, diff_id or result.digest, result.size

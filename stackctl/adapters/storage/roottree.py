@@ -11,7 +11,7 @@ import os
 import posixpath
 import stat
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stackctl.adapters.storage.bridge import into_thread, out_of_thread
@@ -20,7 +20,7 @@ from stackctl.adapters.storage.tarreader import Readable, TarStream, decompresse
 from stackctl.adapters.storage.tarwriter import TreePacker, end
 from stackctl.adapters.storage.treesync import TreeSync
 from stackctl.adapters.storage.treewriter import TreeWriter
-from stackctl.contracts.storage import PathStat, SyncResult
+from stackctl.contracts.storage import PathStat, SyncResult, TarLimits
 from stackctl.errors import HostError, InvalidInputError, NotFoundError, StackctlError
 from stackctl.host.files import open_in_root
 
@@ -32,6 +32,9 @@ _MAX_LINKS = 40
 
 class OpenAtRootTree:
     """Files inside roots; keeps nothing between calls."""
+
+    def __init__(self, *, limits: TarLimits | None = None) -> None:
+        self._limits = limits or TarLimits()
 
     async def stat(self, root: Path, path: str, *, follow: bool = False) -> PathStat:
         return await asyncio.to_thread(_stat, root, path, follow=follow)
@@ -63,7 +66,7 @@ class OpenAtRootTree:
                     owner=owner,
                 )
                 try:
-                    unpack_stream(raw, writer)
+                    unpack_stream(raw, writer, self._limits)
                 finally:
                     writer.close()
 
@@ -80,9 +83,10 @@ class OpenAtRootTree:
         return await asyncio.to_thread(_read, root, path, limit)
 
 
-def unpack_stream(raw: Readable, writer: TreeWriter) -> None:
+def unpack_stream(raw: Readable, writer: TreeWriter, limits: TarLimits | None = None) -> None:
     """Apply a whole tar, compressed or not. Raises InvalidInputError, HostError for the kernel's refusal."""
-    stream = TarStream(decompressed(raw))
+    limits = limits or TarLimits()
+    stream = TarStream(decompressed(raw), max_bytes=limits.size, max_entries=limits.entries)
     for entry in stream:
         try:
             writer.apply(entry, stream)
@@ -118,7 +122,9 @@ def _open(root_fd: int, path: str, flags: int) -> int:
 
 def _failure(path: str, error: OSError) -> StackctlError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-        return NotFoundError(f"Could not find the file {path} in container")
+        return NotFoundError(f"Could not find the file {path[:200]} in container")
+    if error.errno == errno.ENAMETOOLONG:
+        return InvalidInputError(f"the path {path[:80]}… is too long")
     return HostError(f"cannot open {path}: {error.strerror}", errno=error.errno or 0)
 
 
@@ -178,8 +184,8 @@ def _joined(path: str, link: bytes) -> str:
 
 
 def _pack(root: Path, path: str) -> Iterator[bytes]:
-    packer = TreePacker()
     with _root(root) as root_fd:
+        packer = TreePacker(hollow=_kernel_devices(root_fd))
         follow = path.endswith(("/", "/.")) or path in ("", ".")
         fd = _open(root_fd, path, _FOLLOW if follow else _LOOK)
         try:
@@ -198,6 +204,16 @@ def _pack(root: Path, path: str) -> Iterator[bytes]:
         finally:
             os.close(fd)
     yield end()
+
+
+def _kernel_devices(root_fd: int) -> frozenset[int]:
+    """Return the devices of what the kernel shows in a running container's root: no files of anybody."""
+    own = os.fstat(root_fd).st_dev
+    found = set()
+    for name in ("proc", "sys", "dev"):
+        with suppress(OSError):
+            found.add(os.stat(name, dir_fd=root_fd, follow_symlinks=False).st_dev)
+    return frozenset(found - {own})
 
 
 def _pack_directory(packer: TreePacker, root_fd: int, path: str) -> Iterator[bytes]:

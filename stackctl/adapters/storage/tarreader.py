@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
 
+from stackctl.contracts.storage import TarLimits
 from stackctl.errors import HostError, InvalidInputError
 
 try:
@@ -26,6 +27,8 @@ BLOCK = 512
 CHUNK = 1 << 20
 _MAX_META = 1 << 20
 _MAX_SPARSE = 100_000
+_XZ_MEMORY = 256 << 20  # xz -9 needs 65 MiB
+_HINT = "max-layer-size and max-layer-entries of the engine's settings say how much may be"
 _MAX_SIZE = 1 << 50
 _ZERO = bytes(BLOCK)
 _XATTR = b"SCHILY.xattr."
@@ -87,8 +90,39 @@ def decompressed(raw: BinaryIO | Readable) -> Readable:
     if magic.startswith(b"BZh"):
         return cast(Readable, bz2.BZ2File(file))
     if magic.startswith(b"\xfd7zXZ\0"):
-        return cast(Readable, lzma.LZMAFile(file))
+        return _Xz(source)
     return source
+
+
+class _Xz:
+    """The plain bytes of xz streams; LZMAFile takes as much memory as the data asks for, up to 4 GiB."""
+
+    def __init__(self, raw: Readable) -> None:
+        self._raw = raw
+        self._stream: lzma.LZMADecompressor | None = None
+        self._input = b""
+
+    def read(self, size: int, /) -> bytes:
+        while True:
+            if self._stream is None:
+                # Streams may follow each other, with zero bytes in between (xz file format, 2.2).
+                while not self._input.strip(b"\0"):
+                    self._input = self._raw.read(CHUNK)
+                    if not self._input:
+                        return b""
+                self._input = self._input.lstrip(b"\0")
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+            if self._stream.needs_input and not self._input:
+                self._input = self._raw.read(CHUNK)
+                if not self._input:
+                    raise EOFError("the xz data is cut short")
+            data = self._stream.decompress(self._input, size)
+            self._input = b""
+            if self._stream.eof:
+                self._input = self._stream.unused_data
+                self._stream = None
+            if data:
+                return data
 
 
 def _gunzip(file: BinaryIO) -> Readable:
@@ -140,8 +174,8 @@ class TarStream:
         source: Readable,
         *,
         hashing: bool = False,
-        max_bytes: int = _MAX_SIZE,
-        max_entries: int = 20_000_000,
+        max_bytes: int = TarLimits().size,
+        max_entries: int = TarLimits().entries,
     ) -> None:
         self._source = source
         self._hash = hashlib.sha256() if hashing else None
@@ -163,7 +197,9 @@ class TarStream:
         while (entry := self._next()) is not None:
             self._entries += 1
             if self._entries > self._max_entries:
-                raise InvalidInputError(f"the tar has more than {self._max_entries} entries")
+                raise InvalidInputError(
+                    f"the tar has more than {self._max_entries} entries", hint=_HINT
+                )
             yield entry
 
     def read(self, limit: int = CHUNK) -> bytes:
@@ -194,13 +230,16 @@ class TarStream:
                 raise HostError(str(error.strerror), errno=error.errno) from error
             raise InvalidInputError(f"the data cannot be decompressed: {error}") from error
         except Exception as error:
-            if type(error).__module__.startswith("isal"):
+            # What python-isal raises, whose modules are only there once they were used.
+            if type(error).__module__.startswith(("isal", "igzip")):
                 raise InvalidInputError(f"the data cannot be decompressed: {error}") from error
             raise
         self._at = 0
         self._total += len(self._buffer)
         if self._total > self._max_bytes:
-            raise InvalidInputError(f"the data is larger than {self._max_bytes} bytes unpacked")
+            raise InvalidInputError(
+                f"the data is larger than {self._max_bytes} bytes unpacked", hint=_HINT
+            )
         if self._hash is not None:
             self._hash.update(self._buffer)
         return bool(self._buffer)

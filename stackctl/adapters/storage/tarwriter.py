@@ -140,11 +140,13 @@ class TreePacker:
     """Packs what is below a directory descriptor, reading by descriptors only.
 
     A file that shrinks while it is read is filled with zeros, one that grows is cut: the header's size is kept, as a
-    reader depends on it. ``entries`` counts what was packed.
+    reader depends on it. ``entries`` counts what was packed. Of directories on the ``hollow`` devices only the
+    directory itself is packed.
     """
 
-    def __init__(self, *, whiteouts: bool = False) -> None:
+    def __init__(self, *, whiteouts: bool = False, hollow: frozenset[int] = frozenset()) -> None:
         self._whiteouts = whiteouts
+        self._hollow = hollow
         self._links: dict[tuple[int, int], bytes] = {}
         self.entries = 0
 
@@ -171,7 +173,10 @@ class TreePacker:
             directory, slash, base = path.rpartition(b"/")
             yield header(directory + slash + b".wh." + base, b"0", Owner(mode=0))
         else:
-            yield self._special(parent_fd, name, path, info)
+            try:
+                yield self._special(parent_fd, name, path, info)
+            except FileNotFoundError:
+                return
 
     def _directory(self, parent_fd: int, name: bytes, path: bytes) -> Iterator[bytes]:
         try:
@@ -190,7 +195,8 @@ class TreePacker:
         yield header(path + b"/", b"5", _owner(info), xattrs=_kept(xattrs))
         if self._whiteouts and xattrs.get(OPAQUE_XATTR) == b"y":
             yield header(path + b"/.wh..wh..opq", b"0", Owner(mode=0))
-        yield from self.tree(fd, path + b"/")
+        if info.st_dev not in self._hollow:
+            yield from self.tree(fd, path + b"/")
 
     def _file(self, parent_fd: int, name: bytes, path: bytes) -> Iterator[bytes]:
         try:

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stackctl.adapters.storage.lastlinks import LastLinks, last_links
 from stackctl.adapters.storage.tarreader import Readable
 from stackctl.contracts.storage import SyncResult
 from stackctl.errors import HostError, InvalidInputError
@@ -143,6 +144,7 @@ class TreeSync:
     _deleted: int = 0
     _size: int = 0
     _failures: list[tuple[str, str]] = field(default_factory=list)
+    _links: LastLinks = field(default_factory=LastLinks)
 
     def apply(self, raw: Readable) -> SyncResult:
         """Apply all of a stream; raises InvalidInputError, and HostError for what ends the batch."""
@@ -152,11 +154,12 @@ class TreeSync:
             raise HostError("the container's root is gone", errno=errno.ESRCH)
         batch = Batch(raw)
         try:
-            for entry in batch:
-                try:
-                    self._one(entry, batch)
-                except OSError as error:
-                    self._fail(entry, error)
+            with last_links() as self._links:
+                for entry in batch:
+                    try:
+                        self._one(entry, batch)
+                    except OSError as error:
+                        self._fail(entry, error)
         finally:
             self._forget()
         return SyncResult(
@@ -248,12 +251,28 @@ class TreeSync:
 
     def _file(self, parent_fd: int, name: str, entry: Entry, batch: Batch) -> None:
         try:
-            found = _found(parent_fd, name)
+            old = _hold(parent_fd, name)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             self._in_place(entry, batch)
             return
+        if old is None:
+            self._replace(parent_fd, name, entry, batch, None)
+            return
+        try:
+            self._replace(parent_fd, name, entry, batch, os.fstat(old))
+        finally:
+            self._links.take(old)
+
+    def _replace(
+        self,
+        parent_fd: int,
+        name: str,
+        entry: Entry,
+        batch: Batch,
+        found: os.stat_result | None,
+    ) -> None:
         if found is not None and stat.S_ISDIR(found.st_mode):
             self._forget()
             raise IsADirectoryError(errno.EISDIR, "a directory is in its place")
@@ -314,17 +333,24 @@ class TreeSync:
         except (FileNotFoundError, NotADirectoryError):
             return
         try:
-            if _remove(parent_fd, name):
+            if _remove(parent_fd, name, self._links):
                 self._deleted += 1
         finally:
             os.close(parent_fd)
 
 
-def _found(parent_fd: int, name: str) -> os.stat_result | None:
-    """Return what is under the name, None for nothing; raises OSError with EXDEV for a mount point."""
+def _hold(parent_fd: int, name: str) -> int | None:
+    """Return a descriptor of what is under the name, None for nothing; raises OSError with EXDEV for a mount point."""
     try:
-        fd = open_in_root(parent_fd, name, _LOOK, same_mount=True)
+        return open_in_root(parent_fd, name, _LOOK, same_mount=True)
     except FileNotFoundError:
+        return None
+
+
+def _found(parent_fd: int, name: str) -> os.stat_result | None:
+    """Return what is under the name, as ``_hold``."""
+    fd = _hold(parent_fd, name)
+    if fd is None:
         return None
     try:
         return os.fstat(fd)
@@ -332,24 +358,27 @@ def _found(parent_fd: int, name: str) -> os.stat_result | None:
         os.close(fd)
 
 
-def _remove(parent_fd: int, name: str) -> bool:
+def _remove(parent_fd: int, name: str, links: LastLinks) -> bool:
     """Remove a name and all below it, mounts excepted; False when it is not there.
 
     Through /proc/PID/root the kernel would let a mount point of the container be removed, and unmount it: so each
     name is looked at first, without crossing a mount.
     """
-    found = _found(parent_fd, name)
-    if found is None:
+    held = _hold(parent_fd, name)
+    if held is None:
         return False
-    if not stat.S_ISDIR(found.st_mode):
-        os.unlink(name, dir_fd=parent_fd)
-        return True
+    try:
+        if not stat.S_ISDIR(os.fstat(held).st_mode):
+            os.unlink(name, dir_fd=parent_fd)
+            return True
+    finally:
+        links.take(held)
     fd = open_in_root(parent_fd, name, _DIRECTORY | os.O_NOFOLLOW, same_mount=True)
     kept: OSError | None = None
     try:
         for child in os.listdir(fd):  # noqa: PTH208 - by descriptor
             try:
-                _remove(fd, child)
+                _remove(fd, child, links)
             except OSError as error:
                 kept = error
     finally:

@@ -92,7 +92,13 @@ def _create(home: Path, options: dict[str, str]) -> Path:
     except OSError as error:
         raise HostError(f"cannot make {data}: {error.strerror}", errno=error.errno or 0) from error
     if options and not is_mounted(data):
-        _mount(data, options)
+        try:
+            _mount(data, options)
+        except HostError as error:
+            # Whoever asked for the volume said what to mount.
+            raise InvalidInputError(
+                f"failed to mount local volume: {error.message}", hint=error.hint
+            ) from error
     return data
 
 
@@ -109,7 +115,7 @@ def _mount(target: Path, options: dict[str, str]) -> None:
     if _BIND & set(words):
         if not Path(device).exists():
             raise HostError(
-                f"failed to mount local volume: mount {device}:{target}, flags: 0x1000: no such file or directory",
+                f"mount {device}:{target}, flags: 0x1000: no such file or directory",
                 hint="the directory of a volume bound to the host must exist",
             )
         bind(Path(device), target, read_only="ro" in words, recursive="rbind" in words)

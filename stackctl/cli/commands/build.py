@@ -17,12 +17,21 @@ def command(
     no_cache: Annotated[bool, typer.Option(help="Run every step.")] = False,
     pull: Annotated[bool, typer.Option(help="Pull base images first.")] = False,
     build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for ARG.")] = None,
+    ssh: Annotated[
+        list[str] | None,
+        typer.Option(help="SSH agent or key for RUN --mount=type=ssh: default, or ID=PATH."),
+    ] = None,
     push: Annotated[bool, typer.Option("--push", help="Push them afterwards.")] = False,
     with_dependencies: Annotated[
         bool, typer.Option("--with-dependencies", help="Those that they depend on as well.")
     ] = False,
     output: Annotated[
-        str, typer.Option("-o", "--output", help="type=tar|local,dest=PATH: the files, too.")
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="type=local|tar|oci|docker,dest=PATH: the files, or an archive of the image.",
+        ),
     ] = "",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No output but errors.")] = False,
 ) -> None:
@@ -45,6 +54,7 @@ def command(
         no_cache=no_cache,
         pull=pull,
         args=dict(_pairs(build_arg or [])),
+        ssh=dict(pair.partition("=")[::2] for pair in ssh or ()),
         output=_output(output),
     )
     if push:
@@ -59,9 +69,10 @@ def _output(text: str) -> dict[str, str]:
     if "type" not in words:
         words = {"type": "local", "dest": text}
     target = words.get("dest", "")
-    if words["type"] not in ("tar", "local") or not target:
+    if words["type"] not in ("tar", "local", "oci", "docker") or not target:
         raise InvalidInputError(
-            f'--output: "{text}" is not known', hint="type=tar,dest=PATH or type=local,dest=DIR"
+            f'--output: "{text}" is not known',
+            hint="type=local,dest=DIR, or type=tar, oci or docker with dest=FILE",
         )
     return {"type": words["type"], "path": str(Path(target).absolute())}
 

@@ -77,7 +77,8 @@ def command(
         normalize=not no_normalize,
         resolve_paths=not no_path_resolution,
         consistency=not no_consistency,
-        resolve_environment=not no_env_resolution,
+        # A hash is that of the file, as docker compose has it: with env files by name.
+        resolve_environment=not (no_env_resolution or hash_of),
     )
     if quiet:
         return
@@ -150,7 +151,7 @@ def _pinned(session: Session, loaded: "Loaded", *, lock: bool = False) -> "Loade
 
 
 def _hashes(loaded: "Loaded", wanted: str) -> list[str]:
-    """Return the hashes that containers carry in their config-hash label."""
+    """Return the hashes that docker compose has for services; those without env files are their containers' labels."""
     from stackctl.orchestrator.planning.compose_hash import compose_hash
     from stackctl.orchestrator.stackfile.problems import suggestion
 

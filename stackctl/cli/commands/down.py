@@ -31,7 +31,7 @@ def command(
     ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
-    """Stop and remove the stack's containers and networks."""
+    """Stop and remove the stack's containers and networks; its agent, where it has one, first."""
     if images not in ("", "local", "all"):
         raise InvalidInputError(f'--rmi: "{images}" is not one of local, all')
     session = Session.of(ctx, quiet=quiet)
@@ -42,5 +42,9 @@ def command(
         remove_orphans=remove_orphans,
         timeout=timeout,
     )
+    if request.services:
+        session.warn_of_agent(session.project())
+    else:
+        session.stop_agent(session.project())
     with session.lock(session.project()):
         session.apply(session.plan_down(request), None)

@@ -13,7 +13,9 @@ import typer
 from stackctl.cli import dockercontext
 from stackctl.cli.context import Session
 from stackctl.cli.render import tables
-from stackctl.errors import HostError, NotFoundError
+from stackctl.errors import ConflictError, HostError, NotFoundError
+
+_SHIM_MARK = "# Made by stackctl engine install-shim."
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -48,6 +50,7 @@ def stop(
     daemon = session.daemon()
     if remove_all and (daemon.is_running() or daemon.has_state()):
         daemon.start()
+        session.stop_agents()
         session.remove_everything()
     stopped = daemon.stop()
     session.note("engine stopped" if stopped else "engine was not running")
@@ -106,15 +109,24 @@ def env(
     shell: Annotated[str, typer.Option(help="sh, fish or json.")] = "sh",
     unset: Annotated[bool, typer.Option("-u", "--unset", help="Undo it.")] = False,
 ) -> None:
-    """Print what points docker and its SDKs here: eval "$(stackctl engine env)"."""
+    """Print what points docker and its SDKs here: eval "$(stackctl engine env)".
+
+    Besides the address it is DOCKER_BUILDKIT=0: docker's build plugin would start a builder of its own otherwise.
+    """
     session = Session.of(ctx)
-    address = f"unix://{session.paths().socket}"
+    values = {"DOCKER_HOST": f"unix://{session.paths().socket}", "DOCKER_BUILDKIT": "0"}
     if shell == "json":
-        session.out(json.dumps({"DOCKER_HOST": address}) + "\n")
+        session.out(json.dumps(values) + "\n")
     elif shell == "fish":
-        session.out("set -e DOCKER_HOST;\n" if unset else f"set -gx DOCKER_HOST {address};\n")
+        lines = [
+            f"set -e {name};" if unset else f"set -gx {name} {value};"
+            for name, value in values.items()
+        ]
+        session.out("\n".join(lines) + "\n")
+    elif unset:
+        session.out(f"unset {' '.join(values)}\n")
     else:
-        session.out("unset DOCKER_HOST\n" if unset else f'export DOCKER_HOST="{address}"\n')
+        session.out("".join(f'export {name}="{value}"\n' for name, value in values.items()))
     if not unset and not session.daemon().is_running():
         session.daemon().start()
 
@@ -150,6 +162,61 @@ def context(
     if use:
         dockercontext.use(home, name)
     session.note(f"context {name} is {address}")
+
+
+@app.command(name="dial-stdio", hidden=True)
+def dial_stdio(
+    ctx: typer.Context,
+    path: Annotated[str, typer.Argument(help="The engine's socket; the built-in one's.")] = "",
+) -> None:
+    """Join standard input and output to the engine (what ssh:// addresses run on the far side)."""
+    from stackctl.cli import dialling
+
+    session = Session.of(ctx)
+    if not path:
+        session.daemon().ensure()
+    dialling.join(path or str(session.paths().socket))
+
+
+@app.command(name="install-shim")
+def install_shim(
+    ctx: typer.Context,
+    directory: Annotated[
+        str, typer.Argument(help="Where to put it; a folder on the PATH of what starts dockerd.")
+    ] = "/usr/local/bin",
+    remove: Annotated[bool, typer.Option("--remove", help="Take it away again.")] = False,
+    force: Annotated[
+        bool, typer.Option("-f", "--force", help="Replace a dockerd that is not ours.")
+    ] = False,
+) -> None:
+    """Put a `dockerd` in front of the engine, for tools that start a dockerd themselves.
+
+    It takes dockerd's flags and its daemon.json; what has no meaning here is said to be ignored, what is unknown is
+    refused. Containers outlive it, as with dockerd's --live-restore.
+    """
+    session = Session.of(ctx)
+    place = Path(directory).expanduser() / "dockerd"
+    ours = place.is_file() and _SHIM_MARK in place.read_text(errors="replace")
+    if place.exists() and not ours and not force:
+        raise ConflictError(
+            f"{place} is there and was not made by this command", hint="-f replaces it"
+        )
+    if remove:
+        if ours:
+            place.unlink()
+            session.note(f"removed {place}")
+        return
+    try:
+        draft = place.with_name(f".dockerd.{os.getpid()}")
+        script = (
+            f'#!/bin/sh\n{_SHIM_MARK}\nexec "{sys.executable}" -m stackctl.daemon.dockerd "$@"\n'
+        )
+        draft.write_text(script)
+        draft.chmod(0o755)
+        draft.replace(place)
+    except OSError as error:
+        raise HostError(f"cannot write {place}: {error.strerror}") from error
+    session.note(f"made {place}")
 
 
 @app.command(name="install-units")

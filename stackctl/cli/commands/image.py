@@ -28,12 +28,33 @@ app = typer.Typer(
 @app.command("ls")
 def list_images(
     ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Only images of this name; may hold *.")] = "",
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="IDs alone.")] = False,
+    digests: Annotated[
+        bool, typer.Option("--digests", help="What the registries call them.")
+    ] = False,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-f", "--filter", help="dangling=true, label=KEY, reference=, before=, since=."
+        ),
+    ] = None,
     layout: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
 ) -> None:
     """List images."""
     session = Session.of(ctx)
     tables.check_layout(layout)
-    images = session.engine().list_images()
+    wanted = _filters(filters)
+    if name:
+        wanted["reference"] = [*wanted.get("reference", []), name]
+    images = session.engine().list_images(filters=wanted or None)
+    if quiet:
+        ids = [str(image.get("Id", "")).removeprefix("sha256:")[:12] for image in images]
+        session.out("".join(f"{one}\n" for one in dict.fromkeys(ids)))
+        return
+    if digests:
+        _show_digests(session, images, layout)
+        return
     entries: list[Json] = []
     rows = []
     for image in images:
@@ -50,6 +71,29 @@ def list_images(
         session.out(tables.json_lines(entries))
     else:
         session.out(tables.table(("IMAGE", "ID", "CREATED", "SIZE"), sorted(rows)))
+
+
+def _show_digests(session: Session, images: list[JsonObject], layout: str) -> None:
+    rows: list[tuple[str, str]] = []
+    for image in images:
+        identity = str(image.get("Id", "")).removeprefix("sha256:")[:12]
+        known = image.get("RepoDigests")
+        rows += [(str(digest), identity) for digest in (known if isinstance(known, list) else ())]
+    if layout == "json":
+        session.out(tables.json_lines([{"Digest": one, "ID": identity} for one, identity in rows]))
+    else:
+        session.out(tables.table(("DIGEST", "ID"), sorted(rows)))
+
+
+def _filters(pairs: list[str] | None) -> dict[str, list[str]]:
+    wanted: dict[str, list[str]] = {}
+    for pair in pairs or ():
+        # "label!=x" is the filter "label!" with the value "x".
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InvalidInputError(f'--filter: "{pair}" has no "="', hint="such as until=24h")
+        wanted.setdefault(key, []).append(value)
+    return wanted
 
 
 @app.command("pull")
@@ -170,12 +214,8 @@ def prune(
     """Remove images that nothing uses."""
     session = Session.of(ctx)
     wanted: dict[str, list[str]] = {"dangling": ["false" if everything else "true"]}
-    for pair in filters or ():
-        # "label!=x" is the filter "label!" with the value "x".
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InvalidInputError(f'--filter: "{pair}" has no "="', hint="such as until=24h")
-        wanted.setdefault(name, []).append(value)
+    for key, values in _filters(filters).items():
+        wanted.setdefault(key, []).extend(values)
     freed = _told(session, session.engine().prune_images(filters=wanted))
     if builds:
         freed += _told(session, session.engine().prune_builds(everything=everything))
@@ -198,7 +238,7 @@ def _told(session: Session, answer: JsonObject) -> int:
 @app.command("import")
 def import_image(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A tar of a root file system.")],
+    file: Annotated[Path, typer.Argument(help="A tar of a root file system; - is standard input.")],
     name: Annotated[str, typer.Argument(help="What to call the image.")],
     change: Annotated[
         list[str] | None,
@@ -207,8 +247,10 @@ def import_image(
 ) -> None:
     """Make an image of a root file system."""
     session = Session.of(ctx)
-    _check(file)
-    with file.open("rb") as archive:
+    given = file != Path("-")
+    if given:
+        _check(file)
+    with file.open("rb") if given else sys.stdin.buffer as archive:
         session.engine().import_image(archive, name, changes=change or ())
     session.note(f"imported {name}")
 
@@ -216,12 +258,21 @@ def import_image(
 @app.command("load")
 def load(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="An archive of images (docker save, OCI archive).")],
+    file: Annotated[
+        Path | None, typer.Argument(help="An archive of images (docker save, OCI archive).")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("-i", "--input", help="The same, as docker load has it.")
+    ] = None,
 ) -> None:
-    """Load images from an archive."""
+    """Load images from an archive, or from standard input."""
     session = Session.of(ctx)
-    _check(file)
-    with file.open("rb") as archive:
+    file = source or file
+    if file is None and sys.stdin.isatty():
+        raise InvalidInputError("which archive?", hint="name a file, or redirect one in")
+    if file is not None:
+        _check(file)
+    with open(file, "rb") if file is not None else sys.stdin.buffer as archive:
         for line in session.engine().load_images(archive):
             session.note(line)
 

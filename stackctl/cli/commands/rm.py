@@ -31,6 +31,8 @@ def command(
             for one in session.containers(services or (), every=True)
             if one.state not in ("running", "paused", "restarting")
         ]
+        if found:
+            session.warn_of_agent(session.project())
         if not found:
             session.note("no stopped containers")
             return

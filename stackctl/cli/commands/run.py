@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from stackctl.cli import interact
 from stackctl.cli.context import Session
 from stackctl.cli.planned import OneOff, UpRequest, check_recreate
-from stackctl.errors import InvalidInputError, StackctlError
+from stackctl.errors import ConflictError, InvalidInputError, StackctlError
 
 CONTEXT = {"allow_interspersed_args": False}
 EPILOG = "Examples: stackctl run --rm web sh    stackctl run --rm -e DEBUG=1 app python3 manage.py migrate"
@@ -101,7 +102,20 @@ def command(
     with session.lock(stack.name):
         session.prepare_one_off(stack, needs)
         identity = session.create_one_off(stack, request)
-    raise typer.Exit(_go(session, identity, request, detach=detach))
+    hooks = stack.services[service].post_start
+
+    def start() -> None:
+        engine = session.engine()
+        engine.start_container(identity)
+        if hooks:
+            from stackctl.orchestrator.apply.hooks import run_inside
+
+            for hook in hooks:
+                # What was to be run once may have ended already.
+                with contextlib.suppress(ConflictError):
+                    run_inside(engine, identity, service=service, point="post_start", hook=hook)
+
+    raise typer.Exit(_go(session, identity, request, start, detach=detach))
 
 
 def _from_files(paths: list[str]) -> list[str]:
@@ -121,10 +135,12 @@ def _from_files(paths: list[str]) -> list[str]:
     return [f"{name}={value}" for name, value in values.items()]
 
 
-def _go(session: Session, identity: str, request: OneOff, *, detach: bool) -> int:
+def _go(
+    session: Session, identity: str, request: OneOff, start: Callable[[], None], *, detach: bool
+) -> int:
     engine = session.engine()
     if detach:
-        engine.start_container(identity)
+        start()
         session.out(f"{identity}\n")
         return 0
     try:
@@ -136,7 +152,7 @@ def _go(session: Session, identity: str, request: OneOff, *, detach: bool) -> in
             resize=lambda rows, columns: engine.resize_container(
                 identity, rows=rows, columns=columns
             ),
-            started=lambda: engine.start_container(identity),
+            started=start,
         )
         if detached:
             return 0

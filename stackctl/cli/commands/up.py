@@ -1,15 +1,16 @@
 """stackctl up."""
 
-import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stackctl.cli.context import Session
+from stackctl.cli.context import GlobalOptions, Session
 from stackctl.cli.planned import UpRequest, check_recreate, parse_scale
 from stackctl.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from stackctl.cli.reload import Switch
     from stackctl.orchestrator.model.stack import Stack
 
 EPILOG = (
@@ -68,6 +69,13 @@ def command(
             "--plan", help="Do exactly what this file of `plan -o` says, or refuse; flags are its."
         ),
     ] = "",
+    reconcile: Annotated[
+        bool,
+        typer.Option(
+            "--reconcile",
+            help="Keep it so: an agent brings back what dies or drifts; implies -d. See `stackctl agent`.",
+        ),
+    ] = False,
     trace: Annotated[
         str,
         typer.Option(
@@ -88,9 +96,14 @@ def command(
     exit_code_from: Annotated[
         str, typer.Option(help="Exit with this service's code; implies --abort-on-container-exit.")
     ] = "",
-    menu: Annotated[  # noqa: ARG001 - there is no menu to switch
-        bool, typer.Option("--menu/--no-menu", help="For docker compose's users.", hidden=True)
-    ] = False,
+    menu: Annotated[
+        bool | None,
+        typer.Option(
+            "--menu/--no-menu",
+            help="Keys while attached on a terminal: watch, logs, restart, plan, detach, quit.",
+            show_default="COMPOSE_MENU, else on",
+        ),
+    ] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="Logs without colours.")] = False,
     no_log_prefix: Annotated[
         bool, typer.Option("--no-log-prefix", help="Log lines without the container's name.")
@@ -100,13 +113,38 @@ def command(
         bool,
         typer.Option("-w", "--watch", help="Bring changed files in while it runs (develop.watch)."),
     ] = False,
+    isolate: Annotated[
+        bool,
+        typer.Option(
+            "--isolate",
+            help="A copy that meets no other: a name of its own (printed; -p auto is the same), free host ports,"
+            " own networks and volumes, images shared.",
+        ),
+    ] = False,
+    ports_env: Annotated[
+        str, typer.Option(help="Write where published ports are to this file: WEB_PORT_80=32768.")
+    ] = "",
+    lease: Annotated[
+        bool,
+        typer.Option(
+            "--lease",
+            help="Tie the stack to this process, with -d or --wait to the one that called it: when that is gone,"
+            " even by kill -9, the engine removes the stack and the volumes made now.",
+        ),
+    ] = False,
+    lease_pid: Annotated[int, typer.Option(help="As --lease, to the process of this number.")] = 0,
+    ttl: Annotated[str, typer.Option(help="As --lease, to a time from now: 30m.")] = "",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Create and start the stack, or bring it to what the file says now."""
     check_recreate(force_recreate, no_recreate, build, no_build, pull)
     aborts = abort_on_exit or abort_on_failure or bool(exit_code_from)
-    if (detach or wait) and (aborts or attach or no_attach or attach_dependencies):
-        raise InvalidInputError("-d and --wait exclude what is about attached containers")
+    if reconcile and no_start:
+        raise InvalidInputError("--reconcile and --no-start exclude each other")
+    if (detach or reconcile or wait) and (aborts or attach or no_attach or attach_dependencies):
+        raise InvalidInputError(
+            "-d, --reconcile and --wait exclude what is about attached containers"
+        )
     if abort_on_exit and abort_on_failure:
         raise InvalidInputError(
             "--abort-on-container-exit and --abort-on-container-failure exclude each other"
@@ -115,10 +153,22 @@ def command(
         raise InvalidInputError("--always-recreate-deps and --no-recreate exclude each other")
     if attach and attach_dependencies:
         raise InvalidInputError("--attach and --attach-dependencies exclude each other")
-    if watch and (detach or wait or no_start):
+    if watch and (detach or reconcile or wait or no_start):
         raise InvalidInputError(
-            "--watch goes on until Ctrl-C, so it excludes --detach, --wait and --no-start",
+            "--watch goes on until Ctrl-C, so it excludes --detach, --reconcile, --wait and --no-start",
             hint="stackctl up -d, then stackctl watch",
+        )
+    isolate = isolate or (ctx.find_object(GlobalOptions) or GlobalOptions()).project_name == "auto"
+    if reconcile and (isolate or lease or lease_pid or ttl):
+        raise InvalidInputError(
+            "--reconcile keeps a stack up for good, so it excludes --isolate, --lease and --ttl"
+        )
+    owner = None
+    if lease or lease_pid or ttl:
+        from stackctl.cli import copies
+
+        owner = copies.lease_owner(
+            lease=lease, pid=lease_pid, ttl=ttl, lasting=not (detach or wait or no_start)
         )
     session = Session.of(ctx, quiet=quiet)
     session.quiet_pull, session.quiet_build, session.trace = quiet_pull, quiet_build, trace
@@ -140,10 +190,26 @@ def command(
         timeout=timeout,
     )
     if plan_file:
+        if isolate:
+            raise InvalidInputError("--plan is of one stack, so it excludes --isolate and -p auto")
         request = session.keep_to(plan_file, given=request)
+    if isolate:
+        from stackctl.cli import copies
+
+        session = copies.copy_session(session)
     stack = session.stack_to_start(request.services, no_deps=request.no_deps)
-    if not (detach or request.wait or request.no_start or session.options.dry_run):
-        from stackctl.cli import attached
+    if owner is not None and not session.options.dry_run:
+        from stackctl.cli import copies
+
+        copies.require_leases(session, "--ttl" if ttl else "--lease")
+        session.lease = owner
+    if isolate:
+        from stackctl.cli import copies
+
+        session.note(f"copy {stack.name}: stackctl -p {stack.name} ps, logs, down -v")
+        request = copies.build_once(session, stack, request)
+    if not (detach or reconcile or request.wait or request.no_start or session.options.dry_run):
+        from stackctl.cli import attached, keyboard
 
         look = attached.Look(
             prefix=not no_log_prefix, timestamps=timestamps, colour=session.colour and not no_color
@@ -155,16 +221,43 @@ def command(
             abort="failure" if abort_on_failure else "exit" if aborts else "",
             exit_code_from=exit_code_from,
             yes=yes,
-            alongside=_watching(session, stack, request, yes=yes) if watch else None,
+            reload=_reload(session, stack, request, yes=yes, prepared=watch),
+            watching=watch,
+            keys=keyboard.available() and _wants_menu(session, menu),
+            started=partial(_write_ports, session, ports_env) if ports_env else None,
         )
         raise typer.Exit(attached.up(session, stack, request, look, look_at))
     with session.lock(stack.name):
         session.apply(session.agreed(session.plan_up(stack, request), yes=yes), stack)
+        session.tell_agent(stack, request)
+    if session.options.dry_run:
+        return
+    if reconcile:
+        session.start_agent(stack, request)
+    if ports_env:
+        _write_ports(session, ports_env)
+    if isolate:
+        session.out(f"{stack.name}\n")
 
 
-def _watching(
-    session: Session, stack: "Stack", request: UpRequest, *, yes: bool
-) -> "contextlib.AbstractContextManager[None]":
-    from stackctl.cli.watching import Watching
+def _write_ports(session: Session, path: str) -> None:
+    from stackctl.cli import copies
 
-    return Watching(session, stack, request.services, yes=yes, say=session.note).alongside()
+    copies.write_ports(session, path)
+
+
+def _reload(
+    session: Session, stack: "Stack", request: UpRequest, *, yes: bool, prepared: bool
+) -> "Switch":
+    from stackctl.cli.reload import Switch
+
+    switch = Switch(session, request.services, yes=yes, say=session.note)
+    if prepared:
+        switch.prepare(stack)
+    return switch
+
+
+def _wants_menu(session: Session, flag: bool | None) -> bool:
+    if flag is not None:
+        return flag
+    return "COMPOSE_MENU" not in session.environ or session.flag("COMPOSE_MENU")

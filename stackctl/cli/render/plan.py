@@ -50,7 +50,7 @@ def _folded(plan: Plan) -> set[str]:
 def _lines(operation: Operation, *, colour: bool) -> list[str]:
     first, *rest = str(operation).split("\n")
     sign = operation.action.sign
-    if isinstance(operation.action, CreateContainer) and operation.action.replaces:
+    if type(operation.action) is CreateContainer and operation.action.replaces:
         sign = "±"
         first = first.replace("+ create", "± recreate", 1)
     code = COLOURS.get(sign)
@@ -73,7 +73,7 @@ def _summary(plan: Plan) -> str:
 
 def _verb(operation: Operation) -> str:
     action = operation.action
-    return "recreate" if isinstance(action, CreateContainer) and action.replaces else action.verb
+    return "recreate" if type(action) is CreateContainer and action.replaces else action.verb
 
 
 def _orphans(plan: Plan) -> str:

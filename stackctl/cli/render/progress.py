@@ -27,6 +27,7 @@ DONE = {
     "kill": "killed",
     "pause": "paused",
     "unpause": "resumed",
+    "update": "updated",
     "run hook": "hook done",
     "wait": "ready",
 }

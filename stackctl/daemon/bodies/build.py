@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from stackctl.api.codec import Reader
 from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
+from stackctl.oci.reference import parse_reference
 
 if TYPE_CHECKING:
-    from stackctl.builder.request import BuildRequest
+    from stackctl.builder.request import BuildRequest, CachePlace
 
 LOCAL_TYPE = "application/vnd.stackctl.build.v1+json"
 FEATURE = "build.local"
@@ -38,22 +39,52 @@ def with_local(request: "BuildRequest", body: Reader) -> "BuildRequest":
     output = body.child("output")
     result = None
     if kind := output.text("type"):
-        if kind not in ("tar", "local"):
-            raise UnsupportedError(f'a build result of type "{kind}" is not offered: tar or local')
+        if kind not in ("tar", "local", "oci", "docker"):
+            raise UnsupportedError(
+                f'a build result of type "{kind}" is not offered: local, tar, oci or docker'
+            )
         result = BuildResult(kind=kind, path=_absolute(output.text("path"), "output"))
     text = body.text("dockerfile")
     return replace(
         request,
-        context=_directory(body.child("context")),
+        context=_context(body.child("context")),
         dockerfile_text=text if body.has("dockerfile") else None,
         contexts=contexts,
         secrets={name: _bytes(secrets.text(name), name) for name in secrets.names()},
         ssh={name: _socket(ssh.text(name), name) for name in ssh.names()},
         privileged=body.boolean("privileged"),
-        cache_sources=tuple(_absolute(item, "cache_from") for item in body.texts("cache_from")),
-        cache_targets=tuple(_absolute(item, "cache_to") for item in body.texts("cache_to")),
+        cache_sources=tuple(_place(item, "cache_from") for item in body.children("cache_from")),
+        cache_targets=tuple(_place(item, "cache_to") for item in body.children("cache_to")),
         result=result,
     )
+
+
+def _place(reader: Reader, what: str) -> "CachePlace":
+    from stackctl.builder.request import CachePlace
+
+    path, reference = reader.text("path"), reader.text("reference")
+    if reference:
+        parse_reference(reference)
+    return CachePlace(
+        path=None if reference else _absolute(path, what),
+        reference=reference,
+        everything=reader.text("mode") != "min",
+        lenient=reader.boolean("ignore_error"),
+    )
+
+
+def _context(reader: Reader) -> Path | str:
+    from stackctl.builder.remote import is_remote
+
+    remote = reader.text("remote")
+    if not remote:
+        return _directory(reader)
+    if not is_remote(remote):
+        raise UnsupportedError(
+            f"the build context {remote[:200]} is of no kind that is offered",
+            hint="a directory, a git repository, or an http:// or https:// URL",
+        )
+    return remote
 
 
 def _directory(reader: Reader) -> Path:
@@ -69,13 +100,17 @@ def _directory(reader: Reader) -> Path:
 
 
 def _named(name: str, text: str) -> Path | str:
+    from stackctl.builder.remote import is_remote
+
     if text.startswith(_IMAGE):
         return text.removeprefix(_IMAGE)
+    if is_remote(text):
+        return text
     if "://" in text:
         scheme = text.partition("://")[0]
         raise UnsupportedError(
             f'the build context "{name}" of kind {scheme}:// is not offered',
-            hint="a directory or docker-image://NAME",
+            hint="a directory, docker-image://NAME, a git repository or a URL",
         )
     path = _absolute(text, f'the build context "{name}"')
     if not path.is_dir():

@@ -283,8 +283,8 @@ def endpoint_body(
         ipam["IPv4Address"] = ipv4
     if ipv6 := endpoint.requested_ipv6 or (request.ipv6_address if request else ""):
         ipam["IPv6Address"] = ipv6
-    if request is not None and request.link_local_ips:
-        ipam["LinkLocalIPs"] = [*request.link_local_ips]
+    if endpoint.link_local_ips:
+        ipam["LinkLocalIPs"] = [*endpoint.link_local_ips]
     return {
         "IPAMConfig": ipam or None,
         "Links": [*endpoint.links] or None,

@@ -16,13 +16,12 @@ from stackctl.contracts.container import (
     RestartPolicy,
     Ulimit,
 )
-from stackctl.daemon.bodies import limits, mounts, ports
+from stackctl.daemon.bodies import checks, limits, mounts, ports
 from stackctl.engine.logoptions import check_log_config
 from stackctl.errors import InvalidInputError, UnsupportedError
 
 NANO = 10**9
 _CONTAINER_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_HOSTNAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]*")
 _MAC = re.compile(r"(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")
 
 
@@ -38,9 +37,14 @@ def check_name(name: str) -> str:
 def read_spec(body: Reader, *, cpus: int) -> ContainerSpec:
     """Return what a create body asks for; ``cpus`` is how many the host has. Raises InvalidInputError."""
     host = body.child("HostConfig")
+    for name, title in (("IOMaximumIOps", "IOPs"), ("IOMaximumBandwidth", "bandwidth")):
+        if host.integer(name):
+            raise InvalidInputError(
+                f"invalid option: QoS maximum {title} configuration is not supported on linux"
+            )
     spec = _spec(body, host)
     limits.check(spec, cpus=cpus)
-    _check(spec)
+    checks.check(spec)
     return spec
 
 
@@ -66,7 +70,7 @@ def _spec(body: Reader, host: Reader) -> ContainerSpec:
         attach_stdout=body.boolean("AttachStdout"),
         attach_stderr=body.boolean("AttachStderr"),
         stop_signal=body.text("StopSignal"),
-        stop_timeout=body.optional_integer("StopTimeout"),
+        stop_timeout=_stop_timeout(body),
         healthcheck=read_healthcheck(body.optional_child("Healthcheck")),
         shell=body.texts("Shell"),
         network_disabled=body.boolean("NetworkDisabled"),
@@ -92,7 +96,7 @@ def _spec(body: Reader, host: Reader) -> ContainerSpec:
         dns=host.texts("Dns"),
         dns_search=host.texts("DnsSearch"),
         dns_options=host.texts("DnsOptions"),
-        extra_hosts=_extra_hosts(host),
+        extra_hosts=host.texts("ExtraHosts"),
         group_add=host.texts("GroupAdd"),
         ipc_mode=host.text("IpcMode"),
         pid_mode=host.text("PidMode"),
@@ -135,14 +139,9 @@ def _mac(reader: Reader, name: str) -> str:
     return text.replace("-", ":").lower()
 
 
-def _extra_hosts(host: Reader) -> tuple[str, ...]:
-    entries = host.texts("ExtraHosts")
-    for number, entry in enumerate(entries):
-        if ":" not in entry.replace("=", ":"):
-            raise InvalidInputError(
-                f'invalid {host.path("ExtraHosts")}[{number}]: bad format for add-host: "{entry[:80]}"'
-            )
-    return entries
+def _stop_timeout(body: Reader) -> int | None:
+    seconds = body.optional_integer("StopTimeout")
+    return None if seconds is None else max(seconds, -1)
 
 
 def _devices(host: Reader) -> tuple[Device, ...]:
@@ -268,6 +267,11 @@ def read_restart_policy(reader: Reader | None) -> RestartPolicy:
 
 def _endpoints(networking: Reader) -> tuple[EndpointRequest, ...]:
     configs = networking.child("EndpointsConfig")
+    for name in configs.names():
+        if configs.raw(name) is None:
+            raise InvalidInputError(
+                f"invalid config for network {name[:80]}: EndpointsConfig is nil"
+            )
     return tuple(read_endpoint(name, configs.child(name)) for name in configs.names())
 
 
@@ -308,63 +312,3 @@ def _ip(reader: Reader, name: str) -> str:
     if address.version != int(name[3]):
         raise reader.fail(name, f'"{text}" is not an IPv{name[3]} address')
     return str(address)
-
-
-def _check(spec: ContainerSpec) -> None:
-    if spec.auto_remove and spec.restart_policy.name not in ("", "no"):
-        raise InvalidInputError("can't create 'AutoRemove' container with restart policy")
-    if spec.hostname and (len(spec.hostname) > 63 or not _HOSTNAME.fullmatch(spec.hostname)):
-        raise InvalidInputError(f"invalid Hostname: invalid hostname format: {spec.hostname[:80]}")
-    if spec.working_dir and not spec.working_dir.startswith("/"):
-        raise InvalidInputError(
-            f"invalid WorkingDir: the working directory '{spec.working_dir[:200]}' is invalid, "
-            "it needs to be an absolute path"
-        )
-    if spec.stop_timeout is not None and spec.stop_timeout < -1:
-        raise InvalidInputError("invalid StopTimeout: must be -1 or more seconds")
-    for word in spec.security_opt:
-        check_security_option(word)
-    _check_network_mode(spec)
-
-
-def check_security_option(text: str) -> None:
-    """Raise InvalidInputError for a security option that no engine knows."""
-    key, _, _ = text.replace(":", "=", 1).partition("=")
-    known = ("seccomp", "apparmor", "label", "no-new-privileges", "writable-cgroups", "systempaths")
-    if key not in known:
-        raise InvalidInputError(
-            f'invalid HostConfig.SecurityOpt: invalid --security-opt: "{text[:80]}"'
-        )
-
-
-def _check_network_mode(spec: ContainerSpec) -> None:
-    mode = spec.network_mode
-    if mode.startswith("container:"):
-        if not mode.removeprefix("container:"):
-            raise InvalidInputError(
-                "invalid HostConfig.NetworkMode: no container name or ID after container:"
-            )
-        conflicts = (
-            (spec.hostname, "hostname and the network mode"),
-            (
-                spec.links,
-                "container type network can't be used with links. This would result in undefined behavior",
-            ),
-            (spec.dns, "dns and the network mode"),
-            (spec.extra_hosts, "custom host-to-IP mapping and the network mode"),
-            (spec.mac_address, "mac-address and the network mode"),
-            (
-                spec.port_bindings or spec.publish_all_ports,
-                "port publishing and the container type network mode",
-            ),
-            (spec.exposed_ports, "port exposing and the container type network mode"),
-        )
-        for present, words in conflicts:
-            if present:
-                raise InvalidInputError(f"conflicting options: {words}")
-    if mode == "host" and spec.links:
-        raise InvalidInputError(
-            "conflicting options: host type networking can't be used with links"
-        )
-    if spec.uts_mode == "host" and spec.hostname:
-        raise InvalidInputError("conflicting options: hostname and the UTS mode")

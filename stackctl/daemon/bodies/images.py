@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from stackctl.api import times
 from stackctl.api.codec import Reader
 from stackctl.api.filters import Filters, flag, labels_match
+from stackctl.api.versions import MAXIMUM, Version
 from stackctl.contracts.container import ContainerRecord
 from stackctl.contracts.state import ImageConfig, ImageRecord
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER, healthcheck_body
@@ -15,6 +16,15 @@ from stackctl.oci.reference import parse_reference
 from stackctl.values import Json, JsonObject
 
 KEYS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
+
+
+# Fields of a container's Config that an image's had until API 1.50; what a list and inspect said twice until 1.44.
+_CONTAINER_FIELDS = frozenset(
+    {"Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin"}
+    | {"StdinOnce", "Image"}
+)
+_WITHOUT_CONTAINER_FIELDS = (1, 50)
+_WITHOUT_VIRTUAL_SIZE = (1, 44)
 
 
 def created_at(record: ImageRecord) -> float:
@@ -50,8 +60,11 @@ def entry_body(
     }
 
 
-def inspect_body(record: ImageRecord) -> JsonObject:
-    """Return the answer to GET /images/{name}/json."""
+def inspect_body(record: ImageRecord, *, version: Version = MAXIMUM) -> JsonObject:
+    """Return the answer to GET /images/{name}/json; older versions of the API show more fields."""
+    config = config_body(record.config)
+    if version >= _WITHOUT_CONTAINER_FIELDS:
+        config = {key: value for key, value in config.items() if key not in _CONTAINER_FIELDS}
     body: JsonObject = {
         "Id": record.id,
         "RepoTags": [*record.tags],
@@ -61,15 +74,16 @@ def inspect_body(record: ImageRecord) -> JsonObject:
         "Created": record.created or times.ZERO,
         "DockerVersion": "",
         "Author": record.author,
-        "Config": config_body(record.config),
+        "Config": config,
         "Architecture": record.architecture,
         "Os": record.os,
         "Size": record.size,
-        "VirtualSize": record.size,
         "GraphDriver": {"Data": {}, "Name": STORAGE_DRIVER},
         "RootFS": {"Type": "layers", **({"Layers": [*record.diff_ids]} if record.diff_ids else {})},
         "Metadata": {"LastTagTime": times.rfc3339(record.tagged_at)},
     }
+    if version < _WITHOUT_VIRTUAL_SIZE:
+        body["VirtualSize"] = record.size
     if record.variant:
         body["Variant"] = record.variant
     return body

@@ -4,12 +4,13 @@ from dataclasses import replace
 from typing import TypedDict
 
 from stackctl.api.codec import Reader
-from stackctl.contracts.container import ContainerSpec, RestartPolicy
+from stackctl.contracts.container import BlkioLimit, ContainerSpec, RestartPolicy
 from stackctl.engine.requests import Update
 from stackctl.errors import InvalidInputError
 from stackctl.values import JsonObject
 
 _MINIMUM_MEMORY = 6 * 1024 * 1024
+_LAST_CPU = 8192
 
 
 class Limits(TypedDict):
@@ -29,6 +30,7 @@ class Limits(TypedDict):
     cpuset_cpus: str
     cpuset_mems: str
     blkio_weight: int
+    blkio_devices: tuple[BlkioLimit, ...]
     pids_limit: int
     oom_score_adj: int
     oom_kill_disable: bool
@@ -52,18 +54,53 @@ def read(host: Reader) -> Limits:
         cpuset_cpus=_cpuset(host, "CpusetCpus"),
         cpuset_mems=_cpuset(host, "CpusetMems"),
         blkio_weight=host.integer("BlkioWeight"),
+        blkio_devices=_blkio_devices(host),
         pids_limit=host.integer("PidsLimit"),
         oom_score_adj=host.integer("OomScoreAdj"),
         oom_kill_disable=host.boolean("OomKillDisable"),
     )
 
 
+# Field of HostConfig, its number, and the key of the OCI runtime specification.
+_BLKIO = (
+    ("BlkioWeightDevice", "Weight", "weightDevice"),
+    ("BlkioDeviceReadBps", "Rate", "throttleReadBpsDevice"),
+    ("BlkioDeviceWriteBps", "Rate", "throttleWriteBpsDevice"),
+    ("BlkioDeviceReadIOps", "Rate", "throttleReadIOPSDevice"),
+    ("BlkioDeviceWriteIOps", "Rate", "throttleWriteIOPSDevice"),
+)
+
+
+def _blkio_devices(host: Reader) -> tuple[BlkioLimit, ...]:
+    found = []
+    for field, number, kind in _BLKIO:
+        for item in host.children(field):
+            value = item.integer(number)
+            if value < 0:
+                raise item.fail(number, "must not be negative")
+            found.append(BlkioLimit(kind=kind, path=item.text("Path"), value=value))
+    return tuple(found)
+
+
+def _blkio_body(spec: ContainerSpec) -> JsonObject:
+    return {
+        field: [
+            {"Path": item.path, number: item.value}
+            for item in spec.blkio_devices
+            if item.kind == kind
+        ]
+        for field, number, kind in _BLKIO
+    }
+
+
 def _cpuset(host: Reader, name: str) -> str:
     text = host.text(name)
     for part in text.split(",") if text else ():
         low, dash, high = part.strip().partition("-")
-        if not low.isdigit() or (dash and not (high.isdigit() and int(high) >= int(low))):
+        if not low.isdecimal() or (dash and not (high.isdecimal() and int(high) >= int(low))):
             raise host.fail(name, f'"{text[:80]}" is not a list of numbers and ranges')
+        if int(high or low) > _LAST_CPU:
+            raise host.fail(name, f"value out of range, maximum is {_LAST_CPU}")
     return text
 
 
@@ -104,7 +141,7 @@ def update_of(asked: Limits, policy: RestartPolicy | None) -> Update:
 
 
 def check(spec: ContainerSpec, *, cpus: int) -> None:
-    """Raise InvalidInputError, in Docker's words, for limits that contradict each other or the host."""
+    """Raise InvalidInputError, in Docker's words, for limits that contradict each other or the number of CPUs."""
     _check_memory(spec)
     _check_cpu(spec, cpus)
     if spec.shm_size < 0:
@@ -143,7 +180,7 @@ def _check_memory(spec: ContainerSpec) -> None:
 def _check_cpu(spec: ContainerSpec, cpus: int) -> None:
     if spec.nano_cpus and (spec.cpu_period or spec.cpu_quota):
         other = "CPU Period" if spec.cpu_period else "CPU Quota"
-        raise InvalidInputError(f"Conflicting options: Nano CPUs and {other} cannot both be set.")
+        raise InvalidInputError(f"Conflicting options: Nano CPUs and {other} cannot both be set")
     if spec.nano_cpus < 0 or spec.nano_cpus > cpus * 10**9:
         raise InvalidInputError(
             f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
@@ -160,6 +197,27 @@ def _check_cpu(spec: ContainerSpec, cpus: int) -> None:
         raise InvalidInputError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
 
 
+def check_sets(spec: ContainerSpec, *, cpu_list: str, memory_nodes: str) -> None:
+    """Raise InvalidInputError for CPUs and memory nodes that the host has not; its own lists may be "" for unknown."""
+    asked = (
+        (spec.cpuset_cpus, cpu_list, "CPUs"),
+        (spec.cpuset_mems, memory_nodes, "memory nodes"),
+    )
+    for wanted, available, title in asked:
+        if available and not _numbers(wanted) <= _numbers(available):
+            raise InvalidInputError(
+                f"Requested {title} are not available - requested {wanted[:80]}, available: {available}"
+            )
+
+
+def _numbers(text: str) -> frozenset[int]:
+    found: set[int] = set()
+    for part in text.split(",") if text else ():
+        low, _, high = part.strip().partition("-")
+        found.update(range(int(low), int(high or low) + 1))
+    return frozenset(found)
+
+
 def body(spec: ContainerSpec) -> JsonObject:
     """Return the limit fields of HostConfig."""
     return {
@@ -168,11 +226,7 @@ def body(spec: ContainerSpec) -> JsonObject:
         "NanoCpus": spec.nano_cpus,
         "CgroupParent": spec.cgroup_parent,
         "BlkioWeight": spec.blkio_weight,
-        "BlkioWeightDevice": [],
-        "BlkioDeviceReadBps": [],
-        "BlkioDeviceWriteBps": [],
-        "BlkioDeviceReadIOps": [],
-        "BlkioDeviceWriteIOps": [],
+        **_blkio_body(spec),
         "CpuPeriod": spec.cpu_period,
         "CpuQuota": spec.cpu_quota,
         "CpuRealtimePeriod": spec.cpu_realtime_period,

@@ -122,6 +122,9 @@ def check_filters(filters: Filters) -> None:
     for value in filters.get("exited", ()):
         if not re.fullmatch(r"-?[0-9]{1,9}", value):
             raise InvalidInputError(f"invalid filter 'exited={value}'")
+    for value in filters.get("is-task", ()):
+        if value.lower() not in ("0", "1", "f", "t", "false", "true"):
+            raise InvalidInputError(f"invalid filter 'is-task=[{value}]'")
     for key in ("publish", "expose"):
         for value in filters.get(key, ()):
             ports.parse_port(value, at=f"filter '{key}'")
@@ -140,7 +143,7 @@ def matches(record: ContainerRecord, query: ListQuery) -> bool:
         ("network", lambda value: _on_network(record, value)),
         ("publish", lambda value: _publishes(record, value)),
         ("expose", lambda value: _exposes(record, value)),
-        ("is-task", lambda value: value.lower() in ("false", "0")),
+        ("is-task", lambda value: value.lower() in ("false", "f", "0")),
     )
     if not labels_match(filters.get("label", ()), record.labels):
         return False

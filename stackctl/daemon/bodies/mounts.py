@@ -11,6 +11,52 @@ from stackctl.values import Json, JsonObject
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
+# Options of a tmpfs mount: those of any mount, and tmpfs(5)'s own.
+_TMPFS = frozenset(
+    [
+        "defaults",
+        "ro",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "sync",
+        "async",
+        "dirsync",
+        "remount",
+        "mand",
+        "nomand",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "bind",
+        "rbind",
+        "unbindable",
+        "runbindable",
+        "private",
+        "rprivate",
+        "shared",
+        "rshared",
+        "slave",
+        "rslave",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "nostrictatime",
+        "mode",
+        "uid",
+        "gid",
+        "size",
+        "nr_inodes",
+        "nr_blocks",
+        "mpol",
+        "huge",
+    ]
+)
 _TYPES = frozenset({"bind", "volume", "tmpfs", "image"})
 
 
@@ -148,16 +194,24 @@ def _tmpfs_options(tmpfs: Reader) -> str:
     options = tmpfs.raw("Options")
     if options is None:
         return ""
-    if not isinstance(options, list):
-        raise tmpfs.fail("Options", "expected an array of arrays of strings")
-    return ",".join(
-        "=".join(str(part) for part in item) for item in options if isinstance(item, list)
-    )
+    words: list[str] = []
+    for item in options if isinstance(options, list) else [None]:
+        if not isinstance(item, list) or not all(isinstance(part, str) for part in item):
+            raise tmpfs.fail("Options", "expected an array of arrays of strings")
+        if item not in (["exec"], ["noexec"]):
+            raise tmpfs.fail("Options", f"invalid option: {'='.join(map(str, item))[:80]}")
+        words.append(str(item[0]))
+    return ",".join(words)
 
 
 def _read_tmpfs(host: Reader) -> Iterable[MountRequest]:
     for target, options in host.text_map("Tmpfs").items():
         clean = _target(target, at=host.path("Tmpfs"))
+        for option in options.split(",") if options else ():
+            if option.partition("=")[0] not in _TMPFS:
+                raise InvalidInputError(
+                    f'invalid {host.path("Tmpfs")}.{target[:80]}: invalid tmpfs option "{option[:80]}"'
+                )
         yield MountRequest(type="tmpfs", target=clean, tmpfs_options=options, origin="tmpfs")
 
 

@@ -31,6 +31,14 @@ def _subnet(item: Reader) -> Subnet:
             raise item.fail("Subnet", "a gateway, range or address needs the subnet it is in")
         return Subnet(subnet="")
     whole = ipaddress.ip_network(subnet, strict=False)
+    if not whole.prefixlen or whole.is_multicast or whole.is_loopback or whole.is_unspecified:
+        raise item.fail(
+            "Subnet", f"invalid subnet {subnet}: no container can have an address in it"
+        )
+    if str(whole) != str(ipaddress.ip_interface(subnet)):
+        raise item.fail(
+            "Subnet", f"invalid network config: invalid subnet {subnet}: it should be {whole}"
+        )
     for name, address in (
         ("Gateway", gateway),
         *(("AuxiliaryAddresses", text) for text in auxiliary.values()),

@@ -78,16 +78,17 @@ def _lines(output: "BuildOutput", *, quiet: bool) -> list[JsonObject]:
 
 
 def _request(call: Call) -> "BuildRequest":
+    from stackctl.builder.remote import is_remote
     from stackctl.builder.request import BuildRequest
 
     if call.text("version") == "2":
         raise UnsupportedError(
             "BuildKit is not offered by this engine", hint="set DOCKER_BUILDKIT=0"
         )
-    if call.text("remote") and not call.text("remote") == "client-session":
-        raise UnsupportedError(
-            "remote build contexts are not offered by this engine",
-            hint="send the context in the body",
+    remote = call.text("remote")
+    if remote and remote != "client-session" and not is_remote(remote):
+        raise InvalidInputError(
+            f"the remote build context {remote[:200]!r} is no http:// or https:// URL and no repository"
         )
     tags = tuple(
         str(parse_reference(tag).with_default_tag())
@@ -95,7 +96,7 @@ def _request(call: Call) -> "BuildRequest":
         if tag
     )
     return BuildRequest(
-        context=call.chunks(),
+        context=remote if remote and remote != "client-session" else call.chunks(),
         dockerfile=call.text("dockerfile") or "Dockerfile",
         target=call.text("target"),
         tags=tags,

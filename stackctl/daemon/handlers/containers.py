@@ -8,10 +8,11 @@ from aiohttp import web
 
 from stackctl.api.codec import encode_object
 from stackctl.contracts.container import ContainerRecord, Status
+from stackctl.daemon.bodies import checks, limits, listing, stats
 from stackctl.daemon.bodies import containers as bodies
 from stackctl.daemon.bodies import create as create_bodies
-from stackctl.daemon.bodies import limits, listing, stats
-from stackctl.daemon.call import JSON_TYPE, TAR_TYPE, Call
+from stackctl.daemon.call import BYTES_TYPE, JSON_TYPE, Call
+from stackctl.daemon.handlers.leases import claim_of
 from stackctl.daemon.streams import until_gone
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
 from stackctl.values import Json
@@ -22,16 +23,25 @@ _PRUNE_KEYS = frozenset({"label", "label!", "until"})
 async def create(call: Call) -> web.StreamResponse:
     name = create_bodies.check_name(call.text("name"))
     body = await call.body()
-    spec = create_bodies.read_spec(body, cpus=call.engine.world.host.cpus)
+    host = call.engine.world.host
+    spec = create_bodies.read_spec(body, cpus=host.cpus)
+    limits.check_sets(spec, cpu_list=host.cpu_list, memory_nodes=host.memory_nodes)
+    checks.check_runtime(spec, call.serving.settings.runtime_paths)
+    spec, told = checks.settle(spec, body, host)
     try:
-        made = await call.engine.containers.create(spec, name=name, platform=call.text("platform"))
+        made = await call.engine.containers.create(
+            spec,
+            name=name,
+            platform=call.text("platform"),
+            claim=claim_of(call, "container", spec.labels),
+        )
     except NotFoundError as error:
         if error.message.startswith("network "):
             # Clients take 404 for a missing image, and would pull it.
             words = f"failed to set up container networking: {error.message}"
             raise InvalidInputError(words, hint=error.hint) from error
         raise
-    return call.json({"Id": made.id, "Warnings": [*made.warnings]}, status=201)
+    return call.json({"Id": made.id, "Warnings": [*told, *made.warnings]}, status=201)
 
 
 async def list_(call: Call) -> web.StreamResponse:
@@ -114,7 +124,10 @@ async def update(call: Call) -> web.StreamResponse:
     body = await call.body()
     spec = containers.resolve(call.args["id"]).spec
     asked = limits.read(body)
-    limits.check(limits.changed(spec, asked), cpus=call.engine.world.host.cpus)
+    host = call.engine.world.host
+    wanted = limits.changed(spec, asked)
+    limits.check(wanted, cpus=host.cpus)
+    limits.check_sets(wanted, cpu_list=host.cpu_list, memory_nodes=host.memory_nodes)
     policy = None
     if body.child("RestartPolicy").text("Name"):
         policy = create_bodies.read_restart_policy(body.child("RestartPolicy"))
@@ -145,7 +158,7 @@ async def changes(call: Call) -> web.StreamResponse:
 
 async def export(call: Call) -> web.StreamResponse:
     record = call.engine.containers.resolve(call.args["id"])
-    return await call.pour(TAR_TYPE, call.engine.containers.export(record.id))
+    return await call.pour(BYTES_TYPE, call.engine.containers.export(record.id))
 
 
 async def top(call: Call) -> web.StreamResponse:

@@ -19,7 +19,7 @@ from stackctl.errors import ConflictError, InvalidInputError, StackctlError
 
 async def create(call: Call) -> web.StreamResponse:
     body = await call.body()
-    command = body.words("Cmd") or ()
+    command = body.texts("Cmd")
     if not command:
         raise InvalidInputError("No exec command specified")
     parse_keys(body.text("DetachKeys"))
@@ -115,7 +115,7 @@ async def inspect(call: Call) -> web.StreamResponse:
             "OpenStdin": request.attach_stdin,
             "OpenStderr": request.attach_stderr,
             "OpenStdout": request.attach_stdout,
-            "CanRemove": record.exit_code is not None and not record.running,
+            "CanRemove": False,
             "ContainerID": record.container_id,
             "DetachKeys": "",
             "Pid": record.pid,

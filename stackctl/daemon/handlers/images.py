@@ -57,7 +57,8 @@ def _bounds(call: Call, filters: Filters) -> tuple[float, float]:
 
 
 async def inspect(call: Call) -> web.StreamResponse:
-    return call.json(bodies.inspect_body(call.engine.images.resolve(call.args["name"])))
+    image = call.engine.images.resolve(call.args["name"])
+    return call.json(bodies.inspect_body(image, version=call.version))
 
 
 async def history(call: Call) -> web.StreamResponse:

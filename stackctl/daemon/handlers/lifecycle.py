@@ -100,17 +100,21 @@ async def wait(call: Call) -> web.StreamResponse:
                     await leaving
             sock.close()
         if waiter.done():
-            await response.write(encode_object(_outcome(waiter)))
+            await response.write(encode_object(_outcome(call, record.id, waiter)))
         await response.write_eof()
         return response
     finally:
         waiter.cancel()
 
 
-def _outcome(waiter: "asyncio.Future[Exit]") -> JsonObject:
+def _outcome(call: Call, container_id: str, waiter: "asyncio.Future[Exit]") -> JsonObject:
     error = waiter.exception()
     if error is None:
-        return {"StatusCode": waiter.result().code}
+        body: JsonObject = {"StatusCode": waiter.result().code}
+        record = next((one for one in call.engine.containers.all() if one.id == container_id), None)
+        if record is not None and record.error:
+            body["Error"] = {"Message": record.error}
+        return body
     text = text_of(error) if isinstance(error, StackctlError) else str(error)
     return {"StatusCode": -1, "Error": {"Message": text}}
 

@@ -6,8 +6,9 @@ from stackctl.api.codec import Reader
 from stackctl.daemon.bodies import networks as bodies
 from stackctl.daemon.bodies.create import read_endpoint
 from stackctl.daemon.call import Call
+from stackctl.daemon.handlers.leases import claim_of
 from stackctl.engine.requests import NetworkRequest
-from stackctl.errors import InvalidInputError, UnsupportedError
+from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
 from stackctl.values import JsonObject
 
 _PRUNE_KEYS = frozenset({"label", "label!", "until"})
@@ -37,7 +38,9 @@ async def inspect(call: Call) -> web.StreamResponse:
 async def create(call: Call) -> web.StreamResponse:
     body = await call.body()
     request = _request(body)
-    record, warning = await call.engine.networks.create(request)
+    record, warning = await call.engine.networks.create(
+        request, claim=claim_of(call, "network", request.labels)
+    )
     return call.json({"Id": record.id, "Warning": warning}, status=201)
 
 
@@ -51,6 +54,8 @@ def _request(body: Reader) -> NetworkRequest:
         raise UnsupportedError(
             "swarm networks are not offered by this engine", hint="use the bridge driver"
         )
+    if source := body.child("ConfigFrom").text("Network"):
+        raise NotFoundError(f'configuration network "{source[:80]}" does not exist')
     enable_ipv4 = body.optional_boolean("EnableIPv4")
     ipam = body.child("IPAM")
     return NetworkRequest(

@@ -161,7 +161,7 @@ async def _told(source: AsyncIterator[bytes], *, tty: bool) -> AsyncIterator[byt
 def _tail(call: Call) -> int:
     """Return how many lines from the end; -1 for all. What is no number means all, as in Docker."""
     text = call.text("tail")
-    return int(text[:12]) if text.isdigit() else -1
+    return int(text[:12]) if text.isdecimal() else -1
 
 
 ROUTES = (

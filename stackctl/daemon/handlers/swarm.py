@@ -41,6 +41,11 @@ no_buildkit = refuse(
     hint="set DOCKER_BUILDKIT=0",
 )
 
+no_cluster_volumes = refuse(
+    UnavailableError, "volume update only valid for cluster volumes, but swarm is unavailable"
+)
+no_checkpoints = refuse(UnsupportedError, "checkpoints are not offered by this engine")
+
 _RESOURCES = ("services", "tasks", "nodes", "secrets", "configs")
 
 ROUTES = (
@@ -64,4 +69,8 @@ ROUTES = (
     ("GET", "/images/search", no_search),
     ("POST", "/session", no_buildkit),
     ("POST", "/grpc", no_buildkit),
+    ("PUT", "/volumes/{name}", no_cluster_volumes),
+    ("GET", "/containers/{id}/checkpoints", no_checkpoints),
+    ("POST", "/containers/{id}/checkpoints", no_checkpoints),
+    ("DELETE", "/containers/{id}/checkpoints/{checkpoint}", no_checkpoints),
 )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stackctl.api.auth import read_auth
 from stackctl.api.codec import encode_object
 from stackctl.api.versions import MAXIMUM, MINIMUM, text
 from stackctl.contracts.container import Status
+from stackctl.contracts.logsinks import LogSinks
 from stackctl.daemon.bodies import events as event_bodies
 from stackctl.daemon.bodies import images as image_bodies
 from stackctl.daemon.bodies import listing
@@ -24,11 +26,16 @@ from stackctl.daemon.call import JSON_TYPE, Call, credentials, ping_headers
 from stackctl.daemon.streams import until_gone
 from stackctl.engine.logoptions import DRIVERS as LOG_DRIVERS
 from stackctl.engine.requests import EventQuery
+from stackctl.engine.world import AddressPool
+from stackctl.errors import InvalidInputError
 from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
 
 EXTENSION = "/_stackctl/v1"
 SYNC_FEATURE = "files.sync"
+LEASE_FEATURE = "leases"
+RELIEF_FEATURE = "containers.relieve"
+_KINDS = frozenset({"image", "container", "volume", "build-cache"})
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -95,7 +102,7 @@ async def info(call: Call) -> web.StreamResponse:
             "Volume": ["local"],
             "Network": ["bridge", "host", "macvlan", "null"],
             "Authorization": None,
-            "Log": [*LOG_DRIVERS],
+            "Log": [*_log_drivers(engine.world.log_sinks)],
         },
         "MemoryLimit": True,
         "SwapLimit": True,
@@ -125,9 +132,9 @@ async def info(call: Call) -> web.StreamResponse:
         "MemTotal": host.memory,
         "GenericResources": None,
         "DockerRootDir": str(host.data_root),
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": _shown_proxy(settings.proxies.get("HTTP_PROXY", "")),
+        "HttpsProxy": _shown_proxy(settings.proxies.get("HTTPS_PROXY", "")),
+        "NoProxy": settings.proxies.get("NO_PROXY", ""),
         "Name": host.hostname,
         "Labels": [*settings.labels, f"io.stackctl.api={EXTENSION}"],
         "ExperimentalBuild": call.serving.settings.experimental,
@@ -142,15 +149,28 @@ async def info(call: Call) -> web.StreamResponse:
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
         "SecurityOptions": _security(host.cgroup_version, rootless=host.rootless),
-        "DefaultAddressPools": [{"Base": pool, "Size": 24} for pool in _pools(call)],
+        "DefaultAddressPools": [
+            {"Base": pool.base, "Size": pool.size}
+            for pool in host.address_pools or (AddressPool(base=host.address_pool),)
+        ],
         "CDISpecDirs": [],
+        "FirewallBackend": {"Driver": "nftables"},
+        "KernelMemoryTCP": False,
         "Warnings": None,
     }
     return call.json(body)
 
 
-def _pools(call: Call) -> tuple[str, ...]:
-    return call.serving.settings.address_pools or (call.engine.world.host.address_pool,)
+def _shown_proxy(url: str) -> str:
+    """Return a proxy's URL without the password in it, as Docker shows it."""
+    return re.sub(r"//[^/@]*@", "//xxxxx:xxxxx@", url)
+
+
+def _log_drivers(sinks: LogSinks | None) -> list[str]:
+    absent = set()
+    if sinks is None or not sinks.has_journal():
+        absent.add("journald")
+    return [name for name in LOG_DRIVERS if name not in absent]
 
 
 def _registries(insecure: tuple[str, ...], mirrors: tuple[str, ...]) -> JsonObject:
@@ -207,6 +227,8 @@ async def events(call: Call) -> web.StreamResponse:
 async def disk_usage(call: Call) -> web.StreamResponse:
     engine = call.engine
     kinds = set(call.request.query.getall("type", ()))
+    if unknown := sorted(kinds - _KINDS):
+        raise InvalidInputError(f"unknown object type: {unknown[0][:80]}")
     now = engine.world.clock.now()
     images = engine.images.all()
     body: JsonObject = {
@@ -276,7 +298,7 @@ async def extension_info(call: Call) -> web.StreamResponse:
             "Log": str(settings.paths.daemon_log),
             "StartedAt": times.rfc3339(call.serving.started_at),
             "Python": platform.python_version(),
-            "Features": [FEATURE, SYNC_FEATURE],
+            "Features": [FEATURE, SYNC_FEATURE, LEASE_FEATURE, RELIEF_FEATURE],
         }
     )
 

@@ -2,8 +2,10 @@
 
 from aiohttp import web
 
+from stackctl.api.filters import flag
 from stackctl.daemon.bodies import volumes as bodies
 from stackctl.daemon.call import Call
+from stackctl.daemon.handlers.leases import claim_of
 from stackctl.engine.requests import VolumeRequest
 from stackctl.values import Json
 
@@ -33,7 +35,8 @@ async def create(call: Call) -> web.StreamResponse:
             driver=body.text("Driver") or "local",
             options=body.text_map("DriverOpts"),
             labels=body.text_map("Labels"),
-        )
+        ),
+        claim=claim_of(call, "volume", body.text_map("Labels")),
     )
     return call.json(bodies.volume_body(record), status=201)
 
@@ -44,8 +47,10 @@ async def remove(call: Call) -> web.StreamResponse:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    deleted, freed = await call.engine.volumes.prune(call.filters(_PRUNE_KEYS))
-    return call.json({"VolumesDeleted": [*deleted] or None, "SpaceReclaimed": freed})
+    filters = call.filters(_PRUNE_KEYS)
+    flag(filters, "all")
+    deleted, freed = await call.engine.volumes.prune(filters)
+    return call.json({"VolumesDeleted": [*deleted], "SpaceReclaimed": freed})
 
 
 ROUTES = (

@@ -54,7 +54,11 @@ def container_body(
     body: JsonObject = {
         "Image": action.image,
         "Env": [f"{k}={v}" for k, v in service.environment.items() if v is not None],
-        "Labels": dict(container_labels(stack, service, action, image_id=image_id, inputs=inputs)),
+        "Labels": dict(
+            container_labels(
+                stack, service, action, image_id=image_id, inputs=inputs, container_of=container_of
+            )
+        ),
         "Tty": service.tty,
         "OpenStdin": service.stdin_open,
         "HostConfig": host_config(stack, service, action, container_of=container_of),
@@ -88,6 +92,7 @@ def container_labels(
     *,
     image_id: str,
     inputs: Inputs,
+    container_of: ContainerOf,
     oneoff: bool = False,
 ) -> dict[str, str]:
     """Return the labels of a container: the service's own, those of docker compose, and ours."""
@@ -102,7 +107,7 @@ def container_labels(
         labels.SERVICE: service.name,
         labels.NUMBER: str(action.number),
         labels.ONEOFF: "True" if oneoff else "False",
-        labels.CONFIG_HASH: compose_hash(stack, service),
+        labels.CONFIG_HASH: compose_hash(stack, service, container_of),
         labels.WORKING_DIR: stack.working_dir,
         labels.CONFIG_FILES: ",".join(stack.files),
         labels.DEPENDS_ON: labels.write_depends_on(needed),

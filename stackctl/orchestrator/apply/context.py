@@ -31,6 +31,14 @@ def is_remote(context: str) -> bool:
     return "://" in context or context.startswith(("git@", "github.com/"))
 
 
+def remote_url(context: str) -> str:
+    """Return what is fetched as the engine knows it: "github.com/…" is a repository there by an old custom."""
+    if not context.startswith("github.com/"):
+        return context
+    path, mark, fragment = context.partition("#")
+    return f"https://{path.removesuffix('.git')}.git{mark}{fragment}"
+
+
 def dockerfile_name(build: Build) -> str:
     """Return the Dockerfile's name inside the context as it is sent."""
     if build.dockerfile_inline:
@@ -95,15 +103,8 @@ def local_body(stack: Stack, service: Service) -> JsonObject:
     """
     build = service.build or Build()
     root = Path(build.context)
-    if not root.is_dir():
-        raise NotFoundError(f"service {service.name!r}: build context {root} is not a directory")
-    found = root.stat()
     body: JsonObject = {
-        "context": {
-            "path": str(root.resolve()),
-            "device": found.st_dev,
-            "inode": found.st_ino,
-        },
+        "context": _place(build.context, service.name),
         "contexts": {
             name: _context(stack, text, root) for name, text in build.additional_contexts.items()
         },
@@ -119,19 +120,34 @@ def local_body(stack: Stack, service: Service) -> JsonObject:
     name = dockerfile_name(build)
     if build.dockerfile_inline:
         body["dockerfile"] = build.dockerfile_inline
-    elif name.startswith(".dockerfile."):
+    elif name.startswith(".dockerfile.") and not is_remote(build.context):
         source = root / (build.dockerfile or _DOCKERFILE)
         body["dockerfile"] = _read(source, service.name).decode(errors="surrogateescape")
     for key, texts in (("cache_from", build.cache_from), ("cache_to", build.cache_to)):
-        body[key] = [path for text in texts if (path := _local_cache(text))]
+        body[key] = [
+            place for text in texts if (place := _cache_place(text, key, service.name)) is not None
+        ]
     return body
 
 
+def _place(context: str, service: str) -> JsonObject:
+    """Return where the context is: a directory and what tells it from any other, or what the engine fetches."""
+    if is_remote(context):
+        return {"remote": remote_url(context)}
+    root = Path(context)
+    if not root.is_dir():
+        raise NotFoundError(f"service {service!r}: build context {root} is not a directory")
+    found = root.stat()
+    return {"path": str(root.resolve()), "device": found.st_dev, "inode": found.st_ino}
+
+
 def _context(stack: Stack, text: str, root: Path) -> str:
-    """Return a named context as the engine takes it: an absolute directory, or docker-image://NAME."""
+    """Return a named context as the engine takes it: an absolute directory, docker-image://NAME or a URL."""
     if text.startswith("service:"):
         return f"docker-image://{image_name(stack, text.removeprefix('service:'))}"
-    return text if "://" in text else str((root / text).resolve())
+    if is_remote(text):
+        return remote_url(text)
+    return str((root / text).resolve())
 
 
 def _secret(stack: Stack, source: str, service: str) -> bytes:
@@ -164,12 +180,26 @@ def _image_cache(text: str) -> str:
     return text if "type" not in words else words.get("ref", "")
 
 
-def _local_cache(text: str) -> str:
-    """Return the directory of a cache that is one ("type=local,src=…" or "dest=…"), "" for another kind."""
+def _cache_place(text: str, key: str, service: str) -> JsonObject | None:
+    """Return where a cache is; None for "inline", which every image of ours is. Raises UnsupportedError."""
     words = dict(word.partition("=")[::2] for word in text.split(","))
-    if words.get("type") != "local":
-        return ""
-    return str(Path(words.get("src") or words.get("dest") or "").absolute())
+    if "type" not in words and "=" not in text:
+        words = {"type": "registry", "ref": text}
+    kind = words.get("type", "")
+    if kind == "inline":
+        return None
+    common: JsonObject = {
+        "mode": words.get("mode", ""),
+        "ignore_error": words.get("ignore-error") == "true",
+    }
+    if kind == "local" and (directory := words.get("src") or words.get("dest")):
+        return {"path": str(Path(directory).absolute()), **common}
+    if kind == "registry" and words.get("ref"):
+        return {"reference": words["ref"], **common}
+    raise UnsupportedError(
+        f"service {service!r}: build.{key} {text[:200]!r} is not offered",
+        hint="type=registry,ref=NAME, type=local with src or dest, or type=inline",
+    )
 
 
 def build_query(
@@ -196,7 +226,8 @@ def build_query(
             )
     if len(build.platforms) > 1:
         raise UnsupportedError(f"service {service.name!r}: only one build platform is supported")
-    images = [name for text in build.cache_from if (name := _image_cache(text))]
+    # The built-in engine takes every kind of cache, see local_body.
+    images = [] if local else [name for text in build.cache_from if (name := _image_cache(text))]
     carried = {
         **build.labels,
         labels.PROJECT: stack.name,
@@ -215,7 +246,7 @@ def build_query(
         "nocache": "1" if action.no_cache else "",
         "pull": "1" if action.pull else "",
         "buildargs": json.dumps(args) if args else "",
-        "remote": build.context if is_remote(build.context) else "",
+        "remote": remote_url(build.context) if is_remote(build.context) and not local else "",
         "ulimits": json.dumps(
             [
                 {"Name": name, "Soft": limit.soft, "Hard": limit.hard}

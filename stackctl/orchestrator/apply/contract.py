@@ -54,6 +54,10 @@ class Engine(Protocol):
     def api_version(self) -> tuple[int, int]:
         """The API version spoken, as (1, 47)."""
 
+    @property
+    def machine(self) -> str:
+        """The host name or address of the machine that the engine runs on; "" where it is this one."""
+
     def version(self) -> JsonObject: ...
     def info(self) -> JsonObject: ...
     def events(self, *, filters: Filters, since: str = "", until: str = "") -> EventStream: ...
@@ -67,6 +71,15 @@ class Engine(Protocol):
         self, name: str, body: JsonObject, *, platform: str = ""
     ) -> JsonObject: ...
     def start_container(self, container: str) -> None: ...
+    def start_aside(self, container: str) -> None:
+        """Start without published ports and aliases, where the engine offers "containers.relieve"."""
+
+    def relieve_container(self, container: str, donor: str) -> None:
+        """Give one started aside its ports and names, taking them from the donor in one step."""
+
+    def drain_container(self, container: str, *, timeout: float) -> int:
+        """Wait until nobody is connected to it; return how many are when the time is over."""
+
     def stop_container(
         self, container: str, *, timeout: float | None = None, signal: str = ""
     ) -> None: ...

@@ -15,9 +15,10 @@ from stackctl.errors import InterruptedByUserError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.orchestrator.apply.contract import Engine, EventStream
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.operations import Run, perform, type_of
+from stackctl.orchestrator.apply.operations import perform, type_of
 from stackctl.orchestrator.apply.progress import OnEvent, ProgressEvent, Step
-from stackctl.orchestrator.apply.waiting import is_met
+from stackctl.orchestrator.apply.run import Run, ServiceUpdate
+from stackctl.orchestrator.apply.waiting import Look, look, timed_out
 from stackctl.orchestrator.model.common import EMPTY
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning import labels
@@ -27,7 +28,9 @@ from stackctl.orchestrator.planning.plan import (
     CreateNetwork,
     Operation,
     Plan,
+    RemoveContainer,
     StartContainer,
+    UpdateContainer,
     WaitContainers,
 )
 from stackctl.values import JsonObject
@@ -55,7 +58,7 @@ def execute(
     on_event: OnEvent | None = None,
     parallel: int = 0,
 ) -> Result:
-    """Carry a plan out; ``parallel`` operations at once (0: 16).
+    """Carry a plan out; ``parallel`` operations at once (0: 16; below: no limit).
 
     ``inputs`` are those the plan was made with; read again with the ``key`` of secrets where they are not given.
 
@@ -72,6 +75,10 @@ def execute(
     if inputs is None:
         inputs = read_inputs(stack, key, created) if stack and created else Inputs(key=key)
     run = Run(engine=engine, stack=stack, inputs=inputs)
+    for item in plan.operations:
+        if isinstance(item.action, UpdateContainer):
+            ratio = item.action.strategy.max_failure_ratio
+            run.updates.setdefault(item.action.service, ServiceUpdate(ratio=ratio)).total += 1
     executor = _Executor(plan, run, on_event or _ignore, parallel)
     with _signals_to(executor.interrupt):
         return executor.run()
@@ -102,12 +109,15 @@ class _Executor:
         self._run = run
         self._on_event = on_event
         self._parallel = parallel or DEFAULT_PARALLEL
+        if parallel < 0:
+            self._parallel = max(len(plan.operations), 1)
         self._operations = {item.id: item for item in plan.operations}
         self._missing = {item.id: set(item.after) for item in plan.operations}
         self._followers: dict[str, list[str]] = {item.id: [] for item in plan.operations}
         for item in plan.operations:
             for earlier in item.after:
                 self._followers[earlier].append(item.id)
+        run.probes.on_log = self._found_in_log
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -115,21 +125,26 @@ class _Executor:
         self._waits: dict[str, bool] = {}  # pending wait -> being looked at right now
         self._again: set[str] = set()  # waits to look at once more when the present look ends
         self._deadlines: dict[str, float] = {}
+        self._next: dict[str, float] = {}  # when a wait's probes are to be tried again
+        self._said: dict[str, str] = {}  # what a wait's last probe said
         self._began: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
         self._done: set[str] = set()
         self._passed_over: set[str] = set()
         self._failures: list[tuple[Operation, StackctlError]] = []
         self._warnings: list[str] = []
+        self._aftermath = ""  # what became of services whose update failed
+        self._late: list[str] = []  # failures of updates that went on all the same
         self._interrupted = False
         self._events: EventStream | None = None
         self._events_work = False
+        self._glanced = 0.0  # when the waits were last looked at for want of events
         self._closing = threading.Event()
 
     # -- the walk
 
     def run(self) -> Result:
-        if any(isinstance(item.action, WaitContainers) for item in self._plan):
+        if any(isinstance(item.action, WaitContainers | UpdateContainer) for item in self._plan):
             threading.Thread(target=self._listen, daemon=True).start()
         try:
             for item in self._plan.operations:
@@ -137,6 +152,7 @@ class _Executor:
                     self._begin(item)
             while self._busy or (self._waits and not self._stopping):
                 self._turn()
+            self._settle_updates()
             if self._failures:
                 self._take_back()
         finally:
@@ -144,25 +160,24 @@ class _Executor:
         return self._conclude()
 
     def _turn(self) -> None:
-        try:
-            news = self._news.get(timeout=self._patience())
-        except queue.Empty:
-            self._look_at_waits()
-            return
-        news()
+        with contextlib.suppress(queue.Empty):
+            self._news.get(timeout=self._patience())()
+        self._look_at_due_waits()
 
     def interrupt(self) -> None:
         """Begin nothing more; at the second call raise InterruptedByUserError. Called from a signal handler."""
         if self._interrupted:
             raise InterruptedByUserError("interrupted; what was under way was left")
         self._interrupted = True
+        self._run.stopping.set()
         self._news.put(_nothing)
 
     def _patience(self) -> float | None:
         """Return how many seconds to wait for news."""
         if not self._waits or self._stopping:
             return None
-        limits = [at - time.monotonic() for at in self._deadlines.values()]
+        now = time.monotonic()
+        limits = [at - now for at in (*self._deadlines.values(), *self._next.values())]
         if not self._events_work:
             limits.append(_LOOK_AGAIN)
         return max(0.0, min(limits)) if limits else None
@@ -174,7 +189,7 @@ class _Executor:
     def _begin(self, operation: Operation) -> None:
         if self._stopping:
             return
-        if operation.when_changed and not self._changed(operation):
+        if self._is_needless(operation):
             self._passed_over.add(operation.id)
             self._finish(operation, Step.PASSED_OVER)
             return
@@ -189,8 +204,13 @@ class _Executor:
         self._busy += 1
         self._submit(lambda: self._work(operation))
 
-    def _changed(self, operation: Operation) -> bool:
-        return any(key not in self._run.unchanged for key in operation.when_changed)
+    def _is_needless(self, operation: Operation) -> bool:
+        """Tell whether there is nothing to do after all: no image changed, or the container stays."""
+        when = operation.when_changed
+        if when and all(key in self._run.unchanged for key in when):
+            return True
+        action = operation.action
+        return isinstance(action, RemoveContainer) and action.id in self._run.kept
 
     def _finish(self, operation: Operation, step: Step = Step.DONE, text: str = "") -> None:
         if operation.id in self._began:
@@ -272,37 +292,51 @@ class _Executor:
             self._again.add(key)
             return
         self._waits[key] = True
+        self._next.pop(key, None)
         operation = self._operations[key]
         action = operation.action
         assert isinstance(action, WaitContainers)
 
-        def look() -> None:
+        def task() -> None:
             try:
-                met = is_met(self._run.engine, action, self._run.containers)
+                found = look(self._run.engine, action, self._run.containers, self._run.probes)
             except BaseException as error:  # noqa: BLE001 - a thread's failure is reported, not lost
                 failure = named(operation, error)
-                self._news.put(lambda: self._looked(operation, met=False, failure=failure))
+                self._news.put(lambda: self._looked(operation, failure))
             else:
-                self._news.put(lambda: self._looked(operation, met=met, failure=None))
+                self._news.put(lambda: self._looked(operation, found))
 
         self._busy += 1
-        self._submit(look)
+        self._submit(task)
 
-    def _looked(self, operation: Operation, *, met: bool, failure: StackctlError | None) -> None:
+    def _looked(self, operation: Operation, found: Look | StackctlError) -> None:
         self._busy -= 1
         key = operation.id
         if key not in self._waits:
             return
         self._waits[key] = False
-        if met or failure is not None:
-            self._end_wait(operation, failure)
-        elif key in self._again and not self._stopping:
+        if isinstance(found, StackctlError):
+            self._end_wait(operation, found)
+        elif found.met:
+            self._end_wait(operation, None)
+        else:
+            self._not_yet(operation, found)
+
+    def _not_yet(self, operation: Operation, found: Look) -> None:
+        key = operation.id
+        action = operation.action
+        assert isinstance(action, WaitContainers)
+        if found.said and action.ready is not None:
+            self._next[key] = time.monotonic() + action.ready.interval
+            self._said[key] = found.said
+        if key in self._again and not self._stopping:
             self._again.discard(key)
             self._look(key)
 
     def _end_wait(self, operation: Operation, failure: StackctlError | None) -> None:
         self._waits.pop(operation.id)
         self._deadlines.pop(operation.id, None)
+        self._next.pop(operation.id, None)
         self._again.discard(operation.id)
         action = operation.action
         assert isinstance(action, WaitContainers)
@@ -314,19 +348,28 @@ class _Executor:
             self._warnings.append(failure.message)
             self._finish(operation, Step.WARNING, failure.message)
 
-    def _look_at_waits(self) -> None:
+    def _look_at_due_waits(self) -> None:
+        """See to the waits whose time is over, whose probes are to be tried again, or of which no event tells."""
         now = time.monotonic()
-        for key in list(self._waits):
-            if self._deadlines.get(key, now + 1) <= now:
-                action = self._operations[key].action
-                seconds = getattr(action, "timeout", 0.0)
-                error = StackctlError(
-                    f"service {action.service!r} was not ready within {seconds:g} s",
-                    hint=f"stackctl logs {action.service}",
-                )
+        blind = not self._events_work and now - self._glanced >= _LOOK_AGAIN
+        if blind:
+            self._glanced = now
+        for key in list(self._waits) if not self._stopping else ():
+            action = self._operations[key].action
+            if self._deadlines.get(key, now + 1) <= now and isinstance(action, WaitContainers):
+                said = self._said.get(key, "")
+                error = timed_out(self._run.engine, action, self._run.containers, said)
                 self._end_wait(self._operations[key], error)
-            else:
+            elif not self._waits[key] and (blind or self._next.get(key, now + 1) <= now):
                 self._look(key)
+
+    def _look_at_waits(self) -> None:
+        for key in list(self._waits):
+            self._look(key)
+
+    def _found_in_log(self) -> None:
+        self._run.tell_news()
+        self._news.put(self._look_at_waits)
 
     def _listen(self) -> None:
         """Follow the engine's events for the stack's containers, on a thread of its own."""
@@ -341,6 +384,7 @@ class _Executor:
                 for event in stream:
                     action = str(event.get("Action", ""))
                     if action.partition(":")[0] in _RELEVANT:
+                        self._run.tell_news()
                         actor = event.get("Actor")
                         self._news.put(lambda actor=actor: self._happened(actor))  # type: ignore[misc]
             except (OSError, ValueError, StackctlError):
@@ -363,6 +407,20 @@ class _Executor:
                 self._look(key)
 
     # -- the end
+
+    def _settle_updates(self) -> None:
+        """Let every rolling update that did not come through end as its failure_action says."""
+        for name, state in self._run.updates.items():
+            if self._failures:
+                from stackctl.orchestrator.apply.exchange import settle
+
+                text = settle(self._run, name)
+                self._aftermath += f"\n{text}" if state.halted else ""
+            elif state.has_failed:
+                self._late.append(
+                    f"service {name!r}: {len(state.failed)} of {state.total} containers could not be updated: "
+                    + ", ".join(sorted(state.failed))
+                )
 
     def _take_back(self) -> None:
         """Remove what this run made and never got to use, so that nothing half made stays behind."""
@@ -391,11 +449,26 @@ class _Executor:
                             volumes=not action.inherited,
                         )
                     )
+        in_use = self._networks_in_use(started)
         for item in self._plan:
             if isinstance(item.action, CreateNetwork) and item.id in self._done:
                 name = item.action.name
+                if name in in_use:
+                    continue
                 # The engine refuses where a container is still in it; that is meant.
                 self._quietly(lambda name=name: engine.remove_network(name))  # type: ignore[misc]
+
+    def _networks_in_use(self, started: set[str]) -> set[str]:
+        """Return the networks of containers that stay: one that has ended would not hold its own."""
+        stack = self._run.stack
+        services = {item.action.service for item in self._plan if item.action.name in started}
+        return {
+            stack.networks[key].name
+            for name in services
+            if stack is not None and name in stack.services
+            for key in stack.services[name].networks
+            if key in stack.networks
+        }
 
     def _may_go(self, action: CreateContainer) -> bool:
         """Tell whether a container may be taken back: not when the one it replaces is gone already."""
@@ -416,6 +489,7 @@ class _Executor:
 
     def _close(self) -> None:
         self._closing.set()
+        self._run.probes.close()
         for _ in self._threads:
             self._tasks.put(None)
         if self._events is not None:
@@ -429,6 +503,8 @@ class _Executor:
                 self._emit(Step.CANCELLED, item)
         if self._failures:
             raise self._explained()
+        if self._late:
+            raise StackctlError("\n".join(self._late))
         if self._interrupted:
             raise InterruptedByUserError(
                 f"interrupted with {len(left)} of {len(self._plan)} operations left",
@@ -439,7 +515,7 @@ class _Executor:
     def _explained(self) -> StackctlError:
         operation, first = self._failures[0]
         waited = self._waiting_services(operation)
-        text = first.message
+        text = first.message + self._aftermath
         if waited:
             text += f"\n  waited for it: {', '.join(waited)}"
         for _, other in self._failures[1:]:

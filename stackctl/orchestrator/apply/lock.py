@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from stackctl.errors import HostError
@@ -34,6 +34,21 @@ def project_lock(
         yield
     finally:
         os.close(handle)
+
+
+def lock_folder(run_root: Path, environ: Mapping[str, str], *, uid: int) -> Path:
+    """Return where the locks of stacks are: beside the engine where this user may write there."""
+    if uid == 0 or os.access(run_root, os.W_OK):
+        return run_root / "projects"
+    return Path(environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"stackctl-{uid}"
+
+
+def key_path(data_root: Path, environ: Mapping[str, str], *, uid: int) -> Path:
+    """Return where the key of secrets is kept."""
+    if uid == 0:
+        return data_root / "fingerprint.key"
+    home = environ.get("XDG_STATE_HOME") or f"{environ.get('HOME', '/')}/.local/state"
+    return Path(home) / "stackctl" / "fingerprint.key"
 
 
 def secret_key(path: Path) -> bytes:

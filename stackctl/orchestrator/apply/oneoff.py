@@ -14,8 +14,10 @@ from stackctl.orchestrator.apply.bodies import (
     ordered_networks,
 )
 from stackctl.orchestrator.apply.contract import Engine
+from stackctl.orchestrator.apply.files import files_archive
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.operations import SEVERAL_NETWORKS, Run, files_archive
+from stackctl.orchestrator.apply.operations import SEVERAL_NETWORKS
+from stackctl.orchestrator.apply.run import Run
 from stackctl.orchestrator.model.mounts import BindMount, Mount, TmpfsMount, VolumeMount
 from stackctl.orchestrator.model.network import Endpoint
 from stackctl.orchestrator.model.ports import Port
@@ -86,7 +88,13 @@ def create(engine: Engine, stack: Stack, name: str, changes: Changes, *, key: by
         }
     }
     carried = container_labels(
-        stack, service, action, image_id=image_id, inputs=inputs, oneoff=True
+        stack,
+        service,
+        action,
+        image_id=image_id,
+        inputs=inputs,
+        container_of=run.container_of,
+        oneoff=True,
     )
     carried |= dict(label.partition("=")[::2] for label in changes.labels)
     carried[SLUG] = changes.name.rpartition("-")[2]

@@ -1,10 +1,8 @@
 """One operation, one engine call (or the few that make one step)."""
 
 import contextlib
-import io
-import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import cast
 
 from stackctl.errors import (
@@ -15,28 +13,26 @@ from stackctl.errors import (
     StackctlError,
     UnsupportedError,
 )
+from stackctl.orchestrator.apply import hooks
 from stackctl.orchestrator.apply.bodies import (
     container_body,
     endpoint_body,
-    file_target,
-    files_of,
     network_body,
     ordered_networks,
     volume_body,
 )
-from stackctl.orchestrator.apply.context import build_query, is_remote, local_body, pack
+from stackctl.orchestrator.apply.context import build_query, local_body, pack
 from stackctl.orchestrator.apply.contract import Engine, OnOpen
-from stackctl.orchestrator.apply.inputs import content_of
+from stackctl.orchestrator.apply.files import files_archive
+from stackctl.orchestrator.apply.run import Run, Tell
 from stackctl.orchestrator.model.build import Build
 from stackctl.orchestrator.model.common import EMPTY
 from stackctl.orchestrator.model.service import Service
 from stackctl.orchestrator.model.stack import Stack
-from stackctl.orchestrator.planning import labels
-from stackctl.orchestrator.planning.fingerprint import Inputs, image_name
+from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.plan import (
     BuildImage,
     ConnectNetwork,
-    ContainerAction,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
@@ -50,67 +46,15 @@ from stackctl.orchestrator.planning.plan import (
     RemoveNetwork,
     RemoveVolume,
     RenameContainer,
-    RestartContainer,
     RunHook,
     StartContainer,
     StopContainer,
     UnpauseContainer,
+    UpdateContainer,
 )
 from stackctl.values import Json, JsonObject
 
-Tell = Callable[[JsonObject], None]
 SEVERAL_NETWORKS = (1, 44)
-
-
-@dataclass(slots=True, kw_only=True)
-class Run:
-    """One run of a plan: the engine, what is wanted, and what was made so far.
-
-    ``containers`` maps final names to IDs, ``images`` references to IDs. ``unchanged`` are the image operations that
-    gave the image there was.
-    """
-
-    engine: Engine
-    stack: Stack | None
-    inputs: Inputs
-    containers: dict[str, str] = field(default_factory=dict)
-    services: dict[str, str] = field(default_factory=dict)
-    images: dict[str, str] = field(default_factory=dict)
-    unchanged: set[str] = field(default_factory=set)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def wanted(self) -> Stack:
-        if self.stack is None:
-            raise InvalidInputError("this needs the stack file")
-        return self.stack
-
-    def service(self, name: str) -> Service:
-        return self.wanted().services[name]
-
-    def container(self, action: ContainerAction) -> str:
-        """Return the ID (or at least the name) of the container that an action is about."""
-        return action.id or self.containers.get(action.name, action.name)
-
-    def container_of(self, service: str) -> str:
-        """Return the ID of a service's first container; raises NotFoundError when it has none."""
-        if service in self.services:
-            return self.services[service]
-        mine = [
-            f"{labels.PROJECT}={self.wanted().name}",
-            f"{labels.SERVICE}={service}",
-            f"{labels.ONEOFF}=False",
-        ]
-        found = self.engine.list_containers(everything=True, filters={"label": mine})
-        if not found:
-            raise NotFoundError(f"service {service!r} has no container to share with")
-        return str(found[0]["Id"])
-
-    def image_id(self, reference: str) -> str:
-        """Return the ID of an image, asking the engine once."""
-        with self.lock:
-            if reference not in self.images:
-                self.images[reference] = str(self.engine.inspect_image(reference)["Id"])
-            return self.images[reference]
 
 
 def perform(run: Run, operation: Operation, tell: Tell) -> None:
@@ -134,16 +78,18 @@ def perform(run: Run, operation: Operation, tell: Tell) -> None:
             _create_volume(run, action)
         case RemoveVolume() as action:
             _remove_volume(run, action, tell)
+        case UpdateContainer() as action:
+            from stackctl.orchestrator.apply.exchange import update  # few plans need it
+
+            update(run, action, tell)
         case CreateContainer() as action:
-            _create_container(run, action, tell)
+            create_container(run, action, tell)
         case RenameContainer() as action:
             _rename(run, action)
         case StartContainer() as action:
             _start(run, action)
         case StopContainer() as action:
             _stop(run, action)
-        case RestartContainer() as action:
-            _restart(run, action)
         case KillContainer() as action:
             _kill(run, action)
         case PauseContainer() as action:
@@ -166,7 +112,15 @@ def _pull(run: Run, operation: Operation, action: PullImage, tell: Tell) -> None
             f"service {action.service!r}: cannot pull {action.name}: {error.message}",
             hint=error.hint,
         ) from error
+    if action.timed and "@" not in action.name:
+        run.engine.tag_image(action.name, *_name_and_tag(action.name))
     _note_image(run, operation, action.name, action.present)
+
+
+def _name_and_tag(reference: str) -> tuple[str, str]:
+    head, _, tag = reference.rpartition(":")
+    tagged = bool(head) and "/" not in tag
+    return (head, tag) if tagged else (reference, "latest")
 
 
 def type_of(error: StackctlError) -> type[StackctlError]:
@@ -222,7 +176,7 @@ def _build_image(
         service = replace(service, build=build)
     wanted = service.build or Build()
     body: JsonObject | None = None
-    if not is_remote(wanted.context) and engine.offers("build.local"):
+    if engine.offers("build.local"):
         body = {**local_body(stack, service), "output": dict(action.output)}
     elif action.output:
         raise UnsupportedError("--output is not offered by this engine")
@@ -240,9 +194,7 @@ def _build_image(
                 hint=error.hint,
             ) from error
     for reference in service.build.tags if service.build else ():
-        head, _, tag = reference.rpartition(":")
-        tagged = bool(head) and "/" not in tag
-        engine.tag_image(action.name, head if tagged else reference, tag if tagged else "latest")
+        engine.tag_image(action.name, *_name_and_tag(reference))
 
 
 def _note_image(run: Run, operation: Operation, reference: str, present: str) -> None:
@@ -310,7 +262,7 @@ def _remove_volume(run: Run, action: RemoveVolume, tell: Tell) -> None:
         tell({"warning": f"volume {action.name} stays: {error.message}"})
 
 
-def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
+def create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
     stack, service = run.wanted(), run.service(action.service)
     one_network = run.engine.api_version < SEVERAL_NETWORKS
     body = container_body(
@@ -333,7 +285,7 @@ def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
                 )
         archive = files_archive(stack, service)
         if archive:
-            run.engine.put_archive(identity, "/", archive)
+            _put_files(run.engine, service, identity, archive)
     except BaseException:
         run.engine.remove_container(identity, force=True, volumes=not action.inherited)
         raise
@@ -345,31 +297,18 @@ def _create_container(run: Run, action: CreateContainer, tell: Tell) -> None:
         tell({"warning": text})
 
 
-def files_archive(stack: Stack, service: Service) -> bytes:
-    """Return the configs and secrets that are no files of the host as a tar; empty when there are none."""
-    found = [
-        (
-            file_target(reference, kind=kind),
-            reference,
-            content_of(item, kind=kind, service=service.name),
-        )
-        for kind, reference, item in files_of(stack, service)
-        if not item.file
-    ]
-    if not found:
-        return b""
-    import tarfile  # 10 ms that an ``up`` without such files need not wait for
-
-    output = io.BytesIO()
-    with tarfile.open(fileobj=output, mode="w") as archive:
-        for target, reference, data in found:
-            info = tarfile.TarInfo(target.lstrip("/"))
-            info.size = len(data)
-            info.mode = 0o444 if reference.mode is None else reference.mode
-            info.uid = int(reference.uid) if reference.uid.isdigit() else 0
-            info.gid = int(reference.gid) if reference.gid.isdigit() else 0
-            archive.addfile(info, io.BytesIO(data))
-    return output.getvalue()
+def _put_files(engine: Engine, service: Service, identity: str, archive: bytes) -> None:
+    """Put configs and secrets in; Docker refuses it for a read-only container, even before its first start."""
+    try:
+        engine.put_archive(identity, "/", archive)
+    except StackctlError as error:
+        if not service.read_only:
+            raise
+        raise type_of(error)(
+            f"service {service.name!r}: this engine puts no content of configs and secrets into a read_only container: "
+            f"{error.message}",
+            hint="Let the config or secret name a file instead, or use the built-in engine.",
+        ) from error
 
 
 def _rename(run: Run, action: RenameContainer) -> None:
@@ -387,10 +326,6 @@ def _stop(run: Run, action: StopContainer) -> None:
         )
     except NotFoundError:
         return
-
-
-def _restart(run: Run, action: RestartContainer) -> None:
-    run.engine.restart_container(run.container(action), timeout=action.timeout)
 
 
 def _kill(run: Run, action: KillContainer) -> None:
@@ -414,22 +349,11 @@ def _remove_container(run: Run, action: RemoveContainer) -> None:
 
 
 def _run_hook(run: Run, action: RunHook) -> None:
-    hook = action.hook
-    body: JsonObject = {
-        "Cmd": list(hook.command),
-        "User": hook.user,
-        "Privileged": hook.privileged,
-        "WorkingDir": hook.working_dir,
-        "Env": [f"{k}={v}" for k, v in hook.environment.items() if v is not None],
-        "AttachStdout": True,
-        "AttachStderr": True,
-    }
-    identity = run.engine.create_exec(run.container(action), body)
-    output = b"".join(data for _, data in run.engine.start_exec(identity))
-    code = run.engine.inspect_exec(identity).get("ExitCode")
-    if code != 0:
-        said = output.decode(errors="replace").strip()
-        raise StackctlError(
-            f"service {action.service!r}: {action.point} hook {' '.join(hook.command)!r} "
-            f"ended with exit code {code}{': ' + said if said else ''}"
-        )
+    identity = run.container(action)
+    if action.point == "pre_start":
+        service = run.service(action.service)
+        hooks.run_before(run.engine, run.wanted(), service, identity, action.hook)
+        return
+    hooks.run_inside(
+        run.engine, identity, service=action.service, point=action.point, hook=action.hook
+    )

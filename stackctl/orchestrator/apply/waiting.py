@@ -1,7 +1,9 @@
 """Whether a service is as its dependents need it, and why not."""
 
 from stackctl.errors import NotFoundError, StackctlError
+from stackctl.frozen import frozen
 from stackctl.orchestrator.apply.contract import Engine
+from stackctl.orchestrator.apply.probes import Probes
 from stackctl.orchestrator.planning.graph import COMPLETED, HEALTHY
 from stackctl.orchestrator.planning.plan import WaitContainers
 from stackctl.values import JsonObject
@@ -10,16 +12,70 @@ _LOG_LINES = 10
 _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 15: "SIGTERM"}  # fmt: skip
 
 
-def is_met(engine: Engine, action: WaitContainers, containers: dict[str, str]) -> bool:
+@frozen
+class Look:
+    """What a look at a wait found: ``said`` is what the probe that failed said, "" where it is for events to tell."""
+
+    met: bool
+    said: str = ""
+
+
+MET = Look(met=True)
+UNMET = Look(met=False)
+
+
+def look(
+    engine: Engine, action: WaitContainers, containers: dict[str, str], probes: Probes
+) -> Look:
     """Tell whether the condition holds; raises StackctlError saying why where it cannot hold any more."""
-    return all(_one(engine, action, containers.get(name, name), name) for name in action.containers)
+    for name in action.containers:
+        found = look_at(engine, action, containers.get(name, name), name, probes)
+        if not found.met:
+            return found
+    return MET
 
 
-def _one(engine: Engine, action: WaitContainers, identity: str, name: str) -> bool:
+def look_at(
+    engine: Engine, action: WaitContainers, identity: str, name: str, probes: Probes
+) -> Look:
+    """Look at one container, called ``name``."""
     try:
         body = engine.inspect_container(identity)
     except NotFoundError as error:
         raise NotFoundError(f"service {action.service!r}: container {name} is gone") from error
+    if not _one(engine, action, identity, name, body):
+        return UNMET
+    running = _part(body, "State").get("Status") == "running"
+    if action.ready is None or action.condition == COMPLETED or not running:
+        return MET
+    said = probes.look(identity, body, action.ready)
+    return Look(met=False, said=said) if said else MET
+
+
+def timed_out(
+    engine: Engine, action: WaitContainers, containers: dict[str, str], said: str
+) -> StackctlError:
+    """Return why a wait took too long, with what the last probe and the log say."""
+    goal = {COMPLETED: "complete", HEALTHY: "healthy"}.get(action.condition, "ready")
+    text = f"service {action.service!r} was not {goal} within {action.timeout:g} s"
+    if said:
+        text += f"\n  last probe: {said}"
+    for name in action.containers:
+        text += _about(engine, containers.get(name, name))
+    return StackctlError(text, hint=f"stackctl logs {action.service}")
+
+
+def _about(engine: Engine, identity: str) -> str:
+    try:
+        body = engine.inspect_container(identity)
+    except StackctlError:
+        return ""
+    return _details(engine, identity, body)
+
+
+def _one(
+    engine: Engine, action: WaitContainers, identity: str, name: str, body: JsonObject
+) -> bool:
     state = _part(body, "State")
     status = str(state.get("Status", ""))
     ended = status in ("exited", "dead")
@@ -29,19 +85,19 @@ def _one(engine: Engine, action: WaitContainers, identity: str, name: str) -> bo
         if clean and (action.condition == COMPLETED or action.exit_ok):
             return True
         if clean and action.condition not in (HEALTHY, COMPLETED) and not action.exit_ok:
-            raise _failure(engine, action, name, identity, body, "ended with exit code 0")
-        raise _failure(engine, action, name, identity, body, exit_reason(state))
+            raise failure(engine, action.service, name, identity, body, "ended with exit code 0")
+        raise failure(engine, action.service, name, identity, body, exit_reason(state))
     if action.condition == COMPLETED:
         return False
     if health in ("", "none"):
-        if action.condition == HEALTHY and status == "running":
+        if action.condition == HEALTHY and status == "running" and action.ready is None:
             raise StackctlError(
                 f"service {action.service!r}: container {name} has no healthcheck, so it never gets healthy",
-                hint="Give it a healthcheck, or depend on service_started.",
+                hint="Give it a healthcheck or x-ready, or depend on service_started.",
             )
         return status == "running"
     if health == "unhealthy":
-        raise _failure(engine, action, name, identity, body, "is unhealthy")
+        raise failure(engine, action.service, name, identity, body, "is unhealthy")
     return health == "healthy" and status == "running"
 
 
@@ -57,15 +113,22 @@ def exit_reason(state: JsonObject) -> str:
     return f"{text} ({meaning[code]})" if isinstance(code, int) and code in meaning else text
 
 
-def _failure(
+def failure(
     engine: Engine,
-    action: WaitContainers,
+    service: str,
     name: str,
     identity: str,
     body: JsonObject,
     reason: str,
 ) -> StackctlError:
-    text = f"service {action.service!r}: container {name} {reason}"
+    """Return why a container is not as it should be, with what its last probe and its log say."""
+    text = f"service {service!r}: container {name} {reason}"
+    text += _details(engine, identity, body)
+    return StackctlError(text, hint=f"stackctl logs {service}")
+
+
+def _details(engine: Engine, identity: str, body: JsonObject) -> str:
+    text = ""
     state = _part(body, "State")
     if state.get("Error"):
         text += f"\n  error: {state['Error']}"
@@ -77,7 +140,7 @@ def _failure(
     lines = log_tail(engine, identity, terminal=bool(_part(body, "Config").get("Tty")))
     if lines:
         text += "\n  last log lines:" + "".join(f"\n    {line}" for line in lines)
-    return StackctlError(text, hint=f"stackctl logs {action.service}")
+    return text
 
 
 def log_tail(engine: Engine, container: str, *, terminal: bool) -> list[str]:

@@ -19,6 +19,7 @@ from stackctl.orchestrator.model.limits import (
 from stackctl.orchestrator.model.mounts import Mount
 from stackctl.orchestrator.model.network import Endpoint
 from stackctl.orchestrator.model.ports import Port
+from stackctl.orchestrator.model.ready import Ready
 
 
 @frozen
@@ -27,11 +28,13 @@ class Dependency:
 
     ``condition`` is ``service_started``, ``service_healthy`` or ``service_completed_successfully``. ``restart``:
     restart the dependent when the dependency is restarted by us. Not ``required``: go on when it is missing.
+    ``timeout`` is how many seconds this dependent waits for it (0: no limit), None where that is not its business.
     """
 
     condition: str = "service_started"
     restart: bool = False
     required: bool = True
+    timeout: float | None = None
 
 
 @frozen
@@ -115,6 +118,7 @@ class Service:
     # order and lifecycle
     depends_on: Mapping[str, Dependency] = EMPTY
     healthcheck: Healthcheck | None = None
+    ready: Ready | None = None
     restart: str = ""
     scale: int = 1
     deploy: Deploy | None = None

@@ -30,7 +30,9 @@ class Stack:
 
     ``services`` are those that are to run (profiles and selection applied), ``disabled_services`` the others.
     ``files`` are the absolute paths of the stack files (``-`` for standard input), ``env_files`` of those that fed
-    interpolation. ``environment`` is what interpolation saw. ``profiles`` are the active ones.
+    interpolation, ``paths_read`` of all that had a say, includes and services' env files too. ``environment`` is what interpolation saw. ``profiles`` are the active ones.
+
+    ``separator`` stands between the parts of generated names ("_" is that of old Compose versions).
 
     ``tree`` is the normalised form as Compose prints it (``config --format json``), of the active services; see
     ``service_tree`` for the part of one service, from which its Compose config hash is made. Treat both as
@@ -41,8 +43,10 @@ class Stack:
     name: str
     working_dir: str
     files: tuple[str, ...] = ()
+    paths_read: tuple[str, ...] = ()
     env_files: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
+    separator: str = "-"
     services: Mapping[str, Service] = EMPTY
     disabled_services: Mapping[str, Service] = EMPTY
     networks: Mapping[str, Network] = EMPTY
@@ -53,6 +57,10 @@ class Stack:
     environment: Strings = field(default=EMPTY, repr=False)
     extensions: Extensions = EMPTY
     tree: JsonObject = field(repr=False)
+
+    def named(self, *parts: str | int) -> str:
+        """Return a generated name of something of this stack."""
+        return self.separator.join((self.name, *map(str, parts)))
 
     def service_tree(self, name: str) -> JsonObject:
         """Return the normalised form of one active service; raises KeyError for another name."""

@@ -2,11 +2,13 @@
 
 docker compose hashes the JSON of its own record of the service, without what does not concern the container (build,
 pull policy, scale, replicas, depends_on, profiles). JSON of a record has its fields in the record's order, JSON of a
-map its keys sorted; the tables below are those orders (Compose 2.40).
+map its keys sorted; the tables below are those orders (Compose 2.40). A service whose namespaces or volumes another
+one shares is named by the ID of its first container, so that who shares with it is made anew when it is.
 """
 
 import hashlib
 import json
+from collections.abc import Callable
 
 from stackctl.orchestrator.model.service import Service
 from stackctl.orchestrator.model.stack import Stack
@@ -143,8 +145,14 @@ _ORDERS = {path: names.split() for path, names in _RECORDS.items()} | {"": _SERV
 _LEFT_OUT = frozenset({"build", "pull_policy", "scale", "depends_on", "profiles"})
 
 
-def compose_hash(stack: Stack, service: Service) -> str:
-    """Return the hash as 64 hexadecimal digits; empty when the stack has no normalised form of the service."""
+def compose_hash(
+    stack: Stack, service: Service, container_of: Callable[[str], str] | None = None
+) -> str:
+    """Return the hash as 64 hexadecimal digits; empty when the stack has no normalised form of the service.
+
+    ``container_of`` gives the ID of a service's first container, "" for a service that has none; without it the hash
+    is that of the service as the file has it (``config --hash``).
+    """
     try:
         tree = stack.service_tree(service.name)
     except KeyError:
@@ -152,15 +160,37 @@ def compose_hash(stack: Stack, service: Service) -> str:
     kept: JsonObject = {name: value for name, value in tree.items() if name not in _LEFT_OUT}
     kept.setdefault("command", None)
     kept.setdefault("entrypoint", None)
+    if container_of is not None:
+        kept.update(_shared(kept, container_of))
     text = json.dumps(_ordered(kept, ""), separators=(",", ":"), ensure_ascii=False)
     for plain in "<>&\u2028\u2029":
         text = text.replace(plain, f"\\u{ord(plain):04x}")
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def _shared(tree: JsonObject, container_of: Callable[[str], str]) -> JsonObject:
+    """Return the keys that name other services, with their containers instead."""
+    found: JsonObject = {}
+    for key in ("network_mode", "ipc", "pid"):
+        mode = tree.get(key)
+        if isinstance(mode, str) and mode.startswith("service:"):
+            found[key] = f"container:{container_of(mode.removeprefix('service:'))}"
+    sources = tree.get("volumes_from")
+    if isinstance(sources, list):
+        found["volumes_from"] = [_volumes_from(str(entry), container_of) for entry in sources]
+    return found
+
+
+def _volumes_from(entry: str, container_of: Callable[[str], str]) -> str:
+    name, _, rest = entry.partition(":")
+    return rest.partition(":")[0] if name == "container" else container_of(name)
+
+
 def _ordered(value: Json, path: str) -> Json:
     if isinstance(value, list):
         return [_ordered(item, path) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return int(value)  # JSON as Go writes it has no ".0"
     if not isinstance(value, dict):
         return value
     order = _ORDERS.get(path)

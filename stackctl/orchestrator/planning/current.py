@@ -65,7 +65,7 @@ def _definition(
         return None
     if not before:
         theirs = container.labels.get(labels.CONFIG_HASH, "")
-        if theirs and theirs == compose_hash(work.stack, service):
+        if theirs and theirs == compose_hash(work.stack, service, work.first_container):
             return None
         return Cause(reason="definition changed")
     known = container.labels.get(labels.DEFINITION, "")

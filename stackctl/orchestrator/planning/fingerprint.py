@@ -10,6 +10,7 @@ nothing away. The image is compared apart, by ID, since a pull or build may find
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import cast
@@ -30,10 +31,13 @@ _NOT_IN_CONTAINER = frozenset(
     {
         "name", "image", "build", "pull_policy", "pull_refresh_after", "provider", "models",
         "depends_on", "profiles", "scale", "deploy", "watch", "attach", "env_file", "label_file",
-        "pre_start", "post_start", "pre_stop", "extensions", "environment", "networks", "volumes",
+        "ready", "post_start", "pre_stop", "extensions", "environment", "networks", "volumes",
         "configs", "secrets",
     }
 )  # fmt: skip
+_CREDENTIALS = re.compile(
+    r"(://[^/\s:@]*:)[^/\s@]+@"
+)  # user:password@ of a URL, whatever it is called
 _SECRET_WORDS = ("PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "PRIVATE", "AUTH")
 
 
@@ -60,7 +64,7 @@ class Fingerprint:
 def image_name(stack: Stack, name: str) -> str:
     """Return the reference of a service's image: its own, or the one a build without a name gets."""
     service = stack.services[name]
-    return service.image or f"{stack.name}-{service.name}"
+    return service.image or stack.named(service.name)
 
 
 def keyed_digest(key: bytes, data: bytes) -> str:
@@ -90,7 +94,7 @@ def volume_fingerprint(volume: Volume) -> Fingerprint:
 def service_definition(stack: Stack, service: Service, inputs: Inputs) -> JsonObject:
     """Return the canonical form of what the service's containers are made from."""
     form = _plain(service, without=_NOT_IN_CONTAINER)
-    form["image"] = service.image or f"{stack.name}-{service.name}"
+    form["image"] = service.image or stack.named(service.name)
     if service.environment:
         form["environment"] = {
             name: f"digest:{keyed_digest(inputs.key, value.encode())}"
@@ -148,15 +152,18 @@ def _differ(at: str, old: JsonObject, new: JsonObject, found: list[Change]) -> N
         if isinstance(left, dict) and isinstance(right, dict):
             _differ(where, left, right, found)
         else:
-            found.append(Change(field=where, before=_shown(left), after=_shown(right)))
+            before, after = _shown(left), _shown(right)
+            if before == after:
+                after = f"{after} (another secret)"
+            found.append(Change(field=where, before=before, after=after))
 
 
 def _shown(value: Json) -> str | None:
     if value is None:
         return None
-    if isinstance(value, str):
-        return f"(secret {value[7:13]})" if value.startswith("digest:") else json.dumps(value)
-    return json.dumps(value, sort_keys=True)
+    if isinstance(value, str) and value.startswith("digest:"):
+        return f"(secret {value[7:13]})"
+    return _CREDENTIALS.sub(r"\1***@", json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
 def _seal(form: JsonObject) -> Fingerprint:

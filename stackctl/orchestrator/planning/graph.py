@@ -13,6 +13,7 @@ from stackctl.orchestrator.planning.plan import Operation
 STARTED = "service_started"
 HEALTHY = "service_healthy"
 COMPLETED = "service_completed_successfully"
+READY = "ready"
 
 
 def namespace_parents(service: Service) -> dict[str, str]:

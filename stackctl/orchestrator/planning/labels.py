@@ -23,6 +23,7 @@ VOLUME = "com.docker.compose.volume"
 
 FINGERPRINT = "io.stackctl.fingerprint"
 DEFINITION = "io.stackctl.definition"
+HOOK = "com.docker.compose.hook"
 STACKCTL_VERSION = "io.stackctl.version"
 
 COMPOSE_VERSION = "2.40.3"

@@ -1,15 +1,16 @@
-"""Plans for start, stop, restart, kill, pause, unpause and rm: containers that are there, in dependency order.
+"""Plans for start, stop, kill, pause, unpause and rm: containers that are there, in dependency order.
 
 ``desired`` is None where the project is known without its stack file; labels give the order then. ``services`` empty
 means all. Each raises NotFoundError for a service that has no container.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stackctl.errors import NotFoundError
+from stackctl.orchestrator.model.service import Dependency, Service
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.destroy import order_of
-from stackctl.orchestrator.planning.draft import finish, stop_with_hooks
+from stackctl.orchestrator.planning.draft import finish, run_hooks, stop_with_hooks, wait_for
 from stackctl.orchestrator.planning.graph import COMPLETED, HEALTHY, dependencies
 from stackctl.orchestrator.planning.observed import Observed, ObservedContainer
 from stackctl.orchestrator.planning.plan import (
@@ -19,28 +20,52 @@ from stackctl.orchestrator.planning.plan import (
     PauseContainer,
     Plan,
     RemoveContainer,
-    RestartContainer,
     StartContainer,
     UnpauseContainer,
-    WaitContainers,
 )
 
 
 def start(
     name: str, desired: Stack | None, observed: Observed, services: Sequence[str] = ()
 ) -> Plan:
-    """Start what is stopped, dependencies first, waiting for their conditions."""
+    """Start what is stopped, dependencies first, waiting for their conditions; hooks run around it."""
     chosen = choose(name, observed, services)
     draft = Draft()
-    started: dict[str, list[str]] = {}
+    first: dict[str, list[str]] = {}
+    last: dict[str, list[str]] = {}
     for item in chosen:
         if not item.running:
-            action = StartContainer(name=item.name, service=item.service, id=item.id)
-            started.setdefault(item.service, []).append(draft.add(action, "asked for"))
+            keys = _start_with_hooks(draft, _service(desired, item), item, first)
+            first.setdefault(item.service, []).append(keys[0])
+            last.setdefault(item.service, []).append(keys[-1])
     for item in chosen:
-        for key in started.get(item.service, []):
-            draft.follow(key, _after_dependencies(draft, desired, chosen, item, started))
+        for key in first.get(item.service, []):
+            draft.follow(key, _after_dependencies(draft, desired, chosen, item, last))
     return finish(name, draft)
+
+
+def _start_with_hooks(
+    draft: Draft,
+    service: Service | None,
+    item: ObservedContainer,
+    started: Mapping[str, list[str]],
+) -> list[str]:
+    """Add the start of a container and its hooks; return the first and the last operation."""
+    before: list[str] = []
+    if service is not None and item.state == "created":
+        own = [
+            hook for hook in service.pre_start if hook.per_replica or item.service not in started
+        ]
+        before = run_hooks(draft, item, "pre_start", own, ())
+    first = next((key for key in draft.operations if f" {item.name} pre_start" in key), "")
+    action = StartContainer(name=item.name, service=item.service, id=item.id)
+    start = draft.add(action, "asked for", before)
+    after = run_hooks(draft, item, "post_start", service.post_start if service else (), [start])
+    return [first or start, *after]
+
+
+def _service(desired: Stack | None, item: ObservedContainer) -> Service | None:
+    return desired.services.get(item.service) if desired is not None else None
 
 
 def stop(
@@ -60,42 +85,6 @@ def stop(
         key = stop_with_hooks(draft, item, service, "asked for", timeout=timeout)
         stops.setdefault(item.service, []).append(key)
     _dependents_first(draft, order_of(chosen, desired), stops)
-    return finish(name, draft)
-
-
-def restart(
-    name: str,
-    desired: Stack | None,
-    observed: Observed,
-    services: Sequence[str] = (),
-    *,
-    timeout: float | None = None,
-    no_deps: bool = False,
-) -> Plan:
-    """Restart the services, dependencies first, and the dependents that ask for it (``restart: true``)."""
-    names = list(services)
-    if desired is not None and names and not no_deps:
-        for service in desired.services.values():
-            follows = any(
-                dependency.restart and target in names
-                for target, dependency in service.depends_on.items()
-            )
-            running = any(
-                item.service == service.name and item.running for item in observed.containers
-            )
-            if follows and running and service.name not in names:
-                names.append(service.name)
-    draft = Draft()
-    chosen = choose(name, observed, names)
-    keys: dict[str, list[str]] = {}
-    for item in chosen:
-        action = RestartContainer(name=item.name, service=item.service, id=item.id, timeout=timeout)
-        keys.setdefault(item.service, []).append(draft.add(action, "asked for"))
-    for service_name, targets in order_of(chosen, desired).items():
-        for key in keys[service_name]:
-            for target in targets:
-                if target != service_name:
-                    draft.follow(key, keys.get(target, []))
     return finish(name, draft)
 
 
@@ -191,21 +180,18 @@ def _after_dependencies(
     started: dict[str, list[str]],
 ) -> list[str]:
     found: list[str] = []
-    conditions = item.depends_on
+    needed = {name: Dependency(condition=condition) for name, condition in item.depends_on.items()}
     if desired is not None and item.service in desired.services:
-        known = dependencies(desired.services[item.service])
-        conditions = {name: dependency.condition for name, dependency in known.items()}
-    for target, condition in conditions.items():
+        needed = dependencies(desired.services[item.service])
+    for target, dependency in needed.items():
         keys = started.get(target, [])
         if not keys or target == item.service:
             continue
-        if condition in (HEALTHY, COMPLETED):
-            names = tuple(other.name for other in chosen if other.service == target)
-            wait = WaitContainers(
-                name=target, service=target, containers=names, condition=condition
-            )
-            goal = "be healthy" if condition == HEALTHY else "complete"
-            found.append(draft.add(wait, "others depend on it", keys, detail=f"to {goal}"))
+        known = desired.services.get(target) if desired is not None else None
+        other = known or Service(name=target)
+        if dependency.condition in (HEALTHY, COMPLETED) or other.ready is not None:
+            names = [one.name for one in chosen if one.service == target]
+            found.append(wait_for(draft, other, names, dependency, keys))
         else:
             found += keys
     return found

@@ -13,6 +13,7 @@ class Options:
     ``services`` empty means all. ``timeout`` (seconds) is how long stopping may take, None for each container's own.
     ``build`` builds even where there is an image, ``no_build`` never does. ``pull`` overrides the pull policies
     (``always``, ``missing``, ``never``, ``build``). ``keep_volumes``: leave volumes alone whose definition changed.
+    ``dependent`` is a service whose dependencies are waited for as if it were started at the end. ``relieves``: the engine lets one container take ports and names over from another.
     ``wait`` waits until all is running or healthy, ``wait_timeout`` seconds at most (0: no limit).
     """
 
@@ -31,6 +32,8 @@ class Options:
     pull: str = ""
     timeout: float | None = None
     keep_volumes: bool = False
+    relieves: bool = False
+    dependent: str = ""
     wait: bool = False
     wait_timeout: float = 0.0
 

@@ -4,7 +4,7 @@ A plan is one directed acyclic graph: every operation names those it comes ``aft
 in ``Plan.operations``. What an operation does is one frozen *action*; what it needs at run time (IDs of things that
 earlier operations make) is looked up by name when it runs.
 
-JSON form (``Plan.to_json``), ``format`` 1::
+JSON form (``Plan.to_json``), ``format`` 1, described by schemas/plan.schema.json::
 
     {"format": 1, "stack": "shop", "destroys_data": false, "orphans": ["shop-old-1"], "warnings": [],
      "operations": [{"id": "create container shop-web-1", "verb": "create", "kind": "container",
@@ -12,6 +12,9 @@ JSON form (``Plan.to_json``), ``format`` 1::
                      "when_changed": [], "destroys_data": false,
                      "cause": {"reason": "not there", "changes": [
                         {"field": "environment.LEVEL", "before": "info", "after": "debug"}]}}]}
+
+An operation of verb ``update`` has ``update`` too: ``{"order": "start-first", "parallelism": 1, "delay": 0.0,
+"monitor": 0.0, "failure_action": "rollback", "max_failure_ratio": 0.0}``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +23,9 @@ from typing import ClassVar
 
 from stackctl.frozen import frozen
 from stackctl.orchestrator.model.common import EMPTY
+from stackctl.orchestrator.model.deploy import UpdateConfig
 from stackctl.orchestrator.model.develop import Hook
+from stackctl.orchestrator.model.ready import Ready
 from stackctl.values import Json, JsonObject
 
 FORMAT = 1
@@ -65,7 +70,11 @@ class Action:
 
 @frozen
 class PullImage(Action):
-    """Fetch ``name`` from its registry; a missing image may be built instead when ``build_fallback``."""
+    """Fetch ``name`` from its registry; a missing image may be built instead when ``build_fallback``.
+
+    ``timed``: its pull policy counts from the last time, so the engine has to note that it was looked for even where
+    it is the same as before.
+    """
 
     verb: ClassVar[str] = "pull"
     kind: ClassVar[str] = "image"
@@ -73,6 +82,7 @@ class PullImage(Action):
     platform: str = ""
     build_fallback: bool = False
     present: str = ""
+    timed: bool = False
 
 
 @frozen
@@ -182,6 +192,42 @@ class CreateContainer(Action):
 
 
 @frozen
+class UpdateContainer(CreateContainer):
+    """Exchange a replica that serves: create, start, wait until it is ready, and only then let the ``former`` go.
+
+    ``order`` is ``start-first`` (the new container takes ports and names over when it is ready) or ``stop-first``;
+    what fails is undone. ``delay`` seconds are waited first, ``timeout`` is how long stopping may take. ``prepares``:
+    it is the first of its service, which runs what is run once for all. The former container stays, stopped, under
+    the name ``created_as``.
+    """
+
+    verb: ClassVar[str] = "update"
+    sign: ClassVar[str] = "±"
+    former: str
+    order: str
+    strategy: UpdateConfig
+    delay: float = 0.0
+    timeout: float | None = None
+    prepares: bool = False
+
+    @property
+    def failure_action(self) -> str:
+        return self.strategy.failure_action or "pause"
+
+    def manner(self) -> str:
+        """Return how it is done, in words."""
+        size = self.strategy.parallelism
+        words = [
+            self.order,
+            "all at once" if size == 0 else f"{size or 1} at a time",
+            f"{self.strategy.delay:g} s apart" if self.strategy.delay else "",
+            f"watched for {self.strategy.monitor:g} s" if self.strategy.monitor else "",
+            f"on failure {self.failure_action}",
+        ]
+        return ", ".join(word for word in words if word)
+
+
+@frozen
 class RenameContainer(Action):
     """Give the container called ``current`` its final ``name``."""
 
@@ -214,14 +260,6 @@ class StopContainer(ContainerAction):
     verb: ClassVar[str] = "stop"
     timeout: float | None = None
     signal: str = ""
-
-
-@frozen
-class RestartContainer(ContainerAction):
-    """Stop and start a container."""
-
-    verb: ClassVar[str] = "restart"
-    timeout: float | None = None
 
 
 @frozen
@@ -258,7 +296,7 @@ class RemoveContainer(ContainerAction):
 
 @frozen
 class RunHook(ContainerAction):
-    """Run a hook inside the container; ``point`` is ``post_start`` or ``pre_stop``."""
+    """Run a hook of the container: ``post_start`` or ``pre_stop`` inside it, ``pre_start`` beside it."""
 
     verb: ClassVar[str] = "run hook"
     point: str
@@ -270,8 +308,9 @@ class WaitContainers(Action):
     """Wait until ``containers`` (names) of ``service`` are as ``condition`` says.
 
     Conditions: ``service_started``, ``service_healthy``, ``service_completed_successfully`` and ``ready`` (healthy
-    where there is a healthcheck, else running; ``exit_ok``: having exited 0 is as good). ``timeout`` in seconds, 0
-    for none. Not ``required``: a failure is a warning and what comes after goes on.
+    where there is a healthcheck, else running; ``exit_ok``: having exited 0 is as good). ``ready``: the probes that
+    must succeed as well, where the condition is no end. ``timeout`` in seconds, 0 for none. Not ``required``: a
+    failure is a warning and what comes after goes on.
     """
 
     verb: ClassVar[str] = "wait"
@@ -280,6 +319,7 @@ class WaitContainers(Action):
     condition: str
     required: bool = True
     exit_ok: bool = False
+    ready: Ready | None = None
     timeout: float = 0.0
 
 
@@ -304,7 +344,10 @@ class Operation:
     def __str__(self) -> str:
         maybe = " (if the image changes)" if self.when_changed else ""
         text = f"{self.action.sign} {self.id}: {self.cause.reason}{maybe}"
-        return "\n".join([text, *(f"      {change}" for change in self.cause.changes)])
+        lines = [text, *(f"      {change}" for change in self.cause.changes)]
+        if isinstance(self.action, UpdateContainer):
+            lines.append(f"      {self.action.manner()}")
+        return "\n".join(lines)
 
     def to_json(self) -> JsonObject:
         action = self.action
@@ -312,7 +355,7 @@ class Operation:
             {"field": change.field, "before": change.before, "after": change.after}
             for change in self.cause.changes
         ]
-        return {
+        form: JsonObject = {
             "id": self.id,
             "verb": action.verb,
             "kind": action.kind,
@@ -323,6 +366,18 @@ class Operation:
             "destroys_data": self.destroys_data,
             "cause": {"reason": self.cause.reason, "changes": changes},
         }
+        if isinstance(action, UpdateContainer):
+            form["update"] = {
+                "order": action.order,
+                "parallelism": 1
+                if action.strategy.parallelism is None
+                else action.strategy.parallelism,
+                "delay": action.strategy.delay,
+                "monitor": action.strategy.monitor,
+                "failure_action": action.failure_action,
+                "max_failure_ratio": action.strategy.max_failure_ratio,
+            }
+        return form
 
 
 @frozen

@@ -2,16 +2,21 @@
 
 from stackctl.errors import NotFoundError
 from stackctl.orchestrator.model.stack import Stack
-from stackctl.orchestrator.planning.draft import Work, finish, stop_with_hooks
+from stackctl.orchestrator.planning import labels
+from stackctl.orchestrator.planning.draft import Work, finish, stop_with_hooks, wait_for
 from stackctl.orchestrator.planning.fingerprint import Inputs
-from stackctl.orchestrator.planning.graph import COMPLETED
+from stackctl.orchestrator.planning.graph import COMPLETED, READY
 from stackctl.orchestrator.planning.images import plan_images
 from stackctl.orchestrator.planning.networks import plan_networks
 from stackctl.orchestrator.planning.observed import Observed, ObservedContainer
 from stackctl.orchestrator.planning.options import Options
 from stackctl.orchestrator.planning.plan import Plan, RemoveContainer, WaitContainers
 from stackctl.orchestrator.planning.selection import select
-from stackctl.orchestrator.planning.services import plan_service, restart_with_dependencies
+from stackctl.orchestrator.planning.services import (
+    await_dependencies,
+    plan_service,
+    restart_with_dependencies,
+)
 from stackctl.orchestrator.planning.volumes import plan_volumes
 
 NO_OPTIONS = Options()
@@ -40,10 +45,14 @@ def reconcile(
     plan_volumes(work)
     for service in work.services():
         plan_service(work, service)
+    _remove_left_hooks(work)
+    _wait_for_jobs(work)
     _restart_unselected(work)
     orphans = find_orphans(desired, observed)
     if options.remove_orphans:
         _remove_orphans(work, orphans)
+    if options.dependent:
+        await_dependencies(work, desired.services[options.dependent])
     if options.wait and not options.no_start:
         _wait_for_all(work)
     names = () if options.remove_orphans else tuple(item.name for item in orphans)
@@ -81,6 +90,34 @@ def _restart_unselected(work: Work) -> None:
                 restart_with_dependencies(work, service, container)
 
 
+def _remove_left_hooks(work: Work) -> None:
+    """Remove the containers of pre_start hooks that an interrupted ``up`` left."""
+    for container in work.observed.containers:
+        if labels.HOOK in container.labels:
+            removal = RemoveContainer(
+                name=container.name, service=container.service, id=container.id, volumes=True
+            )
+            work.draft.add(removal, "left over from an interrupted change")
+
+
+def _wait_for_jobs(work: Work) -> None:
+    """Wait for the one-shot jobs that are run: how they end is how ``up`` ends, whoever else is started."""
+    if work.options.no_start:
+        return
+    for name in work.selected:
+        dependents = [
+            service.depends_on[name]
+            for service in work.stack.services.values()
+            if name in service.depends_on and service.depends_on[name].condition == COMPLETED
+        ]
+        if not dependents or not work.starts.get(name):
+            continue
+        # One that some may go on without is waited for all the same, and its failure a warning.
+        first = max(dependents, key=lambda item: item.required)
+        service, names = work.stack.services[name], work.names[name]
+        wait_for(work.draft, service, names, first, work.starts[name])
+
+
 def _wait_for_all(work: Work) -> None:
     waited_for = {
         name
@@ -89,19 +126,26 @@ def _wait_for_all(work: Work) -> None:
         if dependency.condition == COMPLETED
     }
     for name in work.selected:
+        ready = work.stack.services[name].ready
         starts = work.starts.get(name, [])
         names = work.names.get(name, [])
-        if not names or (not starts and _all_ready(work, name)):
+        if not names or (not starts and not ready and _all_ready(work, name)):
             continue
         action = WaitContainers(
             name=name,
             service=name,
             containers=tuple(names),
-            condition="ready",
+            condition=READY,
             exit_ok=name in waited_for,
-            timeout=work.options.wait_timeout,
+            ready=ready,
+            timeout=_least(work.options.wait_timeout, ready.timeout if ready else 0.0),
         )
         work.draft.add(action, "asked for (--wait)", starts, detail="to be ready")
+
+
+def _least(*limits: float) -> float:
+    """Return the shortest of times of which 0 means none."""
+    return min((limit for limit in limits if limit), default=0.0)
 
 
 def _all_ready(work: Work, name: str) -> bool:

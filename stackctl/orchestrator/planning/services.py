@@ -17,6 +17,7 @@ from stackctl.orchestrator.planning.draft import (
     container_name,
     image_reference,
     stop_with_hooks,
+    wait_for,
 )
 from stackctl.orchestrator.planning.fingerprint import Fingerprint, service_fingerprint
 from stackctl.orchestrator.planning.graph import (
@@ -35,8 +36,8 @@ from stackctl.orchestrator.planning.plan import (
     RunHook,
     StartContainer,
     UnpauseContainer,
-    WaitContainers,
 )
+from stackctl.orchestrator.planning.updates import is_updated, plan_removals, plan_update
 
 _TEMPORARY = re.compile(r"^[0-9a-f]{12}_")
 
@@ -80,10 +81,25 @@ def plan_service(work: Work, service: Service) -> None:
         work.recreated[service.name] = maybe
     for verdict in kept:
         _plan_replica(work, service, verdict)
+    if service.name in work.updates:
+        plan_removals(
+            work,
+            service,
+            [
+                (item.container, item.when_changed)
+                for item in kept
+                if _replaced(work, service, item)
+            ],
+        )
     taken = {item.container.number for item in kept}
     free = (number for number in range(1, want + len(taken) + 1) if number not in taken)
     for _ in range(want - len(kept)):
         _create(work, service, next(free))
+
+
+def _replaced(work: Work, service: Service, verdict: _Verdict) -> bool:
+    changed = verdict.cause is not None or bool(verdict.when_changed)
+    return changed and is_updated(work, service, verdict.container)
 
 
 def _replicas(work: Work, service: Service) -> list[ObservedContainer]:
@@ -93,10 +109,15 @@ def _replicas(work: Work, service: Service) -> list[ObservedContainer]:
         by_number.setdefault(container.number, []).append(container)
     found = []
     for number in sorted(by_number):
-        same = sorted(by_number[number], key=lambda item: bool(_TEMPORARY.match(item.name)))
+        same = sorted(
+            by_number[number],
+            key=lambda item: (bool(_TEMPORARY.match(item.name)), not item.running),
+        )
         found.append(same[0])
         for container in same[1:]:
-            _remove(work, service, container, "left over from an interrupted change")
+            removed = _remove(work, service, container, "left over from an interrupted change")
+            # It may have the name that the next container is created under.
+            work.cleared.setdefault(service.name, []).append(removed)
     return found
 
 
@@ -161,7 +182,8 @@ def _bring_to_life(
         restart_with_dependencies(work, service, container)
     elif not _job_done(work, service, container):
         reason = "never started" if container.state == "created" else _exited(container)
-        _start(work, service, name, reason, after, identity=identity)
+        fresh = container.state == "created"
+        _start(work, service, name, reason, after, identity=identity, fresh=fresh)
 
 
 def _exited(container: ObservedContainer) -> str:
@@ -203,6 +225,8 @@ def restart_with_dependencies(work: Work, service: Service, container: ObservedC
     for name in parents:
         for key in work.stops[name]:
             work.draft.follow(key, [stop])
+        # What is exchanged without a gap is stopped for by nobody: its dependents follow when it is done.
+        work.draft.follow(stop, work.updates.get(name, []))
     _start(work, service, container.name, reason, [stop], identity=container.id, when_changed=when)
 
 
@@ -218,7 +242,7 @@ def _create(work: Work, service: Service, number: int) -> None:
     key = work.draft.add(action, "not there", _needs(work, service))
     work.names[service.name].append(name)
     if not work.options.no_start:
-        _start(work, service, name, "new", [key])
+        _start(work, service, name, "new", [key], fresh=True)
 
 
 def _recreate(
@@ -236,6 +260,21 @@ def _recreate(
     name = container_name(work.stack, service, old.number)
     rebuilt = _rebuilt(work, service)
     options = work.options
+    inherited = () if options.renew_anon_volumes else _anonymous_volumes(service, old)
+    if not rebuilt and is_updated(work, service, old):
+        key = plan_update(
+            work,
+            service,
+            old,
+            cause,
+            needs=[*_needs(work, service), *await_dependencies(work, service)],
+            inherited=inherited,
+            when_changed=when_changed,
+        )
+        work.starts[service.name].append(key)
+        if name not in work.names[service.name]:
+            work.names[service.name].append(name)
+        return
     action = CreateContainer(
         name=name,
         service=service.name,
@@ -243,7 +282,7 @@ def _recreate(
         created_as=name if rebuilt else f"{old.id[:12]}_{name}",
         image=image_reference(work.stack, service),
         replaces=old.id,
-        inherited=() if options.renew_anon_volumes else _anonymous_volumes(service, old),
+        inherited=inherited,
     )
     before_stop: list[str] = []
     needs = _needs(work, service)
@@ -277,7 +316,7 @@ def _recreate(
     if name not in work.names[service.name]:
         work.names[service.name].append(name)
     if not options.no_start:
-        _start(work, service, name, "new", [last], when_changed=when_changed)
+        _start(work, service, name, "new", [last], when_changed=when_changed, fresh=True)
 
 
 def _rebuilt(work: Work, service: Service) -> list[str]:
@@ -313,7 +352,7 @@ def _needs(work: Work, service: Service) -> list[str]:
         found.append(work.images.get(getattr(mount, "source", "")))
         if isinstance(mount, VolumeMount):
             found.append(work.volumes.get(mount.source))
-    needs = [key for key in found if key]
+    needs = [key for key in found if key] + work.cleared.get(service.name, [])
     for parent in namespace_parents(service):
         needs += work.starts.get(parent, [])
     return needs
@@ -328,9 +367,13 @@ def _start(
     *,
     identity: str = "",
     when_changed: tuple[str, ...] = (),
+    fresh: bool = False,
 ) -> None:
+    """Add the start of a container and the hooks around it; ``fresh``: it never ran, so it is prepared first."""
     action = StartContainer(name=name, service=service.name, id=identity)
-    needs = [*after, *_ready(work, service)]
+    needs = [*after, *await_dependencies(work, service)]
+    if fresh and service.pre_start:
+        needs = _prepare(work, service, name, needs, identity=identity, when_changed=when_changed)
     key = work.draft.add(action, reason, needs, when_changed=when_changed)
     for index, hook in enumerate(service.post_start):
         run = RunHook(name=name, service=service.name, point="post_start", hook=hook)
@@ -339,7 +382,39 @@ def _start(
     work.starts[service.name].append(key)
 
 
-def _ready(work: Work, service: Service) -> list[str]:
+def _prepare(
+    work: Work,
+    service: Service,
+    name: str,
+    after: list[str],
+    *,
+    identity: str,
+    when_changed: tuple[str, ...],
+) -> list[str]:
+    """Add the pre_start hooks, each when the one before has succeeded; return what the start comes after.
+
+    Those that are not ``per_replica`` run once, with the first replica, before any is started.
+    """
+    first = service.name not in work.prepared
+    after = [*after, *work.prepared.get(service.name, [])]
+    for shared in (True, False):
+        for index, hook in enumerate(service.pre_start):
+            if hook.per_replica is shared or (shared and not first):
+                continue
+            run = RunHook(
+                name=name, service=service.name, id=identity, point="pre_start", hook=hook
+            )
+            image = work.images.get(hook.image)
+            detail = f"pre_start {index + 1}"
+            needs = [*after, image] if image else after
+            key = work.draft.add(run, "pre_start", needs, when_changed=when_changed, detail=detail)
+            after = [key]
+        if shared and first:
+            work.prepared[service.name] = after
+    return after
+
+
+def await_dependencies(work: Work, service: Service) -> list[str]:
     """Return the operations after which the service's dependencies are as it needs them."""
     found: list[str] = []
     if work.options.no_deps:
@@ -348,38 +423,29 @@ def _ready(work: Work, service: Service) -> list[str]:
         if name not in work.names:
             continue
         starts = work.starts[name]
-        if dependency.condition not in (HEALTHY, COMPLETED):
+        other = work.stack.services[name]
+        conditional = dependency.condition in (HEALTHY, COMPLETED) or other.ready is not None
+        if not conditional:
             found += starts
-        elif starts or not _satisfied(work, name, dependency.condition):
-            found.append(_wait(work, name, dependency.condition, required=dependency.required))
+        elif starts or not _satisfied(work, other, dependency.condition):
+            found.append(wait_for(work.draft, other, work.names[name], dependency, starts))
     return found
 
 
-def _satisfied(work: Work, name: str, condition: str) -> bool:
-    containers = work.containers(name)
-    if condition == HEALTHY:
-        return all(item.state == "running" and item.health == "healthy" for item in containers)
-    return all(item.state == "exited" and item.exit_code == 0 for item in containers)
+def _satisfied(work: Work, service: Service, condition: str) -> bool:
+    containers = work.containers(service.name)
+    if condition == COMPLETED:
+        return all(item.state == "exited" and item.exit_code == 0 for item in containers)
+    if service.ready is not None:
+        return False  # nobody remembers what its probes said
+    return all(item.state == "running" and item.health == "healthy" for item in containers)
 
 
-def _wait(work: Work, name: str, condition: str, *, required: bool) -> str:
-    action = WaitContainers(
-        name=name,
-        service=name,
-        containers=tuple(work.names[name]),
-        condition=condition,
-        required=required,
-    )
-    goal = "be healthy" if condition == HEALTHY else "complete"
-    detail = f"to {goal}{'' if required else ' (optional)'}"
-    return work.draft.add(action, "others depend on it", work.starts[name], detail=detail)
-
-
-def _remove(work: Work, service: Service, container: ObservedContainer, reason: str) -> None:
+def _remove(work: Work, service: Service, container: ObservedContainer, reason: str) -> str:
     after = []
     if container.running:
         after = [
             stop_with_hooks(work.draft, container, service, reason, timeout=work.options.timeout)
         ]
     removal = RemoveContainer(name=container.name, service=service.name, id=container.id)
-    work.draft.add(removal, reason, after)
+    return work.draft.add(removal, reason, after)

@@ -51,6 +51,7 @@ class Settings:
     interpolate: bool = True
     resolve_paths: bool = True
     contents: dict[tuple[str, str], str] = field(default_factory=dict)
+    paths_read: dict[str, None] = field(default_factory=dict)
     doubled: dict[int, tuple[Mark, str]] = field(default_factory=dict)
 
 
@@ -81,7 +82,12 @@ class Assembly:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.problems = settings.problems
-        self.files = Files(cwd=settings.cwd, problems=settings.problems, stdin=settings.stdin)
+        self.files = Files(
+            cwd=settings.cwd,
+            problems=settings.problems,
+            stdin=settings.stdin,
+            paths_read=settings.paths_read,
+        )
         self.bases: dict[tuple[str, str], Base | None] = {}
         self.copied = 0
 

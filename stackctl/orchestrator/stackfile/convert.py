@@ -47,6 +47,12 @@ from stackctl.orchestrator.model.stack import Model, Stack
 from stackctl.orchestrator.model.volume import Volume
 from stackctl.orchestrator.stackfile.load import Loaded
 from stackctl.orchestrator.stackfile.marks import Raw, Where
+from stackctl.orchestrator.stackfile.readiness import (
+    DEPENDENCY_TIMEOUT,
+    EXTENSION,
+    to_ready,
+    to_timeout,
+)
 from stackctl.units import parse_duration
 
 Tree = Mapping[str, Raw]
@@ -129,6 +135,7 @@ def to_stack(loaded: Loaded) -> Stack:
         name=loaded.name,
         working_dir=loaded.working_dir,
         files=loaded.files,
+        paths_read=loaded.paths_read,
         env_files=loaded.env_files,
         profiles=loaded.profiles,
         services=_sorted_map(tree["services"], maker.service),
@@ -278,7 +285,16 @@ class _Maker:
             values["healthcheck"] = _healthcheck(
                 tree["healthcheck"], self.extensions(*where, "healthcheck")
             )
-        return Service(name=name, scale=_scale(tree), extensions=self.extensions(*where), **values)
+        if "depends_on" in tree:
+            values["depends_on"] = {
+                key: _dependency(entry, self.extensions(*where, "depends_on", key))
+                for key, entry in sorted(tree["depends_on"].items())
+            }
+        extensions = self.extensions(*where)
+        ready = extensions.get(EXTENSION)
+        if isinstance(ready, dict):
+            values["ready"] = to_ready(ready)
+        return Service(name=name, scale=_scale(tree), extensions=extensions, **values)
 
 
 def _picked(tree: Tree, keys: Sequence[str]) -> dict[str, Raw]:
@@ -463,9 +479,12 @@ def _healthcheck(tree: Tree, extensions: Extensions) -> Healthcheck:
     )
 
 
-def _dependencies(tree: Tree) -> Mapping[str, Dependency]:
-    keys = ("condition", "restart", "required")
-    return {name: Dependency(**_picked(entry, keys)) for name, entry in sorted(tree.items())}
+def _dependency(tree: Tree, extensions: Extensions) -> Dependency:
+    timeout = extensions.get(DEPENDENCY_TIMEOUT)
+    return Dependency(
+        **_picked(tree, ("condition", "restart", "required")),
+        timeout=None if timeout is None else to_timeout(timeout),
+    )
 
 
 def _endpoint(tree: Tree, extensions: Extensions) -> Endpoint:
@@ -576,7 +595,6 @@ _SERVICE_PARTS: dict[str, Callable[[Raw], Raw]] = {
     "blkio_config": _blkio,
     "configs": _references,
     "credential_spec": lambda tree: CredentialSpec(**_picked(tree, ("config", "file", "registry"))),
-    "depends_on": _dependencies,
     "devices": _devices,
     "env_file": _env_files,
     "gpus": _requests,

@@ -11,14 +11,23 @@ MAX_ALL_BYTES = 20 << 20
 
 
 class Files:
-    """The files of one load, counted so that they cannot multiply; ``stdin`` is asked for the file ``-``."""
+    """The files of one load, counted so that they cannot multiply; ``stdin`` is asked for the file ``-``.
+
+    The path of each that is asked for is noted in ``paths_read``, also where there is none.
+    """
 
     def __init__(
-        self, *, cwd: str, problems: Problems, stdin: Callable[[], bytes] | None = None
+        self,
+        *,
+        cwd: str,
+        problems: Problems,
+        stdin: Callable[[], bytes] | None = None,
+        paths_read: dict[str, None],
     ) -> None:
         self.cwd = cwd
         self.problems = problems
         self.stdin = stdin
+        self.paths_read = paths_read
         self.files_read = 0
         self.bytes_read = 0
 
@@ -45,6 +54,7 @@ class Files:
         if self.bytes_read > MAX_ALL_BYTES:
             return None
         data = b""
+        self.paths_read[path] = None
         try:
             data = self.bytes_of(path)
             self.bytes_read += len(data)
@@ -112,6 +122,7 @@ class Files:
     def env_text(self, path: str, mark: Mark | None) -> str | None:
         """Return the text of an env or label file; one that cannot be read is noted."""
         name = shown(path, self.cwd)
+        self.paths_read[path] = None
         try:
             with open(path, "rb") as file:
                 data = file.read(dotenv.MAX_BYTES + 1)

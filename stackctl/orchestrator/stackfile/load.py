@@ -83,12 +83,14 @@ class Loaded:
     Compose leaves out of its JSON). ``all_services`` are the normal forms of every service, disabled ones included.
     ``stack`` is made when first asked for; without ``interpolate`` there is none. ``doubts`` are what Compose accepts
     and cannot work: host ports claimed twice, addresses outside their subnet. They are among the warnings; who
-    starts the services raises StackFileError with them.
+    starts the services raises StackFileError with them. ``paths_read`` are all files that were read: stack files,
+    includes, what services extend, env files and label files.
     """
 
     name: str
     working_dir: str
     files: tuple[str, ...]
+    paths_read: tuple[str, ...]
     env_files: tuple[str, ...]
     profiles: tuple[str, ...]
     environment: Mapping[str, str]
@@ -341,6 +343,7 @@ class _Load:
             name=name,
             working_dir=directory,
             files=tuple(files),
+            paths_read=tuple(self.settings.paths_read),
             env_files=tuple(self.env_files),
             profiles=tuple(filter(None, profiles)),
             environment=self.environment,

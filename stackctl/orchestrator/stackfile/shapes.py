@@ -9,7 +9,7 @@ element.
 from collections.abc import Callable
 
 from stackctl.errors import InvalidInputError
-from stackctl.orchestrator.stackfile import casts, shellwords
+from stackctl.orchestrator.stackfile import casts, readiness, shellwords
 from stackctl.orchestrator.stackfile.marks import Raw, Step, Where, dotted, entries
 from stackctl.orchestrator.stackfile.problems import Problems
 from stackctl.orchestrator.stackfile.text import go_text
@@ -508,7 +508,44 @@ _ENDPOINT: Shape = {
     "mac_address": _string,
     "priority": _integer,
 }
-_DEPENDENCY: Shape = {"condition": _string, "restart": _boolean, "required": _boolean_or_none}
+
+
+def _dependency_timeout(shaper: Shaper, value: Raw) -> Raw:
+    _checked(readiness.to_timeout, value)
+    return _kept(shaper, value)
+
+
+def _ready(shaper: Shaper, value: Raw) -> Raw:
+    if not isinstance(value, dict):
+        return OMIT  # the schema has said so
+    for key, item in value.items():
+        if key in readiness.READERS:
+            _checked(readiness.READERS[key], item, (key,))
+    if tuple(shaper.path) not in shaper.problems.dropped:
+        _checked(readiness.to_ready, value)
+    return _kept(shaper, value)
+
+
+def _checked(read: Callable[[Raw], Raw], value: Raw, step: Where = ()) -> None:
+    try:
+        read(value)
+    except InvalidInputError as error:
+        raise Wrong(error.message, error.hint, step) from error
+
+
+def _kept(shaper: Shaper, value: Raw) -> Raw:
+    """Leave an extension where extensions are: the normal form is that of other tools too."""
+    *parent, key = shaper.path
+    shaper.extensions.setdefault(tuple(parent), {})[str(key)] = value
+    return OMIT
+
+
+_DEPENDENCY: Shape = {
+    "condition": _string,
+    "restart": _boolean,
+    "required": _boolean_or_none,
+    readiness.DEPENDENCY_TIMEOUT: _dependency_timeout,
+}
 _HEALTHCHECK: Shape = {
     "test": _test,
     "timeout": _duration,
@@ -665,6 +702,7 @@ SERVICE: Shape = {
     "volumes": _list(_MOUNT),
     "volumes_from": _strings,
     "working_dir": _string,
+    readiness.EXTENSION: _ready,
     "pre_start": _list(_HOOK, _NO_COMMAND),
     "post_start": _list(_HOOK, _NO_COMMAND),
     "pre_stop": _list(_HOOK, _NO_COMMAND),

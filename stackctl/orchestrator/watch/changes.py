@@ -21,6 +21,9 @@ from stackctl.frozen import frozen
 QUIET, LONGEST = 0.005, 0.05
 QUIET_BULK, LONGEST_BULK = 0.05, 1.0
 BULK = 64
+# A checkout that is under way is waited for: as long as this in all, and between two of its first few files.
+LONGEST_CHECKOUT = 10.0
+QUIET_CHECKOUT = 0.25
 
 _ATTRIB, _CREATE, _OVERFLOW, _IGNORED = 0x4, 0x100, 0x4000, 0x8000
 _Signature = tuple[int, int, int, int, int]
@@ -54,8 +57,8 @@ class Batch:
 class Changes:
     """Watches the paths given (files or directories) and what is below them.
 
-    ``enters`` tells whether a directory is of interest, ``covers`` whether any path is. Raises NotFoundError for a
-    path that is not there.
+    ``enters`` tells whether a directory is of interest, ``covers`` whether any path is; ``unfinished`` tells that a
+    change of many files is under way, which is then one batch. Raises NotFoundError for a path that is not there.
     """
 
     def __init__(
@@ -65,8 +68,11 @@ class Changes:
         *,
         enters: Callable[[str], bool],
         covers: Callable[[str], bool],
+        unfinished: Callable[[], bool] = lambda: False,
     ) -> None:
         self._events = events
+        self._unfinished = unfinished
+        self._woken = False
         self._enters = enters
         self._covers = covers
         self._folders: dict[str, _Folder] = {}
@@ -83,22 +89,24 @@ class Changes:
     def next(self, timeout: float | None = None) -> Batch | None:
         """Return the next batch; None after ``timeout`` seconds without one, or when woken."""
         end = None if timeout is None else time.monotonic() + timeout
+        self._woken = False
         changed: set[str] = set()
-        started, rescanned = 0.0, False
+        started, last, rescanned = 0.0, 0.0, False
         while True:
             now = time.monotonic()
-            bulk = len(changed) > BULK
+            if changed and now - started > self._longest(changed):
+                break
             if changed:
-                wait: float | None = QUIET_BULK if bulk else QUIET
-                if now - started > (LONGEST_BULK if bulk else LONGEST):
-                    break
+                wait: float | None = QUIET_BULK if len(changed) > BULK else QUIET
             else:
                 wait = None if end is None else max(end - now, 0.0)
             events = self._events.read(wait)
             if not events:
+                if changed and self._goes_on(changed, last):
+                    continue
                 break
-            if not started:
-                started = time.monotonic()
+            last = time.monotonic()
+            started = started or last
             rescanned |= self._take(events, changed)
             if not changed:
                 started = 0.0
@@ -107,6 +115,20 @@ class Changes:
         if not changed:
             return None
         return Batch(paths=tuple(sorted(changed)), since=started, rescanned=rescanned)
+
+    def _longest(self, changed: set[str]) -> float:
+        if self._unfinished():
+            return LONGEST_CHECKOUT
+        return LONGEST_BULK if len(changed) > BULK else LONGEST
+
+    def _goes_on(self, changed: set[str], last: float) -> bool:
+        """Tell whether more is to be expected, though it is quiet since ``last``.
+
+        A lock of git alone does not say so: asking for its status takes one too, and a save must not wait for that.
+        """
+        if self._woken or not self._unfinished():
+            return False
+        return len(changed) > BULK or time.monotonic() - last < QUIET_CHECKOUT
 
     def everything(self, below: str) -> tuple[str, ...]:
         """Return every path known at or below a path, sorted."""
@@ -118,6 +140,7 @@ class Changes:
         return tuple(sorted(found))
 
     def wake(self) -> None:
+        self._woken = True
         self._events.wake()
 
     def close(self) -> None:

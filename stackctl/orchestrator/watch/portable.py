@@ -1,7 +1,7 @@
 """AnyChange: directory events where there is no inotify: whatever happens, everything is looked at again.
 
 watchfiles knows every platform's own way to hear of changes. It tells neither of lost events nor lets directories be
-left out, so what it says counts only as "something changed".
+left out, so what it says counts only as "something changed" (``host.inotify`` says what was measured on Linux).
 """
 
 import threading

@@ -8,7 +8,7 @@ stays in the queue; a container made anew gets all that changed since the sessio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from stackctl.errors import (
@@ -280,14 +280,15 @@ class WatchedService:
                     seconds=time.monotonic() - work.since if work.since else 0.0,
                 )
             )
-        for path, why in done.failures:
+        for why, paths in _by_reason(done.failures).items():
+            more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
             self._report(
                 Happening(
                     kind=Kind.FAILED,
                     service=self.name,
                     container=name,
-                    paths=(path,),
-                    text=f"{path}: {why}",
+                    paths=paths,
+                    text=f"{paths[0]}: {why}{more}",
                     hint="develop.watch: the target must be a place the container can have files at",
                 )
             )
@@ -327,3 +328,10 @@ class WatchedService:
         self._report(
             Happening(kind=kind, service=self.name, container=container, seconds=seconds, text=text)
         )
+
+
+def _by_reason(failures: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for path, why in failures:
+        found[why] = (*found.get(why, ()), path)
+    return found

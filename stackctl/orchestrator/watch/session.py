@@ -18,6 +18,7 @@ from stackctl.ignore import read_patterns
 from stackctl.orchestrator.apply.contract import Engine, EventStream
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.watch.changes import Batch, Changes, DirectoryEvents
+from stackctl.orchestrator.watch.checkouts import Checkouts
 from stackctl.orchestrator.watch.delivery import Delivery
 from stackctl.orchestrator.watch.report import Happening, Kind
 from stackctl.orchestrator.watch.rules import SYNCS, Rule, Work, decide, make_rules
@@ -115,10 +116,8 @@ def _ignore_files(context: str, dockerfile: str) -> Iterator[Path]:
 
 def own_files(stack: Stack) -> frozenset[str]:
     """Return the files that say what the stack is: a change of them is a change of the plan."""
-    found = {path for path in (*stack.files, *stack.env_files) if path.startswith("/")}
+    found = {path for path in stack.paths_read if path.startswith("/")}
     for service in stack.services.values():
-        found |= {item.path for item in service.env_file}
-        found |= set(service.label_file)
         build = service.build
         if build is not None and "://" not in build.context and not build.dockerfile_inline:
             path = os.path.normpath(str(Path(build.context) / (build.dockerfile or "Dockerfile")))
@@ -219,12 +218,14 @@ class WatchSession:
 
     def _watch(self) -> Changes:
         events = self._doors.events()
+        watched = tuple(dict.fromkeys(rule.path for rule in self._rules))
         try:
             return Changes(
-                (*dict.fromkeys(rule.path for rule in self._rules), *sorted(self._own)),
+                (*watched, *sorted(self._own)),
                 events,
                 enters=self._enters,
                 covers=self._covers,
+                unfinished=Checkouts(watched).under_way,
             )
         except BaseException:
             events.close()

@@ -77,3 +77,13 @@ def test_wrong_types_are_refused_by_name(method, value):
 def test_an_answer_ends_with_a_line_feed_and_survives_odd_text():
     assert encode_object({"a": "ü"}) == '{"a":"ü"}\n'.encode()
     assert encode_object("\ud800") == b'"?"\n'
+
+
+def test_half_a_surrogate_pair_is_read_as_a_replacement_character():
+    assert parse_object(b'{"a": "x\\ud800y", "b": "\\ud83d\\ude00"}') == {"a": "x�y", "b": "😀"}
+
+
+def test_a_null_character_is_refused_and_its_spelling_is_not():
+    with pytest.raises(InvalidInputError, match="null character"):
+        parse_object(b'{"a": ["x\\u0000"]}')
+    assert parse_object(b'{"a": "\\\\u0000"}') == {"a": "\\u0000"}

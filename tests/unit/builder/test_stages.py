@@ -18,7 +18,7 @@ THREE = "FROM a AS one\nRUN x\nFROM b AS two\nCOPY --from=one /x /x\nFROM c AS t
 def test_only_what_the_target_needs_is_built():
     assert [stage.index for stage in plan(THREE).stages] == [0, 1, 2]
     assert [stage.index for stage in plan(THREE, target="one").stages] == [0]
-    assert [stage.index for stage in plan(THREE, target="1").stages] == [0, 1]
+    assert [stage.index for stage in plan(THREE, target="two").stages] == [0, 1]
     assert plan(THREE, target="TWO").target == 1
 
 

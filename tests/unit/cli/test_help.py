@@ -4,7 +4,7 @@ import pytest
 
 from stackctl.cli.main import COMMANDS, run
 
-GROUPS = {"image", "engine"}
+GROUPS = {"agent", "image", "engine"}
 NO_EXAMPLES = {"login", "logout", "validate", "watch"}
 
 

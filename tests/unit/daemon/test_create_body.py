@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stackctl.api.codec import Reader
@@ -129,7 +129,7 @@ def test_several_networks_read():
                 "NetworkingConfig": {
                     "EndpointsConfig": {
                         "front": {"Aliases": ["web"], "IPAMConfig": {"IPv4Address": "10.0.0.5"}},
-                        "back": None,
+                        "back": {},
                     }
                 },
             }
@@ -183,6 +183,41 @@ def test_ulimits_read():
         ({"NetworkMode": "container:x", "PortBindings": {"80/tcp": []}}, {}, "port publishing"),
         ({"SecurityOpt": ["bogus"]}, {}, "SecurityOpt"),
         ({"CpusetCpus": "a-b"}, {}, "CpusetCpus"),
+        ({"CpusetCpus": "9999"}, {}, "out of range"),
+        ({"SecurityOpt": ["no-new-privileges:maybe"]}, {}, "SecurityOpt"),
+        ({"CapAdd": ["BOGUS"]}, {}, 'unknown capability: "CAP_BOGUS"'),
+        ({"CapDrop": ["nope"]}, {}, "CapDrop"),
+        ({"PidMode": "bogus"}, {}, "invalid PID mode: bogus"),
+        ({"PidMode": "container:"}, {}, "invalid PID mode"),
+        ({"IpcMode": "bogus"}, {}, "invalid IPC mode"),
+        ({"UTSMode": "container:x"}, {}, "invalid UTS mode"),
+        ({"CgroupnsMode": "bogus"}, {}, "cgroup namespace mode"),
+        ({"Dns": ["bad"]}, {}, "bad nameserver address bad"),
+        ({"ExtraHosts": ["a"]}, {}, "bad format for add-host"),
+        ({"ExtraHosts": ["a:b"]}, {}, "invalid IP address in add-host"),
+        ({"Annotations": {"": "x"}}, {}, "annotation key"),
+        ({"IOMaximumIOps": 5}, {}, "QoS maximum IOPs"),
+        ({"BlkioDeviceReadBps": [{"Path": "/dev/vda", "Rate": -1}]}, {}, "negative"),
+        ({"VolumesFrom": [""]}, {}, "volumes-from"),
+        ({"Links": [""]}, {}, "links"),
+        ({"Tmpfs": {"/x": "bogus=1"}}, {}, 'invalid tmpfs option "bogus=1"'),
+        (
+            {
+                "Mounts": [
+                    {"Type": "tmpfs", "Target": "/x", "TmpfsOptions": {"Options": [["suid"]]}}
+                ]
+            },
+            {},
+            "invalid option: suid",
+        ),
+        ({}, {"StopSignal": "BAD"}, "invalid signal: BAD"),
+        ({}, {"Hostname": "x" * 65}, "Hostname"),
+        (
+            {},
+            {"NetworkingConfig": {"EndpointsConfig": {"host": {}}}},
+            "must be created in host network mode",
+        ),
+        ({}, {"NetworkingConfig": {"EndpointsConfig": {"bridge": None}}}, "EndpointsConfig is nil"),
         ({"OomScoreAdj": 2000}, {}, "oom score"),
         ({"Ulimits": [{"Name": "nofile", "Soft": 2, "Hard": 1}]}, {}, "soft limit"),
         ({}, {"Env": ["=x"]}, r"Env\[0\]"),
@@ -248,6 +283,7 @@ HOST = [
 ]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from(CONFIG), JSON), st.dictionaries(st.sampled_from(HOST), JSON))
 def test_any_json_is_a_container_or_a_named_error(config, host):
     with contextlib.suppress(StackctlError):

@@ -108,6 +108,28 @@ async def test_a_create_that_fails_leaves_nothing(engine: Engine, step: str) -> 
     ].ipv4_address.endswith(".2")
 
 
+async def test_removing_by_force_in_the_middle_of_a_start_kills_what_has_started(engine: Engine):
+    await engine.containers.create(SPEC, name="one")
+    kernel = kernel_of(engine)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    create = engine.world.runtime.create
+
+    async def slowly(launch):
+        begun.set()
+        await go_on.wait()
+        return await create(launch)
+
+    engine.world.runtime.create = slowly
+    start = asyncio.create_task(engine.running.start("one"))
+    await begun.wait()
+    remove = asyncio.create_task(engine.containers.remove("one", force=True))
+    await settle()
+    go_on.set()
+    await asyncio.gather(start, remove)
+    assert engine.containers.all() == ()
+    assert not [effect for effect in kernel.effects if effect.startswith("process")]
+
+
 async def test_removing_gives_everything_back(engine: Engine) -> None:
     kernel = kernel_of(engine)
     before = set(kernel.effects)

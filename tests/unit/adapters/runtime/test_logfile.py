@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stackctl.adapters.runtime import logfile
-from stackctl.errors import ConflictError
+from stackctl.adapters.runtime import logfile, logparts
+from stackctl.errors import ConflictError, HostError
 
 SECOND = 1_700_000_000
 
@@ -121,7 +121,7 @@ async def test_following_ends_with_the_last_line_and_sees_growth_and_rotation(
             old.write(line(2, "2"))
         path.write_text(line(3, "3"))
 
-    await logfile.rotate(path, reopen=reopen)
+    await logparts.rotate(path, reopen=reopen)
     with path.open("a") as log:
         log.write(line(4, "4"))
     ended.set()
@@ -134,7 +134,7 @@ async def test_a_log_that_is_not_there_is_not_rotated(tmp_path: Path) -> None:
         raise AssertionError("nothing to reopen")
 
     with pytest.raises(ConflictError, match="no log"):
-        await logfile.rotate(tmp_path / "none", reopen=reopen)
+        await logparts.rotate(tmp_path / "none", reopen=reopen)
 
 
 @given(
@@ -165,3 +165,136 @@ def test_runs_hold_what_the_entries_hold_however_the_file_is_cut(
         found += [(stream, text) for stream, texts in quick.feed_runs(part) for text in texts]
     assert found == expected
     assert quick.finish() == slow.finish()
+
+
+def rotating(path: Path):
+    """Return a rotation as a monitor would take part in it: it makes the new file when it is told to."""
+
+    async def rotate(**options) -> None:
+        async def reopen() -> None:
+            path.touch()
+
+        await logparts.rotate(path, reopen=reopen, **options)
+
+    return rotate
+
+
+def texts(path: Path, **options) -> list[bytes]:
+    return [data for batch in logfile.read_batches(path, **options) for _, _, data, _ in batch]
+
+
+async def test_compressed_parts_are_read_like_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    rotate = rotating(path)
+    for number in range(6):
+        with path.open("a") as log:
+            log.write(line(2 * number, str(2 * number)) + line(2 * number + 1, str(2 * number + 1)))
+        await rotate(keep=3, compress=True)
+    assert sorted(item.name for item in tmp_path.iterdir()) == [
+        "log",
+        "log.1.gz",
+        "log.2.gz",
+        "log.3.gz",
+    ]
+    kept = [b"%d\n" % number for number in range(6, 12)]
+    assert texts(path) == kept
+    assert texts(path, tail=3) == kept[-3:]
+    with path.open("a") as log:
+        log.write(line(12, "12"))
+    assert texts(path, tail=1) == [b"12\n"]
+    assert texts(path, tail=2) == [b"11\n", b"12\n"]
+    assert texts(path, tail=100) == [*kept, b"12\n"]
+
+
+async def test_a_follower_reads_parts_that_are_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(line(0, "0"))
+    rotate = rotating(path)
+    ended = asyncio.Event()
+    source = logfile.follow_batches(path, ended=ended)
+    seen = [data for _, _, data, _ in await anext(source)]
+    # It stands still now while everything it has not read is removed.
+    for number in range(1, 50):
+        with path.open("a") as log:
+            log.write(line(number, str(number)))
+        await rotate(keep=number % 2, compress=bool(number % 3))
+    ended.set()
+    async for batch in source:
+        seen += [data for _, _, data, _ in batch]
+    assert seen == [b"%d\n" % number for number in range(50)]
+
+
+async def test_a_reader_that_never_reads_holds_no_more_than_so_many_parts(
+    tmp_path, monkeypatch
+) -> None:
+    path = tmp_path / "log"
+    path.write_text(line(0, "0"))
+    monkeypatch.setattr(logparts, "_MOST_PARTS", 3)
+    rotate = rotating(path)
+    source = logfile.follow_batches(path, ended=asyncio.Event())
+    await anext(source)
+    for _ in range(5):
+        await rotate(keep=0)
+    with pytest.raises(HostError, match="while nobody read it"):
+        async for _ in source:
+            pass
+
+
+def written(bursts) -> bytes:
+    """Return a log as conmon writes it: the lines of one burst with one time, a last piece without its end."""
+    return b"".join(
+        f"2023-11-14T22:13:20.{number:09d}+00:00 {stream} ".encode()
+        + (b"P " if cut and place == len(texts) else b"F ")
+        + text
+        + b"\n"
+        for number, (stream, texts, cut) in enumerate(bursts)
+        for place, text in enumerate(texts, 1)
+    )
+
+
+STAMP = b"2023-11-14T22:13:20.000000000+00:00 stdout F "
+TEXTS = [b"", b"x", b"line " * 9, STAMP, STAMP + STAMP, b" stdout F ", b"y" * 9000]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["stdout", "stdout", "stdout", "stderr"]),
+            st.builds(
+                lambda texts, times: texts * times,
+                st.lists(st.sampled_from(TEXTS), min_size=1, max_size=12),
+                st.sampled_from([1, 40]),
+            ),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+    st.integers(1000, 1 << 17),
+)
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+def test_blocks_of_lines_say_what_single_lines_say(bursts, chunk) -> None:
+    data = written(bursts)
+    plain, fast = logfile.Parser(), logfile.Parser()
+    said = {1: b"", 2: b""}
+    for start in range(0, len(data), chunk):
+        for stream, lines in fast.feed_runs(data[start : start + chunk]):
+            said[stream] += b"".join(lines)
+    for stream, _, text, _ in fast.finish():
+        said[stream] += text
+    expected = {1: b"", 2: b""}
+    for stream, _, text, _ in [*plain.feed(data), *plain.finish()]:
+        expected[stream] += text
+    assert said == expected
+
+
+def test_many_lines_of_one_burst_come_in_blocks() -> None:
+    data = written(
+        [("stdout", [b"%d" % number for number in range(80)], number % 2) for number in range(20)]
+    )
+    [(stream, blocks)] = logfile.Parser().feed_runs(data)
+    assert stream == 1
+    # The last line is a piece: it waits for its end.
+    assert len(blocks) == 29
+    assert logfile.Parser().feed_runs(written([("stdout", [b"x"], False)] * 1000)) == [
+        (1, [b"x\n"] * 1000)
+    ]

@@ -1,11 +1,14 @@
 """The tar reader against Python's and GNU's writers, and against damage."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
+import random
 import subprocess
 import tarfile
+import zlib
 
 import pytest
 import zstandard
@@ -145,6 +148,48 @@ def test_a_cut_gzip_is_refused():
     squeezed = gzip.compress(written([(info, b"z" * 50_000)]))
     with pytest.raises(InvalidInputError, match="decompress"):
         list(TarStream(decompressed(io.BytesIO(squeezed[:-20]))))
+
+
+@pytest.mark.parametrize(
+    "squeeze", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress]
+)
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+def test_damaged_compressed_data_is_refused_whatever_the_library_says(squeeze, at):
+    info = tarfile.TarInfo("a")
+    data = random.Random(1).randbytes(50_000)
+    info.size = len(data)
+    squeezed = bytearray(squeeze(written([(info, data)])))
+    middle = int(len(squeezed) * at)
+    squeezed[middle : middle + 64] = bytes(64)
+
+    def everything():
+        stream = TarStream(decompressed(io.BytesIO(bytes(squeezed))))
+        for _ in stream:
+            while stream.read():
+                pass
+        stream.drain()
+
+    with contextlib.suppress(InvalidInputError):
+        everything()
+
+
+def test_xz_streams_may_follow_each_other_and_take_no_more_memory_than_allowed():
+    info = tarfile.TarInfo("a")
+    plain = written([(info, b"")])
+    two = lzma.compress(plain[:700]) + bytes(8) + lzma.compress(plain[700:])
+    assert [entry.name for entry in TarStream(decompressed(io.BytesIO(two)))] == [b"a"]
+    # Only the header asks for the memory, so that making it here does not.
+    head = bytearray(
+        lzma.compress(plain, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20}])
+    )
+    at = head.index(b"\x21\x01", 12)
+    head[at + 2] = 37  # 1.5 GiB
+    size = (head[12] + 1) * 4
+    head[12 + size - 4 : 12 + size] = zlib.crc32(bytes(head[12 : 12 + size - 4])).to_bytes(
+        4, "little"
+    )
+    with pytest.raises(InvalidInputError, match="decompress"):
+        list(TarStream(decompressed(io.BytesIO(bytes(head)))))
 
 
 def test_a_bomb_ends_at_the_bound():

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from stackctl.errors import ConflictError, StackctlError, UnavailableError
 from stackctl.orchestrator.apply.executor import execute
 from stackctl.orchestrator.apply.observe import observe
+from stackctl.orchestrator.model.deploy import Deploy, UpdateConfig
+from stackctl.orchestrator.model.develop import Hook
 from stackctl.orchestrator.model.health import Healthcheck
 from stackctl.orchestrator.model.mounts import VolumeMount
 from stackctl.orchestrator.model.network import Endpoint, Network
@@ -20,6 +22,22 @@ from tests.fakes.engine import FakeEngine
 NAMES = ("a", "b", "c", "d", "e")
 NETWORKS = {key: Network(key=key, name=f"shop_{key}") for key in ("default", "back")}
 VOLUMES = {key: Volume(key=key, name=f"shop_{key}") for key in ("data", "logs")}
+
+
+UPDATES = st.one_of(
+    st.none(),
+    st.builds(
+        Deploy,
+        update_config=st.builds(
+            UpdateConfig,
+            order=st.sampled_from(["", "start-first", "stop-first"]),
+            parallelism=st.sampled_from([None, 0, 1, 2]),
+            failure_action=st.sampled_from(["", "rollback", "continue", "pause"]),
+        ),
+    ),
+)
+PREPARE = Hook(command=("true",))
+REPLICA = Hook(command=("true",), per_replica=True)
 
 
 @st.composite
@@ -63,6 +81,8 @@ def stacks(draw: st.DrawFn) -> Stack:
             network_mode=mode,
             networks={key: Endpoint() for key in keys},
             healthcheck=Healthcheck(test=("CMD", "true")) if checked else None,
+            deploy=None if job else draw(UPDATES),
+            pre_start=draw(st.sampled_from([(), (PREPARE,), (PREPARE, REPLICA)])),
             volumes=tuple(
                 VolumeMount(source=key, target=f"/{key or 'cache'}")
                 for key in draw(st.lists(st.sampled_from(["data", "logs", ""]), unique=True))
@@ -99,7 +119,7 @@ def world() -> FakeEngine:
 
 
 def up(engine: FakeEngine, wanted: Stack, **options):
-    plan = reconcile(wanted, observe(engine, "shop"), Options(**options))
+    plan = reconcile(wanted, observe(engine, "shop"), Options(relieves=True, **options))
     execute(plan, engine, stack=wanted)
     return plan
 
@@ -146,6 +166,7 @@ def test_down_leaves_only_what_is_not_ours(wanted: Stack) -> None:
 
 
 CALLS = (
+    "start_aside", "relieve_container", "drain_container",
     "create_container", "start_container", "stop_container", "remove_container",
     "rename_container", "create_network", "create_volume", "remove_network",
 )  # fmt: skip

@@ -429,3 +429,27 @@ def test_a_network_of_another_owner_is_used_and_named() -> None:
         "network 'shop_default' was not made for this stack; it is used as it is",
     )
     assert "shop_default" not in str(destroy("shop", None, observe(world, "shop")))
+
+
+def test_the_diff_of_a_definition_shows_no_secret():
+    engine = FakeEngine(images={"app:1": "sha256:a"})
+
+    def wanted(password: str) -> Stack:
+        environment = {
+            "DATABASE_URL": f"postgres://app:{password}@db/app",
+            "API_TOKEN": password,
+            "LEVEL": password.upper(),
+        }
+        return stack(service("web", environment=environment))
+
+    execute(
+        reconcile(wanted("one"), Observed(images=observe(engine, "shop").images)),
+        engine,
+        stack=wanted("one"),
+    )
+    text = str(reconcile(wanted("two"), observe(engine, "shop")))
+    assert 'environment.LEVEL: "ONE" -> "TWO"' in text
+    assert '"postgres://app:***@db/app" -> "postgres://app:***@db/app" (another secret)' in text
+    assert "environment.API_TOKEN: (secret " in text
+    assert "one" not in text
+    assert "two" not in text

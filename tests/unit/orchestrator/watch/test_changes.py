@@ -1,11 +1,14 @@
 import os
 import shutil
+import threading
+import time
 
 import pytest
 
 from stackctl.errors import NotFoundError
 from stackctl.host.inotify import DirectoryEvents
-from stackctl.orchestrator.watch.changes import Changes
+from stackctl.orchestrator.watch.changes import QUIET_BULK, Changes
+from stackctl.orchestrator.watch.checkouts import Checkouts
 
 
 @pytest.fixture
@@ -21,8 +24,10 @@ def watched(tmp_path):
     def enters(path: str) -> bool:
         return path == str(root) or covers(path)
 
-    def start(events=None) -> Changes:
-        made = Changes([str(root)], events or DirectoryEvents(), enters=enters, covers=covers)
+    def start(events=None, **options) -> Changes:
+        made = Changes(
+            [str(root)], events or DirectoryEvents(), enters=enters, covers=covers, **options
+        )
         opened.append(made)
         return made
 
@@ -145,6 +150,42 @@ def test_a_batch_takes_all_of_a_burst(watched):
         (watched.root / f"f{number}").write_text("x")
     batch = changes.next(1)
     assert len(batch.paths) == 500
+
+
+def test_a_checkout_is_one_batch_however_often_it_pauses(watched):
+    lock = watched.root.parent / ".git" / "index.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    checkouts = Checkouts([str(watched.root)])
+    changes = watched(unfinished=checkouts.under_way)
+
+    def check_out():
+        for number in range(300):
+            (watched.root / f"f{number}").write_text("x")
+            if number % 100 == 99:
+                time.sleep(3 * QUIET_BULK)
+        lock.unlink()
+
+    thread = threading.Thread(target=check_out)
+    thread.start()
+    batch = changes.next(10)
+    thread.join()
+    assert len(batch.paths) == 300
+
+
+def test_a_lock_of_long_ago_and_a_worktree_s_own_are_told_apart(tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "src").mkdir(parents=True)
+    git = tmp_path / "main" / ".git" / "worktrees" / "tree"
+    git.mkdir(parents=True)
+    (tree / ".git").write_text(f"gitdir: {git}\n")
+    checkouts = Checkouts([str(tree / "src")])
+    assert not checkouts.under_way()
+    lock = git / "index.lock"
+    lock.touch()
+    assert checkouts.under_way()
+    os.utime(lock, (0, 0))
+    assert not checkouts.under_way()
 
 
 def test_everything_lists_what_is_known_below(watched):
