@@ -5,9 +5,12 @@ the wire are turned into these here and nowhere else.
 """
 
 import re
-from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from stackctl.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 # go-units: the letters are powers of 1024, with or without the i and the B, in any case; digits may have a "_" between.
 _SIZE = re.compile(
@@ -51,10 +54,19 @@ def parse_bytes(text: str | int) -> int:
     if match is None or len(words) > 40:
         raise InvalidInputError(f"{str(text)[:40]!r} is not a size", hint=_SIZE_HINT)
     number, unit = match.groups()
-    size = int(Decimal(number) * _FACTORS[unit.lower()]) if unit else int(Decimal(number))
+    size = int(_exact(number) * (_FACTORS[unit.lower()] if unit else 1))
     if size > _MAX_SIZE:
         raise InvalidInputError(f"{text!r} is too large a size", hint=_SIZE_HINT)
     return size
+
+
+def _exact(number: str) -> "int | Decimal":
+    """Return the number; whole ones, which most are, without the price of importing decimal."""
+    if number.isdigit():
+        return int(number)
+    from decimal import Decimal
+
+    return Decimal(number)
 
 
 def format_bytes(size: int) -> str:
@@ -73,11 +85,11 @@ def parse_nanoseconds(text: str) -> int:
     if words in ("0", "+0", "-0"):
         return 0
     sign, rest = (-1, words[1:]) if words[:1] == "-" else (1, words.removeprefix("+"))
-    total = Decimal(0)
+    total: int | Decimal = 0
     at = 0
     while len(words) <= _MAX_DURATION_TEXT and (match := _TERM.match(rest, at)):
         number, unit = match.groups()
-        total += Decimal(number) * _NANOSECONDS[unit]
+        total += _exact(number) * _NANOSECONDS[unit]
         at = match.end()
     if at == 0 or at != len(rest):
         raise InvalidInputError(f"{words[:40]!r} is not a duration", hint=_DURATION_HINT)

@@ -1,7 +1,6 @@
 """Values as Compose writes them in text, where a list form wants ``key=value``."""
 
 import math
-from decimal import Decimal
 
 
 def go_text(value: object) -> str:
@@ -21,6 +20,8 @@ def go_text(value: object) -> str:
 
 def go_float(value: float) -> str:
     """Return a float in Go's shortest form, with an exponent below 1e-4 and from 1e6."""
+    from decimal import Decimal
+
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
