@@ -6,7 +6,6 @@ temporary files are gone; layers that were made stay, since the cache names them
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -17,7 +16,7 @@ from weakref import WeakKeyDictionary
 from stackctl.builder import checks
 from stackctl.builder import instructions as ins
 from stackctl.builder.cache import BuildCache
-from stackctl.builder.context import Context, Digests, receive
+from stackctl.builder.context import Context, Digests
 from stackctl.builder.image import State, of_record
 from stackctl.builder.instructions import Instruction
 from stackctl.builder.job import Job
@@ -25,6 +24,7 @@ from stackctl.builder.keeping import CredentialsFor, Keeping
 from stackctl.builder.mounts import CacheDirectories, StepMounts
 from stackctl.builder.network import Directories, EngineNetwork, Opener, Planner
 from stackctl.builder.parser import Dockerfile
+from stackctl.builder.receiving import Receiver
 from stackctl.builder.remote import Remotes, is_remote
 from stackctl.builder.request import BuildOutput, BuildRequest, BuildResult
 from stackctl.builder.run import Runner, StepNetwork
@@ -84,8 +84,7 @@ class Builder:
         self._digests = Digests()
         self._cache = BuildCache(world.state, world.content, world.layers, world.clock, images.left)
         self._scratch = world.host.data_root / "build"
-        # What a daemon that was killed left there.
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._receiver = Receiver(world.files, self._digests, self._scratch, world.host.memory_root)
         self._caches = CacheDirectories(world.host.data_root / "build-cache")
         self._runner = Runner(world.runtime, world.files, world.host, network)
 
@@ -129,7 +128,7 @@ class Builder:
     ) -> AsyncGenerator[BuildOutput, None]:
         if isinstance(request.context, str):
             raise InvalidInputError(f"the build context {request.context} was not fetched")
-        context = await receive(request.context, self._world.files, self._digests, self._scratch)
+        context = await self._receiver.receive(request.context)
         try:
             file, instructions = await asyncio.to_thread(_read, context, request)
             for finding in _checked(file, instructions, request):

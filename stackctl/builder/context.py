@@ -5,7 +5,6 @@ are relative with slashes; a symlink never leads out of it. The context's .docke
 what was sent may hold more than it should.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -13,18 +12,19 @@ import posixpath
 import re
 import shutil
 import stat
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 from stackctl.builder.parser import MAX_SIZE
-from stackctl.contracts.storage import RootTree
 from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.frozen import frozen
 from stackctl.ignore import Ignore, path_matcher
 
 _MAX_LINKS = 40
 _DIGESTS_KEPT = 200_000
+_KIND = 0o170000
+_NAME = attrgetter("name")
 _WILDCARD = re.compile(r"[*?\[\\]")
 
 
@@ -145,14 +145,16 @@ class Tree:
 
     def _plain(self, path: str) -> Iterator[Node]:
         with os.scandir(self.host_path(path)) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
+            entries = sorted(scan, key=_NAME)
+        start = f"{path}/" if path else ""
         for entry in entries:
             info = entry.stat(follow_symlinks=False)
-            if stat.S_ISSOCK(info.st_mode):
+            kind = info.st_mode & _KIND
+            if kind == stat.S_IFSOCK:
                 continue
-            below = f"{path}/{entry.name}" if path else entry.name
+            below = start + entry.name
             yield Node(path=below, info=info)
-            if stat.S_ISDIR(info.st_mode):
+            if kind == stat.S_IFDIR:
                 yield from self._plain(below)
 
     def fingerprint(self, node: Node) -> str:
@@ -160,8 +162,8 @@ class Tree:
         info = node.info
         owner = "" if self.ours else f" {info.st_uid}:{info.st_gid}"
         head = f"{info.st_mode:o}{owner}"
-        host = self.host_path(node.path)
-        if stat.S_ISREG(info.st_mode):
+        host = f"{self.root}/{node.path}" if node.path else self.root
+        if info.st_mode & _KIND == stat.S_IFREG:
             return f"{head} {self._digests.of(host, info)}"
         if stat.S_ISLNK(info.st_mode):
             return f"{head} {Path(host).readlink()}"
@@ -178,8 +180,11 @@ def _names(directory: str) -> list[str]:
 class Context:
     """The received context on disk. ``dockerfile`` is its text, ``name`` how messages call it."""
 
-    def __init__(self, root: Path, digests: Digests, *, temporary: bool) -> None:
+    def __init__(
+        self, root: Path, digests: Digests, *, temporary: bool, tidy: bool = False
+    ) -> None:
         self.root = root
+        self._tidy = tidy
         self._temporary = temporary
         self._digests = digests
         self.tree = Tree(root, digests, ours=True)
@@ -213,22 +218,6 @@ class Context:
         """Remove it when it is a temporary one; may be called twice; blocks."""
         if self._temporary:
             shutil.rmtree(self.root, ignore_errors=True)
-
-
-async def receive(
-    source: AsyncIterator[bytes] | Path, files: RootTree, digests: Digests, directory: Path
-) -> Context:
-    """Unpack the tar below ``directory``, or use a directory as it is. Raises InvalidInputError for a bad tar."""
-    if isinstance(source, Path):
-        if not await asyncio.to_thread(source.is_dir):
-            raise InvalidInputError(f"the build context {source} is not a directory")
-        return Context(source, digests, temporary=False)
-    await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
-    root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="context-", dir=directory))
-    context = Context(root, digests, temporary=True)
-    try:
-        await files.unpack(root, "/", source)
-    except BaseException:
-        await asyncio.to_thread(context.close)
-        raise
-    return context
+            if self._tidy:
+                with contextlib.suppress(OSError):
+                    self.root.parent.rmdir()  # when this was the last one in it

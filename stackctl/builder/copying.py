@@ -144,8 +144,11 @@ def fingerprint(sources: Sequence[Source], exclude: Sequence[str] = ()) -> str:
             continue
         name = "" if source.is_dir else source.name
         add("node", source.prefix, name, source.tree.fingerprint(source.node))
+        # Thousands of files are usual: one call for both words of each.
+        update, fingerprint_of = digest.update, source.tree.fingerprint
         for relative, node in _below(source, exclude):
-            add(relative, source.tree.fingerprint(node))
+            line = f"{relative}\0{fingerprint_of(node)}\0"
+            update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -154,6 +157,10 @@ def _below(source: Source, exclude: Sequence[str]) -> Iterator[tuple[str, Node]]
         return
     ignore = Ignore(exclude)
     start = len(source.node.path) + 1 if source.node.path else 0
+    if not exclude:
+        for node in source.tree.walk(source.node.path):
+            yield node.path[start:], node
+        return
     for node in source.tree.walk(source.node.path):
         relative = node.path[start:]
         if not ignore.ignores(relative):

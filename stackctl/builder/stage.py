@@ -6,6 +6,7 @@ when nothing changed. The snapshot is gone afterwards however the step ended.
 
 import asyncio
 import contextlib
+import os
 import posixpath
 import stat
 import time
@@ -42,7 +43,7 @@ from stackctl.builder.request import BuildRequest
 from stackctl.builder.run import Command, Runner, new_container_id
 from stackctl.contracts.repositories import GitSource
 from stackctl.contracts.state import ImageConfig
-from stackctl.contracts.storage import LayerStore, PackedLayer, RootTree
+from stackctl.contracts.storage import Change, LayerStore, PackedLayer, RootTree
 from stackctl.engine.images import Images
 from stackctl.engine.users import resolve_user
 from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
@@ -244,8 +245,12 @@ class StageBuilder:
 
     async def _commit(self, key: str, state: State) -> PackedLayer | None:
         layers = self._tools.layers
-        if not await layers.changes(key):
+        changes = await layers.changes(key)
+        if not changes:
             return None
+        if self._tools.epoch is not None:
+            root = await layers.mount(key)
+            await asyncio.to_thread(_clamp, root, changes, self._tools.epoch)
         async with self._tools.images.gate.shared():
             packed = await layers.commit(key, state.layers, consume=True)
             if packed is not None:
@@ -686,6 +691,21 @@ class _Wanted:
     destination: str
     exclude: tuple[str, ...]
     checksum: str
+
+
+def _clamp(root: Path, changes: Sequence[Change], epoch: int) -> None:
+    """Give what a step made or changed times that are not after the epoch; blocks.
+
+    The step has ended, and the places of changes are directories of the snapshot itself: no symlink is on the way.
+    """
+    for item in reversed(changes):
+        path = root / item.path.lstrip("/")
+        try:
+            info = path.lstat()
+        except FileNotFoundError:
+            continue  # deleted
+        if info.st_mtime_ns > epoch * 1_000_000_000:
+            os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
 def _located(error: StackctlError, scope: Scope) -> StackctlError:

@@ -65,7 +65,7 @@ def choose(stack: Stack, name: str) -> str:
 
 def run(session: Session, trial: Trial) -> int:
     """Run the tests in a copy of the stack that is gone afterwards; return their exit code."""
-    session = copies.copy_session(session)
+    session = copies.copy_session(session, new=True)
     session.note(f"testing in the copy {session.project()}")
     stack = session.stack((trial.service,), also_inactive=True)
     engine = session.engine()
@@ -79,6 +79,13 @@ def run(session: Session, trial: Trial) -> int:
         code = _up_and_run(session, stack, trial, watch)
     except BaseException as error:
         failure = error
+        if isinstance(error, StackctlError) and not isinstance(error, InterruptedByUserError):
+            # The copy is about to go, so what another command could show of it is no help.
+            error.hint = (
+                f"{trial.artifacts} has what every service said"
+                if trial.artifacts
+                else "--artifacts FOLDER saves what every service said"
+            )
         raise
     finally:
         try:

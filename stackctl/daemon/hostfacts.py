@@ -92,7 +92,19 @@ def read_host(settings: Settings) -> HostFacts:
         blkio_weight=weighs_block_io(),
         capabilities=bounding_set(status),
         rootless=os.geteuid() != 0,
+        memory_root=memory_root(read_text("/proc/self/mountinfo"), paths.engine_id),
     )
+
+
+def memory_root(mounts: str, engine_id: str) -> Path | None:
+    """Return a place in /dev/shm where that is a tmpfs that programs may be run from (proc(5), mountinfo)."""
+    for line in mounts.splitlines():
+        fields, _, source = line.partition(" - ")
+        words = fields.split()
+        if len(words) > 5 and words[4] == "/dev/shm" and source.startswith("tmpfs "):
+            place = Path("/dev/shm") / f"stackctl{f'-{engine_id}' if engine_id else ''}"
+            return None if "noexec" in words[5].split(",") else place
+    return None
 
 
 def read_text(path: str | Path) -> str:

@@ -317,6 +317,11 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     import gc
     import logging
 
+    from stackctl.daemon.weblib import defer_client
+
+    # Nothing is garbage yet: what is imported now stays.
+    gc.disable()
+    defer_client()
     from aiohttp import web
 
     from stackctl.daemon.app import Application, BadRequestFilter
@@ -348,6 +353,7 @@ async def _answer(settings: Settings, listener: socket.socket) -> None:
     # Modules and tables live for ever: taken out of the collector's sight they stay shared and cost no time.
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 20, 50)
     try:
         await stopping.wait()

@@ -215,6 +215,7 @@ class Launcher:
             uts_namespace=self._joined(spec.uts_mode, "uts"),
             shm_path=self._shm_of(spec.ipc_mode) if ipc else "",
             devices=devices.lookup(spec),
+            host_queues=Path("/dev/mqueue").is_dir(),
             blkio_devices=devices.limited(spec),
             init=bool(spec.init),
             init_path=host.init_path,

@@ -74,6 +74,7 @@ class SpecInputs:
     ``capabilities`` are those the daemon itself has (CAP_ names; empty: all). ``shm_path`` binds another container's
     /dev/shm. ``hidden_paths`` are masked besides the defaults (each CPU's thermal_throttle). ``max_rlimits`` are the
     daemon's own hard limits by lower-case name where it may not raise them; asked for more, a container gets these.
+    ``host_queues`` tells whether the host shows its message queues at /dev/mqueue.
     """
 
     record: ContainerRecord
@@ -99,6 +100,7 @@ class SpecInputs:
     max_rlimits: Mapping[str, int] = field(default_factory=dict)
     recursive_read_only: bool = True
     swap_limit: bool = True
+    host_queues: bool = True
 
 
 def _blkio_devices(devices: Sequence[BlockDevice]) -> JsonObject:
@@ -264,7 +266,8 @@ def _default_mounts(inputs: SpecInputs, options: SecurityOptions) -> list[JsonOb
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*plain, cgroup_view]),
     ]
     if spec.ipc_mode == "host":
-        mounts.append(_mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", *plain]))
+        if inputs.host_queues:
+            mounts.append(_mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", *plain]))
         mounts.append(_mount("/dev/shm", "bind", "/dev/shm", ["rbind", *plain]))
         return mounts
     mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", plain))

@@ -4,6 +4,7 @@ from dataclasses import field
 from pathlib import Path
 
 from stackctl.contracts.clock import Clock
+from stackctl.contracts.logsinks import LogSinks
 from stackctl.contracts.network import Keeper, NetworkDriver
 from stackctl.contracts.processes import Processes
 from stackctl.contracts.registry import Registry
@@ -31,6 +32,7 @@ class HostFacts:
     ``address_pools`` go before the engine's own ``address_pool``; ``bridge_address`` is the address and
     prefix length of the predefined bridge, "" to take a subnet of the pools. ``cpu_list`` and ``memory_nodes`` are what the daemon may use ("0-3"), "" when unknown; ``blkio_weight`` tells
     whether the kernel weighs block I/O. ``capabilities`` are those the daemon itself has (CAP_ names).
+    ``memory_root`` is a place of the engine's own on a file system in memory, None where there is none.
     """
 
     boot_id: str
@@ -59,6 +61,7 @@ class HostFacts:
     blkio_weight: bool = True
     capabilities: frozenset[str] = field(default_factory=frozenset)
     rootless: bool = False
+    memory_root: Path | None = None
 
 
 @frozen
@@ -78,3 +81,4 @@ class World:
     clock: Clock
     processes: Processes
     host: HostFacts
+    log_sinks: LogSinks | None = None

@@ -31,6 +31,7 @@ from stackctl.orchestrator.apply.executor import execute
 from stackctl.orchestrator.apply.inputs import read_inputs
 from stackctl.orchestrator.apply.lock import project_lock
 from stackctl.orchestrator.apply.observe import observe, relieves
+from stackctl.orchestrator.model.stack import Stack as Model
 from stackctl.orchestrator.planning import labels
 from stackctl.orchestrator.planning.destroy import destroy
 from stackctl.orchestrator.planning.options import DestroyOptions, Options
@@ -172,7 +173,8 @@ class Stack:
     def reset(self) -> None:
         """Make its data anew: services with volumes are stopped, their volumes removed and made again, and all comes up.
 
-        Services without volumes go on. The ports of the others may be new ones.
+        Services without volumes go on. The others get the host ports that they had, so that addresses stay what they
+        are; new ones where somebody was faster.
         """
         with _interrupts():
             with self._lock(self.name):
@@ -182,11 +184,20 @@ class Stack:
                     for entry in self._containers()
                     if _volumes(entry) - keep
                 }
+                before = self._model
                 if users:
+                    self._model = _with_ports(before, self._containers(), users)
                     options = DestroyOptions(services=tuple(sorted(users)), volumes=True, timeout=0)
                     observed = observe(self._machine.engine(), self.name)
-                    self._apply(destroy(self.name, self._model, observed, options))
-            self.up()
+                    self._apply(destroy(self.name, before, observed, options))
+            try:
+                self.up()
+            except StackctlError:
+                if self._model is before:
+                    raise
+                # Somebody may have one of the ports by now.
+                self._model = before
+                self.up()
 
     def __enter__(self) -> Self:
         try:
@@ -436,6 +447,33 @@ def remove(name: str, *, engine: str = "", volumes: bool = True) -> None:
         plan = destroy(name, None, observe(client, name), DestroyOptions(volumes=volumes))
         execute(plan, client, stack=None)
     client.close()
+
+
+def _with_ports(model: Model, entries: Sequence[JsonObject], names: set[str]) -> Model:
+    """Return the stack with the host ports that containers have, for these services where they have one container."""
+    had: dict[tuple[str, int, str], str] = {}
+    for entry in entries:
+        found = entry.get("Ports")
+        for item in found if isinstance(found, list) else ():
+            if isinstance(item, dict) and item.get("PublicPort"):
+                target, protocol = int(str(item.get("PrivatePort"))), str(item.get("Type", "tcp"))
+                key = (str(_labels(entry).get(labels.SERVICE)), target, protocol)
+                had.setdefault(key, str(item["PublicPort"]))
+    services = {
+        name: service
+        if service.scale != 1 or name not in names
+        else replace(
+            service,
+            ports=tuple(
+                replace(port, published=had.get((name, port.target, port.protocol), ""))
+                if not port.published
+                else port
+                for port in service.ports
+            ),
+        )
+        for name, service in model.services.items()
+    }
+    return replace(model, services=services)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stackctl.api.framing import Decoder
+
 
 @dataclass
 class Answer:
@@ -114,3 +116,8 @@ def _joined(body: bytes) -> bytes:
         out += rest[:length]
         body = rest[length + 2 :]
     return out
+
+
+def frames(body: bytes):
+    """Return the frames of a multiplexed stream."""
+    return list(Decoder().feed(body))

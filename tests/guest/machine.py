@@ -37,6 +37,7 @@ NEEDED = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
+    "unshare": "util-linux",
 }
 PLACE = "/opt/payload"
 UNIT = f"""
@@ -88,7 +89,10 @@ def system() -> Path:
         (scratch / "guest-tests.service").write_text(UNIT)
         (scratch / "hook").write_text(f"#!/bin/sh\n{HOOK}")
         (scratch / "hook").chmod(0o755)
-        argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        # What it mounts (/proc, /sys, /dev) is seen by nobody else and goes with it, also when it is killed: the
+        # folder may then be removed.
+        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
         for what in ("doc", "man", "locale"):
             argv.append(f"--dpkgopt=path-exclude=/usr/share/{what}/*")
         _run(*argv, f"--customize-hook={scratch}/hook", SUITE, str(root), cwd=scratch)

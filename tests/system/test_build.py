@@ -462,16 +462,43 @@ async def test_two_builds_at_once_share_their_steps(busybox: Bench):
     assert first.id == second.id
 
 
-async def test_a_given_epoch_makes_the_same_image_twice(busybox: Bench):
-    text = "FROM busybox\nCOPY a /x/a\nWORKDIR /w\n"
+async def test_a_given_epoch_makes_the_same_image_twice_and_in_another_store(tmp_path: Path):
+    text = (
+        f"{BUSYBOX}COPY a /x/a\nWORKDIR /w\nRUN mkdir -p /deep/er && echo x > /deep/er/f && ln -s f /deep/l"
+        " && touch -d @5 /old && rm /x/a\nENV A=b\n"
+    )
     ids = []
-    for _ in range(2):
-        record = await busybox.image(
-            text, {"a": "1"}, args={"SOURCE_DATE_EPOCH": "1000"}, no_cache=True
+    for name in ("one", "one", "two"):
+        bench = Bench(tmp_path / name)
+        record = await bench.image(
+            text,
+            {"busybox": (0o755, Path("/bin/busybox")), "a": "1"},
+            args={"SOURCE_DATE_EPOCH": "1000"},
+            no_cache=True,
         )
-        ids.append((record.created, record.history[-1].created))
-        await asyncio.sleep(0.01)
-    assert ids[0] == ids[1] == ("1970-01-01T00:16:40Z", "1970-01-01T00:16:40Z")
+        assert record.created == record.history[-1].created == "1970-01-01T00:16:40Z"
+        ids.append((record.id, record.layer_blobs))
+        async with bench.root(record) as root:
+            assert (root / "deep/er/f").lstat().st_mtime == 1000
+            assert (root / "old").lstat().st_mtime == 5
+        await bench.shelf.layers.close()
+        bench.runtime.close()
+    assert ids[0] == ids[1] == ids[2]
+
+
+async def test_stages_that_do_not_need_each_other_run_at_the_same_time(busybox: Bench):
+    # Each waits for a sign of the other, which is only there while the other runs.
+    wait = "for i in $(seq 600); do test -e /c/{} && exit 0; sleep 0.1; done; exit 1"
+    text = "".join(
+        f"FROM busybox AS s{one}\n"
+        f"RUN --mount=type=cache,target=/c,id=meet touch /c/{one}; {wait.format(other)}\n"
+        f"RUN echo {one} > /made\n"
+        for one, other in ((1, 2), (2, 1))
+    )
+    text += "FROM busybox\nCOPY --from=s1 /made /1\nCOPY --from=s2 /made /2\n"
+    record = await busybox.image(text)
+    async with busybox.root(record) as root:
+        assert (root / "1").read_text() + (root / "2").read_text() == "1\n2\n"
 
 
 async def test_the_cache_outlives_the_images_and_prune_empties_it(busybox: Bench):

@@ -39,6 +39,7 @@ services:
     healthcheck: {test: [CMD-SHELL, "netstat -ltn | grep -q :8000"], interval: 1s, start_interval: 50ms, start_period: 20s}
   cache:
     image: busybox
+    ports: ["127.0.0.1::9"]
     command: [sleep, "1000"]
     stop_signal: SIGKILL
 volumes:
@@ -110,10 +111,17 @@ def test_two_of_the_same_stack_do_not_meet_and_data_is_made_anew_on_request(env)
             "1\n",
         ]
         cache = one.service("cache").inspect()["Id"]
+        address = one.service("web").port(8000)
         one.reset()
+        assert one.service("web").port(8000) == address
         assert one.service("web").exec("ls", "/data").stdout == ""
         assert one.service("cache").inspect()["Id"] == cache
         assert fetch(two.service("web").port(8000), "/n") == "1\n"
+        # A second time is no different, and nothing is to be done afterwards.
+        one.reset()
+        web = one.service("web").inspect()["Id"]
+        one.up()
+        assert one.service("web").inspect()["Id"] == web
         two.service("web").kill()
         with pytest.raises((ConflictError, StackctlError), match="running"):
             two.service("web").exec("true")
@@ -129,6 +137,27 @@ def test_a_named_stack_is_the_one_the_command_line_sees(env, tmp_path):
     assert env.stackctl("ps", "--services", cwd=tmp_path).stdout == "cache\n"
     stack.down()
     stack.down()
+
+
+def test_ports_that_somebody_took_meanwhile_are_new_ones(env, monkeypatch):
+    with Stack(yaml=YAML) as stack:
+        before = stack.service("web").port(8000)
+        taker = socket.socket()
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        apply, taken = Stack._apply, []
+
+        def take(self, plan) -> None:
+            apply(self, plan)
+            if not taken:
+                taker.bind(before)
+                taker.listen()
+                taken.append(before)
+
+        monkeypatch.setattr(Stack, "_apply", take)
+        with taker:
+            stack.reset()
+        assert stack.service("web").port(8000) != before
+        assert stack.service("web").exec("ls", "/data").stdout == ""
 
 
 async def test_the_same_for_asyncio(env):

@@ -308,7 +308,7 @@ class RegistryClient:
             scope=f"repository:{reference.repository}:{actions}",
         )
 
-    async def _read(self, call: Call, reference: Reference) -> aiohttp.ClientResponse:
+    async def _read(self, call: Call, reference: Reference) -> "aiohttp.ClientResponse":
         """Send a request that changes nothing: to the mirrors of Docker Hub first, where it is the Hub's."""
         failures = []
         missing = False
@@ -338,7 +338,7 @@ class RegistryClient:
                 ) from error
             raise UnavailableError(words, hint=error.hint) from error
 
-    async def _send(self, call: Call, reference: Reference) -> aiohttp.ClientResponse:
+    async def _send(self, call: Call, reference: Reference) -> "aiohttp.ClientResponse":
         try:
             return await self._transport.send(call)
         except UnauthorizedError as error:
@@ -357,7 +357,7 @@ def _first(index: Index, reference: Reference) -> Descriptor:
 
 
 async def _refusal(
-    response: aiohttp.ClientResponse,
+    response: "aiohttp.ClientResponse",
     reference: Reference,
     credentials: Credentials | None,
     *,
@@ -391,7 +391,7 @@ def _denied(reference: Reference) -> str:
     )
 
 
-async def _detail(response: aiohttp.ClientResponse) -> str:
+async def _detail(response: "aiohttp.ClientResponse") -> str:
     """Return what the registry says about its refusal (distribution specification, error codes)."""
     with contextlib.suppress(StackctlError, ValueError, TypeError, KeyError, AttributeError):
         errors = json.loads(await read_bounded(response, 65_536))["errors"]

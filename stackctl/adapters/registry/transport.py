@@ -80,7 +80,7 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def send(self, call: Call) -> aiohttp.ClientResponse:
+    async def send(self, call: Call) -> "aiohttp.ClientResponse":
         """Return the answer, whatever its status but 401s that credentials answer and what a retry may cure.
 
         The caller releases it. Raises UnavailableError when the registry cannot be reached or stays busy,
@@ -115,7 +115,7 @@ class Transport:
             return candidate
         raise UnavailableError("; ".join(failures), hint=_cure(registry, failures))
 
-    async def _authorised(self, call: Call) -> aiohttp.ClientResponse:
+    async def _authorised(self, call: Call) -> "aiohttp.ClientResponse":
         way = await self.endpoint(call.registry)
         key = (call.registry, call.scope, cache_key(call.credentials))
         authorization = self._cached(key)
@@ -139,7 +139,7 @@ class Transport:
 
     async def _follow(
         self, call: Call, way: Endpoint, authorization: str
-    ) -> aiohttp.ClientResponse:
+    ) -> "aiohttp.ClientResponse":
         url = (
             urljoin(f"{way.base}/v2/", call.path) if not call.path.startswith("http") else call.path
         )
@@ -246,7 +246,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         body: Callable[[], AsyncIterator[bytes]] | bytes | None,
-    ) -> aiohttp.ClientResponse:
+    ) -> "aiohttp.ClientResponse":
         if self._session is None:
             timeout = aiohttp.ClientTimeout(
                 total=None, connect=None, sock_connect=_CONNECT_TIMEOUT, sock_read=_READ_TIMEOUT
@@ -289,7 +289,7 @@ class Transport:
         return self._contexts[key]
 
 
-async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def read_bounded(response: "aiohttp.ClientResponse", limit: int) -> bytes:
     """Return a whole body of at most ``limit`` bytes. Raises UnavailableError when it is longer or cut short."""
     parts: list[bytes] = []
     length = 0
@@ -319,7 +319,7 @@ def _same_host(url: str, base: str) -> bool:
     return (one.scheme, one.netloc.lower()) == (other.scheme, other.netloc.lower())
 
 
-def _retry_after(response: aiohttp.ClientResponse, attempt: int, now: float) -> float:
+def _retry_after(response: "aiohttp.ClientResponse", attempt: int, now: float) -> float:
     """Return how long to wait: what the registry asks for, in seconds or as a date (RFC 9110, 10.2.3), else more each time."""
     asked = response.headers.get("Retry-After", "")
     if asked.isascii() and asked.isdigit():

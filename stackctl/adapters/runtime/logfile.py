@@ -26,6 +26,17 @@ _T = TypeVar("_T")
 _Feed = Callable[[bytes], list[_T]]
 JOIN = 16384
 _CHUNK = 1 << 20
+# From so many lines on blocks are tried, as long as the first of them hold so many lines each.
+_MANY = 512
+_TRIAL = 32
+_WORTH = 8
+_BLOCK = 1 << 15
+_LONGEST_STAMP = 64
+_KINDS = {
+    b"stdout F ": (1, True), b"stderr F ": (2, True), b"stdout P ": (1, False), b"stderr P ": (2, False),
+}  # fmt: skip
+_PIECES = {1: b" stdout P ", 2: b" stderr P "}
+_TAG = 9
 # A chunk that holds whole lines only is taken apart by one expression: three times as fast as line by line.
 _WHOLE = {
     stream: re.compile(rb"^[^ \n]+ " + name + rb" F ([^\n]*\n)", re.MULTILINE)
@@ -73,13 +84,20 @@ class Parser:
         return entries
 
     def feed_runs(self, data: bytes) -> list[Run]:
-        """As ``feed``, without the times: the lines of one stream that follow one another as one item."""
+        """As ``feed``, without the times: the lines of one stream that follow one another as one item.
+
+        Of very many lines an item may hold several.
+        """
         if self._parts or self._since or self._until:
             return runs_of(self.feed(data))
         data = self._rest + data
         cut = data.rfind(b"\n") + 1
         body, self._rest = data[:cut], data[cut:]
         count = body.count(b"\n")
+        if count > _MANY and (found := _blocks(body)) is not None:
+            blocks, taken = found
+            self._rest = body[taken:] + self._rest
+            return blocks
         streams = [stream for stream, name in ((1, b" stdout "), (2, b" stderr ")) if name in body]
         if len(streams) == 1:
             lines = _WHOLE[streams[0]].findall(body)
@@ -98,10 +116,11 @@ class Parser:
 
     def finish(self) -> list[Entry]:
         """Return the pieces that no newline ended."""
+        early = self.feed(b"")
         entries = [(stream, at, data, False) for stream, (at, data) in self._parts.items()]
         self._parts.clear()
         self._rest = b""
-        return sorted(entries, key=lambda entry: entry[1])
+        return [*early, *sorted(entries, key=lambda entry: entry[1])]
 
     @property
     def pending(self) -> bool:
@@ -133,6 +152,60 @@ class Parser:
         except ValueError:
             # Not a line of conmon's: it keeps the time of the one before.
             return
+
+
+def _blocks(body: bytes) -> tuple[list[Run], int] | None:
+    """Return many lines as blocks of lines, and how much of ``body`` they are; None where that does not pay.
+
+    conmon stamps what it read at once, eight KiB or so, with one time: the lines of a block begin with the same bytes,
+    which one ``replace`` takes away. A line feed before them tells them from what a container wrote. Where a read
+    ended within a line a piece of it stands, and the next block begins with the rest.
+    """
+    runs: list[Run] = []
+    position, end = 0, len(body)
+    blocks = lines = 0
+    # Of a line whose end has not come yet: its stream, where it began, and how many blocks came before it.
+    piece, began, before = 0, 0, (0, 0)
+    while position < end:
+        head = body.find(b" ", position, position + _LONGEST_STAMP) + 1
+        stream, whole = _KINDS.get(body[head : head + _TAG], (0, False))
+        if not head or not stream or piece not in (0, stream):
+            return None
+        prefix = body[position : head + _TAG]
+        last = 0
+        if whole:
+            mark = b"\n" + prefix
+            # Searching backwards is slow: a read that ended within a line tells where its block does.
+            limit = body.find(_PIECES[stream], position, position + _BLOCK)
+            last = body.rfind(mark, position, limit if limit >= 0 else position + _BLOCK) + 1
+            stop = body.find(b"\n", last or position) + 1
+            block = body[position:stop]
+            text = block[len(prefix) :].replace(mark, b"\n")
+            count = block.count(b"\n")
+            if len(block) - len(text) != count * len(prefix):
+                return None  # pieces, or lines of the other stream, in between
+            lines += count
+            piece = 0
+        else:
+            stop = body.find(b"\n", position) + 1
+            text = body[head + _TAG : stop - 1]
+            if not piece:
+                piece, began = stream, position
+                before = (len(runs), len(runs[-1][1]) if runs else 0)
+        if runs and runs[-1][0] == stream:
+            runs[-1][1].append(text)
+        else:
+            runs.append((stream, [text]))
+        position = stop
+        blocks += 1
+        if blocks == _TRIAL and lines < _WORTH * blocks:
+            return None
+    if not piece:
+        return runs, end
+    del runs[before[0] :]
+    if runs:
+        del runs[-1][1][before[1] :]
+    return (runs, began) if began else None
 
 
 def runs_of(entries: list[Entry]) -> list[Run]:

@@ -109,15 +109,24 @@ def env(
     shell: Annotated[str, typer.Option(help="sh, fish or json.")] = "sh",
     unset: Annotated[bool, typer.Option("-u", "--unset", help="Undo it.")] = False,
 ) -> None:
-    """Print what points docker and its SDKs here: eval "$(stackctl engine env)"."""
+    """Print what points docker and its SDKs here: eval "$(stackctl engine env)".
+
+    Besides the address it is DOCKER_BUILDKIT=0: docker's build plugin would start a builder of its own otherwise.
+    """
     session = Session.of(ctx)
-    address = f"unix://{session.paths().socket}"
+    values = {"DOCKER_HOST": f"unix://{session.paths().socket}", "DOCKER_BUILDKIT": "0"}
     if shell == "json":
-        session.out(json.dumps({"DOCKER_HOST": address}) + "\n")
+        session.out(json.dumps(values) + "\n")
     elif shell == "fish":
-        session.out("set -e DOCKER_HOST;\n" if unset else f"set -gx DOCKER_HOST {address};\n")
+        lines = [
+            f"set -e {name};" if unset else f"set -gx {name} {value};"
+            for name, value in values.items()
+        ]
+        session.out("\n".join(lines) + "\n")
+    elif unset:
+        session.out(f"unset {' '.join(values)}\n")
     else:
-        session.out("unset DOCKER_HOST\n" if unset else f'export DOCKER_HOST="{address}"\n')
+        session.out("".join(f'export {name}="{value}"\n' for name, value in values.items()))
     if not unset and not session.daemon().is_running():
         session.daemon().start()
 

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stackctl.adapters.runtime import logfile, logparts
@@ -238,3 +238,63 @@ async def test_a_reader_that_never_reads_holds_no_more_than_so_many_parts(
     with pytest.raises(HostError, match="while nobody read it"):
         async for _ in source:
             pass
+
+
+def written(bursts) -> bytes:
+    """Return a log as conmon writes it: the lines of one burst with one time, a last piece without its end."""
+    return b"".join(
+        f"2023-11-14T22:13:20.{number:09d}+00:00 {stream} ".encode()
+        + (b"P " if cut and place == len(texts) else b"F ")
+        + text
+        + b"\n"
+        for number, (stream, texts, cut) in enumerate(bursts)
+        for place, text in enumerate(texts, 1)
+    )
+
+
+STAMP = b"2023-11-14T22:13:20.000000000+00:00 stdout F "
+TEXTS = [b"", b"x", b"line " * 9, STAMP, STAMP + STAMP, b" stdout F ", b"y" * 9000]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["stdout", "stdout", "stdout", "stderr"]),
+            st.builds(
+                lambda texts, times: texts * times,
+                st.lists(st.sampled_from(TEXTS), min_size=1, max_size=12),
+                st.sampled_from([1, 40]),
+            ),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+    st.integers(1000, 1 << 17),
+)
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+def test_blocks_of_lines_say_what_single_lines_say(bursts, chunk) -> None:
+    data = written(bursts)
+    plain, fast = logfile.Parser(), logfile.Parser()
+    said = {1: b"", 2: b""}
+    for start in range(0, len(data), chunk):
+        for stream, lines in fast.feed_runs(data[start : start + chunk]):
+            said[stream] += b"".join(lines)
+    for stream, _, text, _ in fast.finish():
+        said[stream] += text
+    expected = {1: b"", 2: b""}
+    for stream, _, text, _ in [*plain.feed(data), *plain.finish()]:
+        expected[stream] += text
+    assert said == expected
+
+
+def test_many_lines_of_one_burst_come_in_blocks() -> None:
+    data = written(
+        [("stdout", [b"%d" % number for number in range(80)], number % 2) for number in range(20)]
+    )
+    [(stream, blocks)] = logfile.Parser().feed_runs(data)
+    assert stream == 1
+    # The last line is a piece: it waits for its end.
+    assert len(blocks) == 29
+    assert logfile.Parser().feed_runs(written([("stdout", [b"x"], False)] * 1000)) == [
+        (1, [b"x\n"] * 1000)
+    ]

@@ -150,3 +150,16 @@ def test_long_files_come_whole_whatever_the_pieces_they_arrive_in(root):
         os.close(fd)
     assert (root / "f").read_bytes() == data
     assert (root / "g").is_dir()
+
+
+def test_hundreds_of_replaced_and_removed_files_are_let_go_of(root):
+    def files(text: bytes):
+        return [({"path": f"/d/f{number}", "type": "file"}, text) for number in range(700)]
+
+    send(root, *files(b"old"))
+    before = set(os.listdir("/proc/self/fd"))
+    assert send(root, *files(b"new")).written == 700
+    assert (root / "d" / "f699").read_bytes() == b"new"
+    assert send(root, {"path": "/d", "type": "deleted"}).deleted == 1
+    assert os.listdir(root) == []
+    assert set(os.listdir("/proc/self/fd")) == before
