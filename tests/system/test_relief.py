@@ -167,15 +167,16 @@ def test_the_place_can_be_taken_back_and_survives_a_new_daemon(api, engine):
 
 
 def test_a_third_ones_port_is_not_taken_and_nothing_changes(api, engine):
-    port, other = free_port(), free_port()
+    port = free_port()
     api.create("old", body(port, "one"))
     api.start("old")
-    both = body(port, "two")
-    both["HostConfig"]["PortBindings"]["81/tcp"] = [{"HostIp": "", "HostPort": str(other)}]
-    api.create("new", both)
-    api.aside("new")
     wait_for(lambda: api.listens("old"))
-    with socket.create_server(("0.0.0.0", other)):
+    with socket.create_server(("0.0.0.0", 0)) as third:
+        other = str(third.getsockname()[1])
+        both = body(port, "two")
+        both["HostConfig"]["PortBindings"]["81/tcp"] = [{"HostIp": "", "HostPort": other}]
+        api.create("new", both)
+        api.aside("new")
         status, answer = api.relieve("new", "old")
     assert status == 409
     assert "already in use" in answer["message"]

@@ -18,7 +18,7 @@ from stackctl.orchestrator.apply.inputs import read_inputs
 from stackctl.orchestrator.apply.operations import perform, type_of
 from stackctl.orchestrator.apply.progress import OnEvent, ProgressEvent, Step
 from stackctl.orchestrator.apply.run import Run, ServiceUpdate
-from stackctl.orchestrator.apply.waiting import Look, look, timed_out
+from stackctl.orchestrator.apply.waits import LOOK_AGAIN, Waits
 from stackctl.orchestrator.model.common import EMPTY
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning import labels
@@ -36,7 +36,6 @@ from stackctl.orchestrator.planning.plan import (
 from stackctl.values import JsonObject
 
 DEFAULT_PARALLEL = 16
-_LOOK_AGAIN = 0.25  # seconds between looks at a wait while the engine sends no events
 _RELEVANT = ("start", "die", "stop", "destroy", "oom", "restart", "unpause", "health_status")
 
 
@@ -122,11 +121,9 @@ class _Executor:
         self._news: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._busy = 0  # operations on a worker
-        self._waits: dict[str, bool] = {}  # pending wait -> being looked at right now
-        self._again: set[str] = set()  # waits to look at once more when the present look ends
-        self._deadlines: dict[str, float] = {}
-        self._next: dict[str, float] = {}  # when a wait's probes are to be tried again
-        self._said: dict[str, str] = {}  # what a wait's last probe said
+        self._waits = Waits(
+            run, submit=self._submit, reply=self._reply, named=named, ended=self._waited
+        )
         self._began: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
         self._done: set[str] = set()
@@ -138,7 +135,6 @@ class _Executor:
         self._interrupted = False
         self._events: EventStream | None = None
         self._events_work = False
-        self._glanced = 0.0  # when the waits were last looked at for want of events
         self._closing = threading.Event()
 
     # -- the walk
@@ -160,9 +156,11 @@ class _Executor:
         return self._conclude()
 
     def _turn(self) -> None:
+        patience = None if self._stopping else self._waits.patience(events=self._events_work)
         with contextlib.suppress(queue.Empty):
-            self._news.get(timeout=self._patience())()
-        self._look_at_due_waits()
+            self._news.get(timeout=patience)()
+        self._waits.stopped = self._stopping
+        self._waits.look_at_due(events=self._events_work)
 
     def interrupt(self) -> None:
         """Begin nothing more; at the second call raise InterruptedByUserError. Called from a signal handler."""
@@ -171,16 +169,6 @@ class _Executor:
         self._interrupted = True
         self._run.stopping.set()
         self._news.put(_nothing)
-
-    def _patience(self) -> float | None:
-        """Return how many seconds to wait for news."""
-        if not self._waits or self._stopping:
-            return None
-        now = time.monotonic()
-        limits = [at - now for at in (*self._deadlines.values(), *self._next.values())]
-        if not self._events_work:
-            limits.append(_LOOK_AGAIN)
-        return max(0.0, min(limits)) if limits else None
 
     @property
     def _stopping(self) -> bool:
@@ -196,12 +184,8 @@ class _Executor:
         self._began[operation.id] = time.monotonic()
         self._emit(Step.STARTED, operation)
         if isinstance(operation.action, WaitContainers):
-            self._waits[operation.id] = False
-            if operation.action.timeout > 0:
-                self._deadlines[operation.id] = time.monotonic() + operation.action.timeout
-            self._look(operation.id)
+            self._waits.begin(operation)
             return
-        self._busy += 1
         self._submit(lambda: self._work(operation))
 
     def _is_needless(self, operation: Operation) -> bool:
@@ -229,11 +213,22 @@ class _Executor:
     # -- workers
 
     def _submit(self, task: Callable[[], None]) -> None:
+        """Run a task on a worker; it ends with a ``_reply``."""
+        self._busy += 1
         if len(self._threads) < self._parallel and self._busy > len(self._threads):
             thread = threading.Thread(target=self._worker, daemon=True)
             self._threads.append(thread)
             thread.start()
         self._tasks.put(task)
+
+    def _reply(self, then: Callable[[], None]) -> None:
+        """Have the walk go on with what a worker found; called on the worker."""
+
+        def back() -> None:
+            self._busy -= 1
+            then()
+
+        self._news.put(back)
 
     def _worker(self) -> None:
         while (task := self._tasks.get()) is not None:
@@ -247,16 +242,9 @@ class _Executor:
             perform(self._run, operation, tell)
         except BaseException as error:  # noqa: BLE001 - a thread's failure is reported, not lost
             failure = named(operation, error)
-            self._news.put(lambda: self._worked(operation, failure))
+            self._reply(lambda: self._fail(operation, failure))
         else:
-            self._news.put(lambda: self._worked(operation, None))
-
-    def _worked(self, operation: Operation, failure: StackctlError | None) -> None:
-        self._busy -= 1
-        if failure is not None:
-            self._fail(operation, failure)
-        else:
-            self._finish(operation)
+            self._reply(lambda: self._finish(operation))
 
     def _progress(self, operation: Operation, message: JsonObject) -> None:
         if "warning" in message:
@@ -286,90 +274,19 @@ class _Executor:
 
     # -- waiting
 
-    def _look(self, key: str) -> None:
-        """Look at a wait on a worker, once more afterwards if something happened meanwhile."""
-        if self._waits[key]:
-            self._again.add(key)
-            return
-        self._waits[key] = True
-        self._next.pop(key, None)
-        operation = self._operations[key]
+    def _waited(self, operation: Operation, failure: StackctlError | None) -> None:
         action = operation.action
-        assert isinstance(action, WaitContainers)
-
-        def task() -> None:
-            try:
-                found = look(self._run.engine, action, self._run.containers, self._run.probes)
-            except BaseException as error:  # noqa: BLE001 - a thread's failure is reported, not lost
-                failure = named(operation, error)
-                self._news.put(lambda: self._looked(operation, failure))
-            else:
-                self._news.put(lambda: self._looked(operation, found))
-
-        self._busy += 1
-        self._submit(task)
-
-    def _looked(self, operation: Operation, found: Look | StackctlError) -> None:
-        self._busy -= 1
-        key = operation.id
-        if key not in self._waits:
-            return
-        self._waits[key] = False
-        if isinstance(found, StackctlError):
-            self._end_wait(operation, found)
-        elif found.met:
-            self._end_wait(operation, None)
-        else:
-            self._not_yet(operation, found)
-
-    def _not_yet(self, operation: Operation, found: Look) -> None:
-        key = operation.id
-        action = operation.action
-        assert isinstance(action, WaitContainers)
-        if found.said and action.ready is not None:
-            self._next[key] = time.monotonic() + action.ready.interval
-            self._said[key] = found.said
-        if key in self._again and not self._stopping:
-            self._again.discard(key)
-            self._look(key)
-
-    def _end_wait(self, operation: Operation, failure: StackctlError | None) -> None:
-        self._waits.pop(operation.id)
-        self._deadlines.pop(operation.id, None)
-        self._next.pop(operation.id, None)
-        self._again.discard(operation.id)
-        action = operation.action
-        assert isinstance(action, WaitContainers)
         if failure is None:
             self._finish(operation)
-        elif action.required:
+        elif isinstance(action, WaitContainers) and action.required:
             self._fail(operation, failure)
         else:
             self._warnings.append(failure.message)
             self._finish(operation, Step.WARNING, failure.message)
 
-    def _look_at_due_waits(self) -> None:
-        """See to the waits whose time is over, whose probes are to be tried again, or of which no event tells."""
-        now = time.monotonic()
-        blind = not self._events_work and now - self._glanced >= _LOOK_AGAIN
-        if blind:
-            self._glanced = now
-        for key in list(self._waits) if not self._stopping else ():
-            action = self._operations[key].action
-            if self._deadlines.get(key, now + 1) <= now and isinstance(action, WaitContainers):
-                said = self._said.get(key, "")
-                error = timed_out(self._run.engine, action, self._run.containers, said)
-                self._end_wait(self._operations[key], error)
-            elif not self._waits[key] and (blind or self._next.get(key, now + 1) <= now):
-                self._look(key)
-
-    def _look_at_waits(self) -> None:
-        for key in list(self._waits):
-            self._look(key)
-
     def _found_in_log(self) -> None:
         self._run.tell_news()
-        self._news.put(self._look_at_waits)
+        self._news.put(lambda: self._waits.happened(None))
 
     def _listen(self) -> None:
         """Follow the engine's events for the stack's containers, on a thread of its own."""
@@ -390,11 +307,11 @@ class _Executor:
             except (OSError, ValueError, StackctlError):
                 pass  # looked at by the clock until the stream is back
             self._news.put(self._disconnected)
-            self._closing.wait(_LOOK_AGAIN)
+            self._closing.wait(LOOK_AGAIN)
 
     def _connected(self) -> None:
         self._events_work = True
-        self._look_at_waits()  # what happened before the stream was there
+        self._waits.happened(None)  # what happened before the stream was there
 
     def _disconnected(self) -> None:
         self._events_work = False
@@ -402,9 +319,7 @@ class _Executor:
     def _happened(self, actor: object) -> None:
         attributes = actor.get("Attributes") if isinstance(actor, dict) else None
         name = attributes.get(labels.SERVICE) if isinstance(attributes, dict) else None
-        for key in list(self._waits):
-            if name is None or self._operations[key].action.service == name:
-                self._look(key)
+        self._waits.happened(name)
 
     # -- the end
 
