@@ -74,7 +74,10 @@ def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Wa
     match watched.left:
         case "detach":
             watched.view.hush()
-            session.note(f"left {stack.name} running; stackctl down ends it")
+            if session.goes_with_us:
+                session.note(f"{stack.name} goes now: --lease tied it to this command")
+            else:
+                session.note(f"left {stack.name} running; stackctl down ends it")
             return 0
         case "quit":
             _stop(session, stack, request, watched)
@@ -138,7 +141,10 @@ class _Watched:
         self.view = LogView(self._engine, look, names=[f"{name}-1" for name in sorted(services)])
         self._codes: dict[str, int] = {}
         self._deciding: int | None = None
-        self._before: set[str] = set()  # what ran already: its past is not this command's
+        # What was there and what ran already: their past is not this command's.
+        self._old: set[str] = set()
+        self._before: set[str] = set()
+        self._lived: set[str] = set()  # what was seen to start
         self._running: set[str] = set()
         self._done = threading.Event()
         self._applied = False
@@ -147,7 +153,9 @@ class _Watched:
 
     def begin(self) -> None:
         """Start listening before anything starts, so that no line and no end is missed."""
-        self._before = {one.id for one in self._session.containers((), every=False)}
+        found = self._session.containers((), every=True)
+        self._old = {one.id for one in found}
+        self._before = {one.id for one in found if one.state in ("running", "paused", "restarting")}
         ready = threading.Event()
         threading.Thread(target=self._listen, args=(ready,), daemon=True).start()
         ready.wait(5)
@@ -206,8 +214,13 @@ class _Watched:
     def _started(self, one: Listed) -> None:
         with self._lock:
             self._running.add(one.id)
+            self._before.discard(one.id)
+            lives_before = one.id in self._lived
+            self._lived.add(one.id)
+            if lives_before:
+                self._old.add(one.id)
         if one.service in self.services:
-            self.view.show(one, follow=True, part="life")
+            self.view.show(one, follow=True, part=self._part(one))
 
     def _ended(self, one: Listed) -> None:
         text = one.labels.get("exitCode", "0")
@@ -262,13 +275,19 @@ class _Watched:
         if not (self.left or self._watch.abort):
             self.view.join(timeout=5)
 
+    def _part(self, one: Listed) -> str:
+        """Return which part of a container's log is this command's."""
+        if one.id in self._before:
+            return "new"
+        return "life" if one.id in self._old else "whole"
+
     def _see_who_runs(self) -> None:
         found = self._session.containers((), every=False)
         with self._lock:
             self._running = {one.id for one in found}
         for one in found:
             if one.service in self.services:
-                self.view.show(one, follow=True, part="new" if one.id in self._before else "life")
+                self.view.show(one, follow=True, part=self._part(one))
         if not found and not self._on_purpose():
             self._done.set()
 

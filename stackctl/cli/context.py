@@ -78,6 +78,7 @@ class Session:
         self.spans: list[Span] = []
         self.copy_of = ""
         self.lease: Owner | None = None
+        self.goes_with_us = False
         self.on_event: OnEvent | None = None
         self._held = contextlib.ExitStack()
         self._kept: Kept | None = None
@@ -158,7 +159,8 @@ class Session:
         from stackctl.orchestrator.stackfile.load import LoadOptions, load
 
         options = self.options
-        _ = self.given_name
+        if options.project_name == "auto":
+            _ = self.given_name  # says so
         loaded = load(
             LoadOptions(
                 environ=self.environ,
@@ -241,6 +243,7 @@ class Session:
         from stackctl.orchestrator.apply import lease
 
         lease.tie(self._started, stack, self.lease, held=self._held)
+        self.goes_with_us = self.lease.ours
         self.lease = None
 
     def project(self) -> str:

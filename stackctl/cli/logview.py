@@ -152,13 +152,19 @@ class _Lines:
 
 
 def _end_of_last_life(about: Json) -> str:
-    """Return when a container that was started again ended before, "" for one in its first life."""
+    """Return when the present life of a container may have begun to say something, "" where that is not known."""
     match about:
-        case {"State": {"FinishedAt": str(text)}} if text and not text.startswith("0001"):
+        case {"State": {"StartedAt": str(started), "FinishedAt": str(finished)}}:
             from datetime import datetime
 
-            # Ends are told to the clock tick; no life begins that soon after another.
-            return f"{datetime.fromisoformat(text).timestamp() + 0.01:.6f}"
+            if started.startswith("0001") or finished.startswith("0001"):
+                return ""
+            begun, ended = (
+                datetime.fromisoformat(text).timestamp() for text in (started, finished)
+            )
+            # Ends are told to the clock tick, and no life begins that soon after another. A life that is over already
+            # has written its own end over that of the one before; what it said may be a little older than its start.
+            return f"{ended + 0.01 if ended < begun else begun - 0.2:.6f}"
     return ""
 
 

@@ -7,6 +7,7 @@ from stackctl.adapters.git import GitProgram
 from stackctl.adapters.network.bridge import BridgeNetworks
 from stackctl.adapters.network.keeper import KeeperClient
 from stackctl.adapters.registry.client import RegistryClient
+from stackctl.adapters.runtime.logsinks import MachineLogSinks
 from stackctl.adapters.runtime.processes import HostProcesses
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.adapters.state.sqlite import SqliteStateStore
@@ -80,6 +81,7 @@ async def build(settings: Settings) -> Built:
         clock=clock,
         processes=HostProcesses(),
         host=host,
+        log_sinks=MachineLogSinks(),
     )
 
     async def close() -> None:

@@ -12,17 +12,24 @@ from pathlib import Path
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.container import ContainerRecord, LogConfig
 from stackctl.contracts.runtime import Runtime
+from stackctl.engine.logforward import FORWARDED
+from stackctl.engine.logmessages import check_options
 from stackctl.errors import ConflictError, InvalidInputError, StackctlError
 from stackctl.units import parse_bytes
 
 log = logging.getLogger(__name__)
-DRIVERS = ("json-file", "local", "none")
+DRIVERS = ("json-file", "local", "none", *FORWARDED)
 _COMMON = frozenset({"mode", "max-buffer-size"})
 _OPTIONS = {
     "json-file": frozenset(
         {"compress", "env", "env-regex", "labels", "labels-regex", "max-file", "max-size", "tag"}
     ),
     "local": frozenset({"compress", "max-file", "max-size"}),
+    "journald": frozenset({"env", "env-regex", "labels", "labels-regex", "tag"}),
+    "syslog": frozenset(
+        {"env", "env-regex", "labels", "labels-regex", "tag", "syslog-address"}
+        | {"syslog-facility", "syslog-format"}
+    ),
 }
 _TRUE = frozenset({"1", "t", "true"})
 _FALSE = frozenset({"0", "f", "false", ""})
@@ -53,6 +60,7 @@ def check_log_config(config: LogConfig) -> None:
                 "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
             )
         _size(config, "max-buffer-size")
+    check_options(config)
     compress = config.config.get("compress", "").lower()
     if compress not in _TRUE | _FALSE:
         raise InvalidInputError(f"invalid value for compress: {compress[:80]}")
@@ -65,7 +73,8 @@ def check_log_config(config: LogConfig) -> None:
 
 def rotation(config: LogConfig) -> tuple[int, int]:
     """Return (bytes after which a log is rotated, 0 for never; how many files there are at most)."""
-    local = config.type == "local"
+    # What goes elsewhere is kept as the local driver keeps it, for those who ask here.
+    local = config.type in ("local", *FORWARDED)
     size = _size(config, "max-size") or (_LOCAL_SIZE if local else 0)
     text = config.config.get("max-file", "")
     if not text:
@@ -80,7 +89,7 @@ def rotation(config: LogConfig) -> tuple[int, int]:
 def compressed(config: LogConfig) -> bool:
     """Tell whether rotated parts are compressed: where asked for, and always with the local driver."""
     text = config.config.get("compress", "").lower()
-    return text in _TRUE or (config.type == "local" and not text)
+    return text in _TRUE or (config.type in ("local", *FORWARDED) and not text)
 
 
 def _size(config: LogConfig, name: str) -> int:

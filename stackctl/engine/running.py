@@ -22,6 +22,7 @@ from stackctl.engine.events import Events
 from stackctl.engine.health import HealthMonitor, initial_health
 from stackctl.engine.launch import Launcher
 from stackctl.engine.lifecycle import Step, following
+from stackctl.engine.logforward import FORWARDED, forward
 from stackctl.engine.logoptions import rotate_until, rotation
 from stackctl.engine.mounts import mount_attributes
 from stackctl.engine.process_table import network_counters, process_table
@@ -153,6 +154,12 @@ class RunningContainers:
                 over=lambda: live.ended.is_set() or live.watch is not watch,
             )  # fmt: skip
             self._tasks.spawn(rotating, f"log rotation {record.id[:12]}")
+        if record.spec.log_config.type in FORWARDED and self.world.log_sinks is not None:
+            forwarding = forward(
+                record, self.world.runtime, self.world.log_sinks,
+                ended=live.ended, hostname=self.world.host.hostname,
+            )  # fmt: skip
+            self._tasks.spawn(forwarding, f"log forwarding {record.id[:12]}")
 
     async def _watch(self, container_id: str, running: Running) -> None:
         result = await self.world.runtime.wait(container_id, running)

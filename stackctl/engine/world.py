@@ -4,6 +4,7 @@ from dataclasses import field
 from pathlib import Path
 
 from stackctl.contracts.clock import Clock
+from stackctl.contracts.logsinks import LogSinks
 from stackctl.contracts.network import Keeper, NetworkDriver
 from stackctl.contracts.processes import Processes
 from stackctl.contracts.registry import Registry
@@ -80,3 +81,4 @@ class World:
     clock: Clock
     processes: Processes
     host: HostFacts
+    log_sinks: LogSinks | None = None

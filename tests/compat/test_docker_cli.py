@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import subprocess
 import tarfile
 import time
@@ -485,3 +486,25 @@ def test_a_tar_with_an_escape_stays_inside(dock):
         tar.addfile(member, io.BytesIO(b"x"))
     dock.run("cp", "-", "jail:/tmp", stdin=evil.getvalue(), code=None)
     assert not Path("/tmp/stackctl-escaped").exists()
+
+
+def test_the_syslog_driver_hands_on_every_line_and_logs_still_work(dock, tmp_path):
+    path = tmp_path / "syslog"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+        receiver.settimeout(30)
+        dock.run(
+            "run", "-d", "--name", "spoken", "--log-driver", "syslog", "--log-opt", f"syslog-address=unixgram://{path}",
+            "--log-opt", "tag={{.Name}}", "--log-opt", "syslog-facility=local0",
+            "busybox", "sh", "-c", "for i in $(seq 2000); do echo line $i; done; echo last >&2",
+        )  # fmt: skip
+        seen = [receiver.recv(4096) for _ in range(2001)]
+    assert max(seen, key=lambda text: b"last" in text).startswith(b"<131>")
+    numbered = [text.rpartition(b" ")[2] for text in seen if b"last" not in text]
+    assert numbered == [b"%d" % number for number in range(1, 2001)]
+    assert all(b" spoken[" in text for text in seen)
+    assert len(dock.run("logs", "spoken").stdout.splitlines()) == 2000
+    refused = dock.run(
+        "run", "--log-driver", "syslog", "--log-opt", "syslog-format=x", "busybox", code=125
+    )
+    assert "Invalid syslog format" in refused.stderr

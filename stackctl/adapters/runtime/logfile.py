@@ -35,6 +35,7 @@ _LONGEST_STAMP = 64
 _KINDS = {
     b"stdout F ": (1, True), b"stderr F ": (2, True), b"stdout P ": (1, False), b"stderr P ": (2, False),
 }  # fmt: skip
+_PIECES = {1: b" stdout P ", 2: b" stderr P "}
 _TAG = 9
 # A chunk that holds whole lines only is taken apart by one expression: three times as fast as line by line.
 _WHOLE = {
@@ -174,7 +175,9 @@ def _blocks(body: bytes) -> tuple[list[Run], int] | None:
         last = 0
         if whole:
             mark = b"\n" + prefix
-            last = body.rfind(mark, position, position + _BLOCK) + 1
+            # Searching backwards is slow: a read that ended within a line tells where its block does.
+            limit = body.find(_PIECES[stream], position, position + _BLOCK)
+            last = body.rfind(mark, position, limit if limit >= 0 else position + _BLOCK) + 1
             stop = body.find(b"\n", last or position) + 1
             block = body[position:stop]
             text = block[len(prefix) :].replace(mark, b"\n")

@@ -15,6 +15,7 @@ from stackctl.api.auth import read_auth
 from stackctl.api.codec import encode_object
 from stackctl.api.versions import MAXIMUM, MINIMUM, text
 from stackctl.contracts.container import Status
+from stackctl.contracts.logsinks import LogSinks
 from stackctl.daemon.bodies import events as event_bodies
 from stackctl.daemon.bodies import images as image_bodies
 from stackctl.daemon.bodies import listing
@@ -101,7 +102,7 @@ async def info(call: Call) -> web.StreamResponse:
             "Volume": ["local"],
             "Network": ["bridge", "host", "macvlan", "null"],
             "Authorization": None,
-            "Log": [*LOG_DRIVERS],
+            "Log": [*_log_drivers(engine.world.log_sinks)],
         },
         "MemoryLimit": True,
         "SwapLimit": True,
@@ -163,6 +164,13 @@ async def info(call: Call) -> web.StreamResponse:
 def _shown_proxy(url: str) -> str:
     """Return a proxy's URL without the password in it, as Docker shows it."""
     return re.sub(r"//[^/@]*@", "//xxxxx:xxxxx@", url)
+
+
+def _log_drivers(sinks: LogSinks | None) -> list[str]:
+    absent = set()
+    if sinks is None or not sinks.has_journal():
+        absent.add("journald")
+    return [name for name in LOG_DRIVERS if name not in absent]
 
 
 def _registries(insecure: tuple[str, ...], mirrors: tuple[str, ...]) -> JsonObject:

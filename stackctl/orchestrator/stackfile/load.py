@@ -239,14 +239,17 @@ class _Load:
         """Add the variables of the env files; those already known win."""
         given = list(self.options.env_files)
         if not given:
-            given = [
-                path for path in self.environment.get("COMPOSE_ENV_FILES", "").split(",") if path
-            ]
+            # As in Compose: no env file names others.
+            listed = self.options.environ.get("COMPOSE_ENV_FILES", "").split(",")
+            given = [path for path in listed if path]
         paths = [self.absolute(path) for path in given]
-        if not paths:
-            paths = discover.default_env_file(directory, self.options.environ)
+        if not paths and not discover.without_env_file(self.environment, self.problems):
+            paths = discover.default_env_file(directory)
         values = self.assembly.files.env_files(paths, self.environment)
         self.problems.stop_if_any()
+        if values and not given and discover.without_env_file(values, self.problems):
+            # The file says so itself: what it says to Compose holds, nothing else.
+            values = {key: text for key, text in values.items() if key.startswith("COMPOSE_")}
         for key, value in (values or {}).items():
             self.environment.setdefault(key, value)
         self.env_files.extend(path for path in paths if path not in self.env_files)

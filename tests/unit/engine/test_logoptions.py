@@ -24,7 +24,7 @@ def test_options_of_docker_are_accepted(kind, options):
     ("kind", "options", "words"),
     [
         ("asdf", {}, "error looking up logging plugin asdf"),
-        ("journald", {}, "error looking up logging plugin journald"),
+        ("splunk", {}, "error looking up logging plugin splunk"),
         ("json-file", {"speed": "1"}, "unknown log opt 'speed' for json-file log driver"),
         ("local", {"labels": "1"}, "unknown log opt 'labels' for local log driver"),
         ("json-file", {"max-file": "0"}, "max-file cannot be less than 1"),
