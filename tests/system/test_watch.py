@@ -404,6 +404,7 @@ def git(folder: Path, *argv: str) -> None:
     )
 
 
+@pytest.mark.timeout(400)
 def test_a_checkout_of_five_thousand_files_arrives_whole_in_one_batch(stack):
     src = stack.folder / "src"
     git(stack.folder, "init", "-q", "-b", "first")
@@ -421,17 +422,17 @@ def test_a_checkout_of_five_thousand_files_arrives_whole_in_one_batch(stack):
             shutil.rmtree(src / "first")
     stack.write(APP.replace("target: /app,", "target: /app, initial_sync: true,"))
     watch = stack.watch()
-    watch.wait("synced", timeout=60)
+    watch.wait("synced", timeout=120)
     app = stack.seen("/app")
     git(stack.folder, "checkout", "-q", "first")
-    said = watch.wait("synced", timeout=60)
+    said = watch.wait("synced", timeout=120)
     assert (said["written"], said["deleted"]) == (5002, 1)
     assert (app / "d7" / "f57").read_text() == "first 57"
     assert os.listdir(app / "first") == ["only"]
     assert not (app / "second").exists()
     shutil.rmtree(src)
     src.mkdir()
-    until(lambda: not os.listdir(app), timeout=60)
+    until(lambda: not os.listdir(app), timeout=120)
 
 
 def test_nothing_is_lost_when_more_happens_than_the_kernel_keeps(stack):

@@ -21,9 +21,9 @@ from stackctl.frozen import frozen
 QUIET, LONGEST = 0.005, 0.05
 QUIET_BULK, LONGEST_BULK = 0.05, 1.0
 BULK = 64
-# A checkout that is under way is waited for: as long as this in all, and between two of its first few files.
-LONGEST_CHECKOUT = 10.0
-QUIET_CHECKOUT = 0.25
+# A checkout that is under way is waited for: as long as this in all, between two of its first few files, and of many.
+LONGEST_CHECKOUT = 60.0
+QUIET_CHECKOUT, QUIET_CHECKOUT_BULK = 0.25, 5.0
 
 _ATTRIB, _CREATE, _OVERFLOW, _IGNORED = 0x4, 0x100, 0x4000, 0x8000
 _Signature = tuple[int, int, int, int, int]
@@ -124,11 +124,12 @@ class Changes:
     def _goes_on(self, changed: set[str], last: float) -> bool:
         """Tell whether more is to be expected, though it is quiet since ``last``.
 
-        A lock of git alone does not say so: asking for its status takes one too, and a save must not wait for that.
+        A lock of git alone does not say so: a commit being written takes one too, and a save must not wait for that.
         """
         if self._woken or not self._unfinished():
             return False
-        return len(changed) > BULK or time.monotonic() - last < QUIET_CHECKOUT
+        longest = QUIET_CHECKOUT_BULK if len(changed) > BULK else QUIET_CHECKOUT
+        return time.monotonic() - last < longest
 
     def everything(self, below: str) -> tuple[str, ...]:
         """Return every path known at or below a path, sorted."""
