@@ -272,3 +272,15 @@ def test_what_cannot_be_started_is_told_by_start_state_and_wait(sock, words, cod
     told = asked(sock, "POST", f"{where}/wait").json
     assert told["StatusCode"] == code
     assert reason in told["Error"]["Message"]
+
+
+def test_an_update_is_checked_like_a_create(sock):
+    made = asked(sock, "POST", "/containers/create", {"Image": "busybox", "Cmd": ["sleep", "1000"]})
+    where = f"/containers/{made.json['Id']}"
+    assert asked(sock, "POST", f"{where}/start").status == 204
+    refused = asked(sock, "POST", f"{where}/update", {"CpusetCpus": "4095"})
+    assert (refused.status, "not available" in refused.json["message"]) == (400, True)
+    assert (
+        asked(sock, "POST", f"{where}/update", {"Memory": 64 << 20, "MemorySwap": -1}).status == 200
+    )
+    assert asked(sock, "GET", f"{where}/json").json["HostConfig"]["Memory"] == 64 << 20
