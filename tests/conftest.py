@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from stackctl.paths import EnginePaths, engine_paths
@@ -19,6 +20,12 @@ from tests.leaks import leftovers
 from tests.orphans import leave_orphans_to_init
 
 BUSYBOX = Path("/bin/busybox")
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

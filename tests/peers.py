@@ -217,7 +217,7 @@ class DockerEngine(PeerEngine):
             "dockerd", "dockerd", "--containerd", f"{home}/c.sock", "--data-root", f"{home}/docker",
             "--exec-root", f"{home}/exec", "--pidfile", f"{home}/docker.pid",
             "--host", self.docker_host, "--storage-driver", "overlay2", "--cgroup-parent", shim,
-            "--live-restore", *self.extra,
+            "--live-restore", "--default-address-pool", "base=10.64.0.0/12,size=24", *self.extra,
         )  # fmt: skip
         self._until_it_answers()
 

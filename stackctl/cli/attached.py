@@ -74,13 +74,17 @@ def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Wa
     match watched.left:
         case "detach":
             watched.view.hush()
-            session.note(f"left {stack.name} running; stackctl down ends it")
+            if session.goes_with_us:
+                session.note(f"{stack.name} goes now: --lease tied it to this command")
+            else:
+                session.note(f"left {stack.name} running; stackctl down ends it")
             return 0
         case "quit":
             _stop(session, stack, request, watched)
             return 0
-    if watch.abort:
+    if watch.abort and watched.something_runs:
         _stop(session, stack, request, watched, say=False)
+    watched.view.join(timeout=5)
     return watched.exit_code()
 
 
@@ -137,6 +141,10 @@ class _Watched:
         self.view = LogView(self._engine, look, names=[f"{name}-1" for name in sorted(services)])
         self._codes: dict[str, int] = {}
         self._deciding: int | None = None
+        # What was there and what ran already: their past is not this command's.
+        self._old: set[str] = set()
+        self._before: set[str] = set()
+        self._lived: set[str] = set()  # what was seen to start
         self._running: set[str] = set()
         self._done = threading.Event()
         self._applied = False
@@ -145,6 +153,9 @@ class _Watched:
 
     def begin(self) -> None:
         """Start listening before anything starts, so that no line and no end is missed."""
+        found = self._session.containers((), every=True)
+        self._old = {one.id for one in found}
+        self._before = {one.id for one in found if one.state in ("running", "paused", "restarting")}
         ready = threading.Event()
         threading.Thread(target=self._listen, args=(ready,), daemon=True).start()
         ready.wait(5)
@@ -203,8 +214,13 @@ class _Watched:
     def _started(self, one: Listed) -> None:
         with self._lock:
             self._running.add(one.id)
+            self._before.discard(one.id)
+            lives_before = one.id in self._lived
+            self._lived.add(one.id)
+            if lives_before:
+                self._old.add(one.id)
         if one.service in self.services:
-            self.view.show(one, follow=True)
+            self.view.show(one, follow=True, part=self._part(one))
 
     def _ended(self, one: Listed) -> None:
         text = one.labels.get("exitCode", "0")
@@ -213,12 +229,15 @@ class _Watched:
         abort = abort and not self._on_purpose()
         with self._lock:
             self._codes[one.service] = code
-            if self._deciding is None and abort:
+            decides = self._deciding is None and abort
+            if decides:
                 self._deciding = code
             self._running.discard(one.id)
             empty = not self._running
         if one.service in self.services:
             self.view.ended(one, f"exited with code {code}")
+        if decides:
+            self._session.note(f"{one.name} exited with code {code}; stopping the stack")
         if abort or (self._applied and empty and not self._comes_back(one.id)):
             self._done.set()
 
@@ -253,8 +272,14 @@ class _Watched:
         # A wait with a limit lets Ctrl-C through on every platform.
         while not self._done.wait(3600):
             pass
-        if not self.left:
+        if not (self.left or self._watch.abort):
             self.view.join(timeout=5)
+
+    def _part(self, one: Listed) -> str:
+        """Return which part of a container's log is this command's."""
+        if one.id in self._before:
+            return "new"
+        return "life" if one.id in self._old else "whole"
 
     def _see_who_runs(self) -> None:
         found = self._session.containers((), every=False)
@@ -262,9 +287,14 @@ class _Watched:
             self._running = {one.id for one in found}
         for one in found:
             if one.service in self.services:
-                self.view.show(one, follow=True)
+                self.view.show(one, follow=True, part=self._part(one))
         if not found and not self._on_purpose():
             self._done.set()
+
+    @property
+    def something_runs(self) -> bool:
+        with self._lock:
+            return bool(self._running)
 
     def exit_code(self) -> int:
         """Return the code that ``up`` exits with."""

@@ -62,6 +62,7 @@ class GlobalOptions:
     parallel: int = 0
     dry_run: bool = False
     all_resources: bool = False
+    compatibility: bool = False
 
 
 class Session:
@@ -77,6 +78,7 @@ class Session:
         self.spans: list[Span] = []
         self.copy_of = ""
         self.lease: Owner | None = None
+        self.goes_with_us = False
         self.on_event: OnEvent | None = None
         self._held = contextlib.ExitStack()
         self._kept: Kept | None = None
@@ -157,7 +159,8 @@ class Session:
         from stackctl.orchestrator.stackfile.load import LoadOptions, load
 
         options = self.options
-        _ = self.given_name
+        if options.project_name == "auto":
+            _ = self.given_name  # says so
         loaded = load(
             LoadOptions(
                 environ=self.environ,
@@ -220,7 +223,7 @@ class Session:
             if profiles:
                 widened = self.variant(profiles=(*loaded.profiles, *sorted(profiles)))
                 loaded = widened.load(warn=False)
-        return self._copied(loaded.stack)
+        return self._copied(self._named_as_asked(loaded.stack))
 
     def _copied(self, stack: "Stack") -> "Stack":
         """Return the stack as this session's copy of it, where it makes one."""
@@ -240,6 +243,7 @@ class Session:
         from stackctl.orchestrator.apply import lease
 
         lease.tie(self._started, stack, self.lease, held=self._held)
+        self.goes_with_us = self.lease.ours
         self.lease = None
 
     def project(self) -> str:
@@ -553,7 +557,7 @@ class Session:
 
         stack = None
         if not self.given_name:
-            stack = self.load(all_resources=True, warn=False).stack
+            stack = self._named_as_asked(self.load(all_resources=True, warn=False).stack)
         else:
             stack = self.stack_or_none(self.project(), all_resources=True)
         return joining.plan_down(self.engine(), self.project(), stack, request)
@@ -665,13 +669,21 @@ class Session:
         no_cache: bool,
         pull: bool,
         args: Mapping[str, str | None],
+        ssh: Mapping[str, str] | None = None,
         output: Mapping[str, str] | None = None,
     ) -> None:
-        """Build the images of services; with ``output`` (type, path) the files of one go there."""
+        """Build the images of services, ``ssh`` being agents and keys by ID; with ``output`` (type, path) the files of one go there."""
         from stackctl.cli import joining
 
         joining.build(
-            self, stack, services, no_cache=no_cache, pull=pull, args=args, output=output or {}
+            self,
+            stack,
+            services,
+            no_cache=no_cache,
+            pull=pull,
+            args=args,
+            ssh=ssh or {},
+            output=output or {},
         )
 
     def has_image(self, reference: str) -> bool:
@@ -719,7 +731,14 @@ class Session:
             if not error.no_file:
                 self.warn(f"the stack file is left aside, since it is wrong:\n{error}")
             return None
-        return stack if stack.name == project else None
+        return self._named_as_asked(stack) if stack.name == project else None
+
+    def _named_as_asked(self, stack: "Stack") -> "Stack":
+        if not (self.options.compatibility or self.flag("COMPOSE_COMPATIBILITY")):
+            return stack
+        from dataclasses import replace
+
+        return replace(stack, separator="_")
 
     @property
     def progress_mode(self) -> str:

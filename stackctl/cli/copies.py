@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stackctl.cli.context import Session
 from stackctl.cli.planned import UpRequest
 from stackctl.cli.render.containers import Listed
-from stackctl.errors import HostError, InvalidInputError
+from stackctl.errors import ConflictError, HostError, InvalidInputError
 from stackctl.orchestrator.apply.lease import Owner, check
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.isolation import AUTO, Published, ports_env, unique_name
@@ -27,9 +27,15 @@ def wants_copy(options: "GlobalOptions") -> bool:
     return options.project_name == AUTO
 
 
-def copy_session(session: Session) -> Session:
-    """Return a session that works on a copy of the stack: the one that was named, or a new one."""
-    named = "" if wants_copy(session.options) else session.given_name
+def copy_session(session: Session, *, new: bool = False) -> Session:
+    """Return a session that works on a copy of the stack: the one that was named, or a new one.
+
+    ``new``: only the command line names it, since a name in the environment is that of a copy somebody works with;
+    raises ConflictError when there is one of that name.
+    """
+    named = ""
+    if not wants_copy(session.options):
+        named = session.options.project_name if new else session.given_name
     plain = session.variant(project_name="")
     plain.environ = {k: v for k, v in session.environ.items() if k != "COMPOSE_PROJECT_NAME"}
     original = plain.project()
@@ -40,6 +46,11 @@ def copy_session(session: Session) -> Session:
         )
     made = session.variant(project_name=named or unique_name(original, secrets.token_hex(4)))
     made.copy_of = original
+    if new and named and made.containers((), every=True, one_off=True):
+        raise ConflictError(
+            f"there is a stack {named} already, and a copy for one run is removed with its data",
+            hint="leave -p out for a new name",
+        )
     return made
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from stackctl.cli.planned import DownRequest, OneOff, UpRequest
 from stackctl.errors import ConflictError
 from stackctl.orchestrator.apply.inputs import read_inputs
-from stackctl.orchestrator.apply.observe import observe, relieves
+from stackctl.orchestrator.apply.observe import observe, relieves, with_ages
+from stackctl.orchestrator.model.build import Build, SshKey
 from stackctl.orchestrator.model.stack import Stack
 from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.graph import dependencies
@@ -56,7 +57,8 @@ def plan_up(
         relieves=relieves(engine, stack),
         dependent=dependent,
     )
-    observed, inputs = observe(engine, stack.name), read_inputs(stack, key)
+    observed = with_ages(engine, stack, observe(engine, stack.name))
+    inputs = read_inputs(stack, key)
     plan = reconcile(stack, observed, options, inputs=inputs)
     if keep or kept is not None:
         from stackctl.cli import planfile
@@ -190,16 +192,21 @@ def build(
     no_cache: bool,
     pull: bool,
     args: Mapping[str, str | None],
+    ssh: Mapping[str, str],
     output: Mapping[str, str],
 ) -> None:
     """Build the images of services, showing what each step says."""
+    keys = tuple(SshKey(id=name, path=path) for name, path in ssh.items())
+
+    def asked_for(build: Build) -> Build:
+        kept = (*(key for key in build.ssh if key.id not in ssh), *keys)
+        return replace(build, args={**build.args, **args}, ssh=kept)
+
     changed = replace(
         stack,
         services={
-            name: replace(
-                service, build=replace(service.build, args={**service.build.args, **args})
-            )
-            if service.build is not None and args
+            name: replace(service, build=asked_for(service.build))
+            if service.build is not None and (args or ssh)
             else service
             for name, service in stack.services.items()
         },
@@ -275,7 +282,7 @@ def create_one_off(session: "Session", stack: Stack, request: OneOff) -> str:
     from stackctl.orchestrator.apply.oneoff import Changes, create
 
     changes = Changes(
-        name=request.name or f"{stack.name}-{request.service}-run-{secrets.token_hex(6)}",
+        name=request.name or stack.named(request.service, "run", secrets.token_hex(6)),
         command=request.command,
         entrypoint=request.entrypoint,
         environment=request.env,

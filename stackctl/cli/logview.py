@@ -49,13 +49,20 @@ class LogView:
         with self._lock:
             yield
 
-    def show(self, container: Listed, *, follow: bool, since: str = "") -> None:
-        """Start showing a container's log; once per container and life."""
+    def show(
+        self, container: Listed, *, follow: bool, since: str = "", part: str = "whole"
+    ) -> None:
+        """Start showing a container's log; once per container and life.
+
+        ``part``: the "whole" log, that of its present "life", or what is "new" from now on.
+        """
         old = self._threads.get(container.id)
         if old is not None and old.is_alive():
             return
         thread = threading.Thread(
-            target=self._copy, args=(container, follow, since or self._look.since), daemon=True
+            target=self._copy,
+            args=(container, follow, since or self._look.since, part),
+            daemon=True,
         )
         self._threads[container.id] = thread
         thread.start()
@@ -76,19 +83,20 @@ class LogView:
             thread.join(timeout=2)
         self._write(1, label(container), text.encode() + b"\n")
 
-    def _copy(self, container: Listed, follow: bool, since: str) -> None:
+    def _copy(self, container: Listed, follow: bool, since: str, part: str) -> None:
         name = label(container)
         self._width = max(self._width, len(name))
         lines = _Lines(lambda stream, line: self._line(container.service, stream, name, line))
         try:
+            about = self._engine.inspect_container(container.id)
             for stream, piece in self._engine.logs(
                 container.id,
                 follow=follow,
-                tail=self._look.tail,
-                since=since,
+                tail="0" if part == "new" else self._look.tail,
+                since=(_end_of_last_life(about) or since) if part == "life" else since,
                 until=self._look.until,
                 timestamps=self._look.timestamps,
-                terminal=_is_tty(self._engine.inspect_container(container.id)),
+                terminal=_is_tty(about),
             ):
                 lines.feed(stream, piece)
         except (StackctlError, OSError):
@@ -141,6 +149,23 @@ class _Lines:
             if rest:
                 self._emit(stream, rest + b"\n")
         self._held.clear()
+
+
+def _end_of_last_life(about: Json) -> str:
+    """Return when the present life of a container may have begun to say something, "" where that is not known."""
+    match about:
+        case {"State": {"StartedAt": str(started), "FinishedAt": str(finished)}}:
+            from datetime import datetime
+
+            if started.startswith("0001") or finished.startswith("0001"):
+                return ""
+            begun, ended = (
+                datetime.fromisoformat(text).timestamp() for text in (started, finished)
+            )
+            # Ends are told to the clock tick, and no life begins that soon after another. A life that is over already
+            # has written its own end over that of the one before; what it said may be a little older than its start.
+            return f"{ended + 0.01 if ended < begun else begun - 0.2:.6f}"
+    return ""
 
 
 def _is_tty(about: Json) -> bool:

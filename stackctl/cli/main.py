@@ -6,6 +6,7 @@ and ``ps`` must not pay for ``up``. Exit codes: 0 done, 1 a failure we name, 2 w
 command's own.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -187,10 +188,17 @@ def options(
         str, typer.Option(help="Progress as: auto, tty, plain, json or quiet.")
     ] = "",
     parallel: Annotated[
-        int, typer.Option(help="Operations at once; 0 for what the machine can.")
+        int, typer.Option(help="Operations at once; 0 for as many as are wise, -1 for no limit.")
     ] = 0,
     all_resources: Annotated[
         bool, typer.Option(help="Keep networks, volumes, configs and secrets that no service uses.")
+    ] = False,
+    compatibility: Annotated[
+        bool,
+        typer.Option(
+            "--compatibility",
+            help="Generated names with _ between their parts, as old Compose versions had.",
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done; change nothing.")] = False,
     version: Annotated[  # noqa: ARG001
@@ -203,7 +211,9 @@ def options(
     ansi = ansi or environ.get("COMPOSE_ANSI", "auto")
     progress = progress or environ.get("COMPOSE_PROGRESS", "auto")
     limit = environ.get("COMPOSE_PARALLEL_LIMIT", "")
-    parallel = parallel or (int(limit) if limit.isdigit() else 0)
+    if limit and not limit.removeprefix("-").isdigit():
+        raise typer.BadParameter(f'COMPOSE_PARALLEL_LIMIT: "{limit}" is no number')
+    parallel = parallel or int(limit or 0)
     for name, value, allowed in (
         ("--ansi", ansi, ("auto", "always", "never")),
         ("--progress", progress, ("auto", "tty", "plain", "json", "quiet")),
@@ -222,12 +232,21 @@ def options(
         parallel=parallel,
         dry_run=dry_run,
         all_resources=all_resources,
+        compatibility=compatibility,
     )
 
 
 def main() -> NoReturn:
-    """Run the command line; never returns."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line; never returns.
+
+    Without taking the interpreter down in form: that costs some milliseconds, and a thread that writes a last log line
+    meanwhile would make it abort.
+    """
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def run(argv: list[str]) -> int:

@@ -24,7 +24,7 @@ _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 _TRUE = frozenset({"1", "t", "true", "yes"})
 TWINS = (
     "FILE", "PROJECT_NAME", "PROFILES", "ENV_FILES", "PATH_SEPARATOR", "DISABLE_ENV_FILE", "PARALLEL_LIMIT",
-    "ANSI", "PROGRESS", "REMOVE_ORPHANS", "IGNORE_ORPHANS", "STATUS_STDOUT", "MENU",
+    "ANSI", "PROGRESS", "REMOVE_ORPHANS", "IGNORE_ORPHANS", "COMPATIBILITY", "STATUS_STDOUT", "MENU",
 )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def seals(stack: Stack, observed: Observed, inputs: Inputs) -> dict[str, str]:
             "io.stackctl.fingerprint", "-"
         )
     for service in stack.services.values():
-        image = observed.image(service.image or f"{stack.name}-{service.name}")
+        image = observed.image(service.image or stack.named(service.name))
         if image is not None:
             found[f"image {service.image or service.name}"] = image.id
     return found

@@ -65,7 +65,7 @@ def choose(stack: Stack, name: str) -> str:
 
 def run(session: Session, trial: Trial) -> int:
     """Run the tests in a copy of the stack that is gone afterwards; return their exit code."""
-    session = copies.copy_session(session)
+    session = copies.copy_session(session, new=True)
     session.note(f"testing in the copy {session.project()}")
     stack = session.stack((trial.service,), also_inactive=True)
     engine = session.engine()

@@ -385,7 +385,28 @@ services:
     assert states(cli)["c-long-1"] == "exited"
     one = cli("up", "--abort-on-container-exit", "--attach", "bad", check=False)
     assert "fine" not in one.stdout
-    assert cli("up", "--exit-code-from", "bad", check=False).returncode == 7
+    again = cli("up", "--exit-code-from", "bad", check=False)
+    assert again.returncode == 7
+    assert again.stdout.count("broken") == 1  # what it said in its lives before is not shown again
+    assert "c-good-1 exited with code 0; stopping the stack" in again.stderr
+
+
+def test_attached_up_shows_only_what_is_new_of_what_runs_already(cli):
+    (cli.folder / "stack.yaml").write_text("""
+name: c
+services:
+  talk:
+    image: busybox
+    init: true
+    command: [sh, -c, "echo past; while [ ! -e /go ]; do sleep 0.1; done; echo present; exit 5"]
+""")
+    cli("up", "-d")
+    go = "sleep 3; touch /go"  # once the command below has joined
+    cli("exec", "-d", "talk", "sh", "-c", go)
+    done = cli("up", "--abort-on-container-exit", check=False)
+    assert done.returncode == 5
+    assert "present" in done.stdout
+    assert "past" not in done.stdout
 
 
 def test_restart_takes_those_with_it_that_asked_for_it(cli):

@@ -163,6 +163,17 @@ def test_tests_pass_in_a_copy_and_nothing_is_left(engine, folder):
     assert _left(engine) == set()
 
 
+def test_tests_never_run_in_a_copy_that_somebody_works_with(engine, folder):
+    engine.stackctl("-p", "mine", "up", "-d", "--isolate", "db", cwd=folder)
+    done = engine.stackctl("-p", "mine", "test", cwd=folder, check=False)
+    assert (done.returncode, "there is a stack mine already" in done.stderr) == (1, True)
+    done = engine.stackctl("test", cwd=folder, environ={"COMPOSE_PROJECT_NAME": "mine"})
+    assert "testing in the copy shop-" in done.stderr
+    assert engine.stackctl("-p", "mine", "ps", "--services").stdout == "db\n"
+    assert "testing in the copy own" in engine.stackctl("-p", "own", "test", cwd=folder).stderr
+    engine.stackctl("-p", "mine", "down", "-v", cwd=folder)
+
+
 def test_a_failing_test_gives_its_code_and_what_explains_it(engine, folder):
     done = engine.stackctl(
         "test",

@@ -199,3 +199,73 @@ def test_an_image_that_fails_leaves_a_state_that_up_and_down_go_on_from(engine, 
     assert up(check=False).returncode == 1
     engine.stackctl("down", cwd=tmp_path)
     assert engine.docker("ps", "-aq").stdout == ""
+
+
+def test_a_timed_pull_policy_counts_from_the_last_pull(engine, tmp_path, registry):
+    engine.import_busybox()
+    reference = f"{registry}/timed/tool:1"
+    push(engine, reference, tmp_path)
+    file = tmp_path / "stack.yaml"
+
+    def policy(words: str) -> None:
+        file.write_text(
+            f"name: timed\nservices:\n  a: {{image: '{reference}', command: [sleep, '1000'],"
+            f" stop_signal: SIGKILL, {words}}}\n"
+        )
+
+    def stackctl(*argv):
+        return engine.stackctl(*argv, cwd=tmp_path)
+
+    def container() -> str:
+        return stackctl("ps", "-q", "--no-trunc").stdout.strip()
+
+    policy("pull_policy: daily")
+    try:
+        stackctl("up", "-d")
+        first = container()
+        assert "Nothing to do" in stackctl("plan").stdout
+        policy("pull_policy: every_1s")
+        time.sleep(1.1)
+        plan = stackctl("plan").stdout
+        assert f"pull image {reference}: pull policy is every_1s, and it was last pulled" in plan
+        assert "(if the image changes)" in plan
+        stackctl("up", "-d")
+        assert container() == first
+        policy("pull_policy: weekly")  # and it was looked for just now
+        assert "Nothing to do" in stackctl("plan").stdout
+        engine.docker("commit", first, "changed")
+        engine.docker("tag", reference, "kept")
+        changed = tmp_path / "changed.tar"
+        engine.docker("save", "-o", str(changed), "changed")
+        subprocess.run(
+            ["skopeo", "copy", "--dest-tls-verify=false", f"docker-archive:{changed}", f"docker://{reference}"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        policy("pull_policy: refresh, pull_refresh_after: 1s")
+        time.sleep(1.1)
+        stackctl("up", "-d")
+        assert container() != first
+    finally:
+        stackctl("down", "--rmi", "all", "-t", "0")
+
+
+def test_names_as_old_compose_versions_had_them_and_no_limit_of_operations(engine, tmp_path):
+    engine.import_busybox()
+    (tmp_path / "stack.yaml").write_text(
+        "name: old\nservices:\n  a: {image: busybox, command: [sleep, '1000'], stop_signal: SIGKILL, scale: 2}\n"
+    )
+
+    def stackctl(*argv, **options):
+        return engine.stackctl(*argv, cwd=tmp_path, **options)
+
+    try:
+        stackctl("--compatibility", "--parallel", "-1", "up", "-d")
+        names = engine.docker("ps", "--format", "{{.Names}}").stdout.split()
+        assert sorted(names) == ["old_a_1", "old_a_2"]
+        environ = {"COMPOSE_COMPATIBILITY": "1"}
+        assert "Nothing to do" in stackctl("plan", environ=environ).stdout
+        done = stackctl("ps", environ={"COMPOSE_PARALLEL_LIMIT": "many"}, check=False)
+        assert done.returncode == 2
+        assert "COMPOSE_PARALLEL_LIMIT" in done.stderr
+    finally:
+        stackctl("down")

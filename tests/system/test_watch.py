@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import one_engine
+from tests.peers import DockerEngine, PodmanEngine
+
 pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -713,16 +716,25 @@ def test_an_engine_without_batches_gets_archives_and_deletes_with_rm(stack):
     kept.close()
 
 
+@pytest.fixture(params=[DockerEngine, PodmanEngine])
+def elsewhere(request, tmp_path):
+    """A stack's folder beside an engine that takes no batches."""
+    for engine in one_engine(request.param):
+        engine.start()
+        engine.import_busybox()
+        made = Stack(engine, tmp_path)
+        yield made
+        for watch in made.watches:
+            watch.stop()
+        engine.stackctl("-p", "w", "down", "-t", "0", cwd=tmp_path, check=False)
+
+
 @pytest.mark.long
-def test_docker_gets_files_deletions_and_thousands_at_once_as_archives(stack, monkeypatch):
-    """STACKCTL_PEER_DOCKER_HOST says where a Docker Engine listens."""
-    host = os.environ.get("STACKCTL_PEER_DOCKER_HOST", "unix:///var/run/docker.sock")
-    monkeypatch.setitem(stack.engine.environ, "DOCKER_HOST", host)
+def test_docker_and_podman_get_files_deletions_and_thousands_at_once_as_archives(elsewhere):
+    stack = elsewhere
     src = stack.folder / "src"
     (src / "d").mkdir(parents=True)
-    archive = stack.engine.home / "busybox.tar"
-    stack("image", "import", str(archive), "stackctl-test-busybox")
-    stack.write(APP.replace("busybox", "stackctl-test-busybox"))
+    stack.write(APP)
     ro = stack.folder / "ro.yaml"
     ro.write_text("services: {app: {read_only: true}}")
 
@@ -730,36 +742,31 @@ def test_docker_gets_files_deletions_and_thousands_at_once_as_archives(stack, mo
         return stack("exec", "-T", "app", *argv, check=False).stdout
 
     def start(*argv: str) -> Watch:
-        watch = Watch(stack.engine, stack.folder, *argv, "watch", "--format", "json")
+        argv = (*stack.engine.globals, *argv, "watch", "--format", "json")
+        watch = Watch(stack.engine, stack.folder, *argv)
         stack.watches.append(watch)
         watch.wait("watching", timeout=60)
         return watch
 
-    try:
-        watch = start()
-        (src / "d" / "f").write_text("one")
-        (src / "d" / "f").chmod(0o750)
-        (src / "link").symlink_to("d/f")
-        until(lambda: inside("cat", "/app/link") == "one")
-        assert inside("stat", "-c", "%a %u", "/app/d/f") == "750 0\n"
-        other = stack.folder / "many"
-        other.mkdir()
-        for number in range(3000):
-            (other / f"f{number}").write_text(str(number))
-        other.rename(src / "many")
-        assert watch.wait("synced", written=3001, timeout=60)
-        assert inside("cat", "/app/many/f2999") == "2999"
-        shutil.rmtree(src / "many")
-        (src / "link").unlink()
-        until(lambda: inside("ls", "/app") == "d\n", timeout=60)
-        (src / "d" / "f").write_text("two")
-        until(lambda: inside("cat", "/app/d/f") == "two")
-        watch.stop()
-        watch = start("-f", "stack.yaml", "-f", "ro.yaml")
-        (src / "d" / "f").write_text("three")
-        assert "read-only" in watch.wait("failed")["text"]
-    finally:
-        for watch in stack.watches:
-            watch.stop()
-        stack("-p", "w", "down", "-t", "0", check=False)
-        stack("image", "rm", "stackctl-test-busybox", check=False)
+    watch = start()
+    (src / "d" / "f").write_text("one")
+    (src / "d" / "f").chmod(0o750)
+    (src / "link").symlink_to("d/f")
+    until(lambda: inside("cat", "/app/link") == "one")
+    assert inside("stat", "-c", "%a %u", "/app/d/f") == "750 0\n"
+    other = stack.folder / "many"
+    other.mkdir()
+    for number in range(3000):
+        (other / f"f{number}").write_text(str(number))
+    other.rename(src / "many")
+    assert watch.wait("synced", written=3001, timeout=60)
+    assert inside("cat", "/app/many/f2999") == "2999"
+    shutil.rmtree(src / "many")
+    (src / "link").unlink()
+    until(lambda: inside("ls", "/app") == "d\n", timeout=60)
+    (src / "d" / "f").write_text("two")
+    until(lambda: inside("cat", "/app/d/f") == "two")
+    watch.stop()
+    watch = start("-f", "stack.yaml", "-f", "ro.yaml")
+    (src / "d" / "f").write_text("three")
+    assert "read-only" in watch.wait("failed")["text"]

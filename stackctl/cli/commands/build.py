@@ -17,6 +17,10 @@ def command(
     no_cache: Annotated[bool, typer.Option(help="Run every step.")] = False,
     pull: Annotated[bool, typer.Option(help="Pull base images first.")] = False,
     build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for ARG.")] = None,
+    ssh: Annotated[
+        list[str] | None,
+        typer.Option(help="SSH agent or key for RUN --mount=type=ssh: default, or ID=PATH."),
+    ] = None,
     push: Annotated[bool, typer.Option("--push", help="Push them afterwards.")] = False,
     with_dependencies: Annotated[
         bool, typer.Option("--with-dependencies", help="Those that they depend on as well.")
@@ -50,6 +54,7 @@ def command(
         no_cache=no_cache,
         pull=pull,
         args=dict(_pairs(build_arg or [])),
+        ssh=dict(pair.partition("=")[::2] for pair in ssh or ()),
         output=_output(output),
     )
     if push:

@@ -7,7 +7,7 @@ import typer
 
 from stackctl import __version__
 from stackctl.cli.context import Session
-from stackctl.errors import StackctlError
+from stackctl.errors import InvalidInputError, StackctlError
 from stackctl.values import JsonObject
 
 EPILOG = "Examples: stackctl version    stackctl version --short"
@@ -15,10 +15,14 @@ EPILOG = "Examples: stackctl version    stackctl version --short"
 
 def command(
     ctx: typer.Context,
-    layout: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    layout: Annotated[
+        str, typer.Option("-f", "--format", help="text (or pretty) or json.")
+    ] = "text",
     short: Annotated[bool, typer.Option(help="Only the number.")] = False,
 ) -> None:
     """Show the versions of stackctl and of the engine it drives."""
+    if layout not in ("text", "pretty", "json"):
+        raise InvalidInputError(f'--format: "{layout}" is not one of text, pretty, json')
     session = Session.of(ctx)
     if short:
         session.out(f"{__version__}\n")

@@ -58,7 +58,7 @@ def execute(
     on_event: OnEvent | None = None,
     parallel: int = 0,
 ) -> Result:
-    """Carry a plan out; ``parallel`` operations at once (0: 16).
+    """Carry a plan out; ``parallel`` operations at once (0: 16; below: no limit).
 
     ``inputs`` are those the plan was made with; read again with the ``key`` of secrets where they are not given.
 
@@ -109,6 +109,8 @@ class _Executor:
         self._run = run
         self._on_event = on_event
         self._parallel = parallel or DEFAULT_PARALLEL
+        if parallel < 0:
+            self._parallel = max(len(plan.operations), 1)
         self._operations = {item.id: item for item in plan.operations}
         self._missing = {item.id: set(item.after) for item in plan.operations}
         self._followers: dict[str, list[str]] = {item.id: [] for item in plan.operations}

@@ -3,9 +3,11 @@
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from stackctl.orchestrator.planning import labels
+from stackctl.orchestrator.planning.images import refresh_seconds
 from stackctl.orchestrator.planning.observed import (
     Observed,
     ObservedContainer,
@@ -70,6 +72,31 @@ def relieves(engine: "Engine", stack: "Stack") -> bool:
 
     wanted = any(wants_start_first(service) for service in stack.services.values())
     return wanted and engine.offers(RELIEF)
+
+
+def with_ages(engine: "Engine", stack: "Stack", observed: Observed) -> Observed:
+    """Return what exists with the ages of the images whose services have a timed pull policy; asks for those only."""
+    ages: dict[str, float] = {}
+    for service in stack.services.values():
+        timed = refresh_seconds(service.pull_policy, service.pull_refresh_after) is not None
+        if timed and service.image and observed.image(service.image) is not None:
+            about = engine.inspect_image(service.image).get("Metadata")
+            text = str(about.get("LastTagTime", "")) if isinstance(about, dict) else ""
+            ages[service.image] = _seconds_since(text)
+    return replace(observed, ages=ages) if ages else observed
+
+
+def _seconds_since(text: str) -> float:
+    """Return the age of an instant; where the engine does not know, it is old."""
+    import time
+    from datetime import datetime
+
+    try:
+        # Nine decimals are more than it reads.
+        then = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.replace("Z", "+00:00")))
+    except ValueError:
+        return float("inf")
+    return max(0.0, time.time() - then.timestamp())
 
 
 def container(entry: JsonObject) -> ObservedContainer:

@@ -112,7 +112,15 @@ def _pull(run: Run, operation: Operation, action: PullImage, tell: Tell) -> None
             f"service {action.service!r}: cannot pull {action.name}: {error.message}",
             hint=error.hint,
         ) from error
+    if action.timed and "@" not in action.name:
+        run.engine.tag_image(action.name, *_name_and_tag(action.name))
     _note_image(run, operation, action.name, action.present)
+
+
+def _name_and_tag(reference: str) -> tuple[str, str]:
+    head, _, tag = reference.rpartition(":")
+    tagged = bool(head) and "/" not in tag
+    return (head, tag) if tagged else (reference, "latest")
 
 
 def type_of(error: StackctlError) -> type[StackctlError]:
@@ -186,9 +194,7 @@ def _build_image(
                 hint=error.hint,
             ) from error
     for reference in service.build.tags if service.build else ():
-        head, _, tag = reference.rpartition(":")
-        tagged = bool(head) and "/" not in tag
-        engine.tag_image(action.name, head if tagged else reference, tag if tagged else "latest")
+        engine.tag_image(action.name, *_name_and_tag(reference))
 
 
 def _note_image(run: Run, operation: Operation, reference: str, present: str) -> None:

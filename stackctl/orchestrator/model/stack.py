@@ -32,6 +32,8 @@ class Stack:
     ``files`` are the absolute paths of the stack files (``-`` for standard input), ``env_files`` of those that fed
     interpolation, ``paths_read`` of all that had a say, includes and services' env files too. ``environment`` is what interpolation saw. ``profiles`` are the active ones.
 
+    ``separator`` stands between the parts of generated names ("_" is that of old Compose versions).
+
     ``tree`` is the normalised form as Compose prints it (``config --format json``), of the active services; see
     ``service_tree`` for the part of one service, from which its Compose config hash is made. Treat both as
     read-only: they are plain dicts for the sake of the JSON encoder. Neither it nor ``environment`` is shown by ``repr``,
@@ -44,6 +46,7 @@ class Stack:
     paths_read: tuple[str, ...] = ()
     env_files: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
+    separator: str = "-"
     services: Mapping[str, Service] = EMPTY
     disabled_services: Mapping[str, Service] = EMPTY
     networks: Mapping[str, Network] = EMPTY
@@ -54,6 +57,10 @@ class Stack:
     environment: Strings = field(default=EMPTY, repr=False)
     extensions: Extensions = EMPTY
     tree: JsonObject = field(repr=False)
+
+    def named(self, *parts: str | int) -> str:
+        """Return a generated name of something of this stack."""
+        return self.separator.join((self.name, *map(str, parts)))
 
     def service_tree(self, name: str) -> JsonObject:
         """Return the normalised form of one active service; raises KeyError for another name."""

@@ -172,7 +172,8 @@ def _images(
         service = _service(desired, item.service)
         if service is not None and desired is not None:
             reference = image_reference(desired, service)
-        unnamed = familiar(reference) == familiar(f"{name}-{item.service}")
+        own = desired.named(item.service) if desired else f"{name}-{item.service}"
+        unnamed = familiar(reference) == familiar(own)
         if options.images == "all" or unnamed:
             wanted.setdefault(reference, []).extend(removals[item.id])
     if desired is not None and not options.services:

@@ -68,12 +68,12 @@ class Work:
 
 def image_reference(stack: Stack, service: Service) -> str:
     """Return the reference of a service's image: its own, or the one a build without a name gets."""
-    return service.image or f"{stack.name}-{service.name}"
+    return service.image or stack.named(service.name)
 
 
 def container_name(stack: Stack, service: Service, number: int) -> str:
     """Return the name of replica ``number``, as docker compose gives it."""
-    return service.container_name or f"{stack.name}-{service.name}-{number}"
+    return service.container_name or stack.named(service.name, number)
 
 
 def stop_with_hooks(

@@ -64,7 +64,7 @@ class Fingerprint:
 def image_name(stack: Stack, name: str) -> str:
     """Return the reference of a service's image: its own, or the one a build without a name gets."""
     service = stack.services[name]
-    return service.image or f"{stack.name}-{service.name}"
+    return service.image or stack.named(service.name)
 
 
 def keyed_digest(key: bytes, data: bytes) -> str:
@@ -94,7 +94,7 @@ def volume_fingerprint(volume: Volume) -> Fingerprint:
 def service_definition(stack: Stack, service: Service, inputs: Inputs) -> JsonObject:
     """Return the canonical form of what the service's containers are made from."""
     form = _plain(service, without=_NOT_IN_CONTAINER)
-    form["image"] = service.image or f"{stack.name}-{service.name}"
+    form["image"] = service.image or stack.named(service.name)
     if service.environment:
         form["environment"] = {
             name: f"digest:{keyed_digest(inputs.key, value.encode())}"

@@ -5,6 +5,7 @@ from stackctl.orchestrator.model.mounts import ImageMount
 from stackctl.orchestrator.model.service import Service
 from stackctl.orchestrator.planning.draft import Work, image_reference
 from stackctl.orchestrator.planning.plan import BuildImage, PullImage
+from stackctl.units import format_duration, parse_duration
 
 
 def plan_images(work: Work) -> None:
@@ -36,6 +37,8 @@ def _plan_service_image(work: Work, service: Service) -> None:
         _build(work, service, reference, known, "pull policy is always", pull=True)
     elif policy == "always":
         _pull(work, reference, service, known, "pull policy is always")
+    elif known and (stale := _stale(work, service, reference, policy)):
+        _pull(work, reference, service, known, stale, timed=True)
     elif not known:
         if policy == "never":
             raise NotFoundError(
@@ -76,11 +79,45 @@ def _build(
     _remember(work, reference, work.draft.add(action, reason), known)
 
 
-def _pull(work: Work, reference: str, service: Service, known: str, reason: str) -> None:
+def _stale(work: Work, service: Service, reference: str, policy: str) -> str:
+    """Return why an image is due for a pull by a timed policy, "" where it is not."""
+    limit = refresh_seconds(policy, service.pull_refresh_after)
+    age = work.observed.ages.get(reference)
+    if limit is None or age is None or age < limit:
+        return ""
+    return f"pull policy is {policy}, and it was last pulled {format_duration(round(age))} ago"
+
+
+def refresh_seconds(policy: str, refresh_after: str) -> float | None:
+    """Return after how many seconds a pull policy has an image pulled again; None for those without a time."""
+    match policy:
+        case "daily":
+            return 24 * 3600.0
+        case "weekly":
+            return 7 * 24 * 3600.0
+        case "refresh":
+            return parse_duration(refresh_after) if refresh_after else None
+    text = policy.removeprefix("every_")
+    return parse_duration(text) if text != policy else None
+
+
+def _pull(
+    work: Work,
+    reference: str,
+    service: Service,
+    known: str,
+    reason: str,
+    *,
+    timed: bool = False,
+) -> None:
     if reference in work.images:
         return
     action = PullImage(
-        name=reference, service=service.name, platform=service.platform, present=known
+        name=reference,
+        service=service.name,
+        platform=service.platform,
+        present=known,
+        timed=timed,
     )
     _remember(work, reference, work.draft.add(action, reason), known)
 

@@ -82,12 +82,16 @@ class ObservedImage:
 
 @frozen
 class Observed:
-    """What exists: containers of the stack only; networks, volumes and images all, by name, name and reference."""
+    """What exists: containers of the stack only; networks, volumes and images all, by name, name and reference.
+
+    ``ages`` are the seconds since images with a timed pull policy were last pulled, by reference.
+    """
 
     containers: tuple[ObservedContainer, ...] = ()
     networks: Mapping[str, ObservedNetwork] = EMPTY
     volumes: Mapping[str, ObservedVolume] = EMPTY
     images: Mapping[str, ObservedImage] = EMPTY
+    ages: Mapping[str, float] = EMPTY
 
     def image(self, reference: str) -> ObservedImage | None:
         """Return the image a reference names, or None; ``:latest`` and the Docker Hub prefixes may be left out."""

@@ -70,7 +70,11 @@ class Action:
 
 @frozen
 class PullImage(Action):
-    """Fetch ``name`` from its registry; a missing image may be built instead when ``build_fallback``."""
+    """Fetch ``name`` from its registry; a missing image may be built instead when ``build_fallback``.
+
+    ``timed``: its pull policy counts from the last time, so the engine has to note that it was looked for even where
+    it is the same as before.
+    """
 
     verb: ClassVar[str] = "pull"
     kind: ClassVar[str] = "image"
@@ -78,6 +82,7 @@ class PullImage(Action):
     platform: str = ""
     build_fallback: bool = False
     present: str = ""
+    timed: bool = False
 
 
 @frozen

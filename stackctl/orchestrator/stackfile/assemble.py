@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stackctl.frozen import frozen
-from stackctl.orchestrator.stackfile import authority, discover, dotenv, reader, schema
+from stackctl.orchestrator.stackfile import authority, discover, reader, schema
 from stackctl.orchestrator.stackfile.canonical import Canonical
 from stackctl.orchestrator.stackfile.checks import check_values
 from stackctl.orchestrator.stackfile.doubts import doubled_targets
+from stackctl.orchestrator.stackfile.files import Files
 from stackctl.orchestrator.stackfile.interpolate import interpolate
 from stackctl.orchestrator.stackfile.marks import (
     Map,
@@ -33,10 +34,8 @@ from stackctl.orchestrator.stackfile.paths import Paths, join
 from stackctl.orchestrator.stackfile.problems import Problems
 from stackctl.orchestrator.stackfile.reader import Reset
 
-MAX_FILES = 2000
 MAX_EXTENDS = 200
 MAX_COPIED = 1_000_000
-MAX_ALL_BYTES = 20 << 20
 _INCLUDE = frozenset({"path", "env_file", "project_directory"})
 
 
@@ -83,86 +82,14 @@ class Assembly:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.problems = settings.problems
+        self.files = Files(
+            cwd=settings.cwd,
+            problems=settings.problems,
+            stdin=settings.stdin,
+            paths_read=settings.paths_read,
+        )
         self.bases: dict[tuple[str, str], Base | None] = {}
-        self.documents: dict[str, list[reader.Document]] = {}
-        self.sources: list[Source] = []
-        self.files_read = 0
-        self.bytes_read = 0
         self.copied = 0
-
-    # Reading -------------------------------------------------------------------------------------------------
-
-    def read(
-        self, path: str, mark: Mark | None = None
-    ) -> tuple[Source, list[reader.Document]] | None:
-        """Return a file's documents; a file that cannot be read is noted at ``mark``."""
-        name = "-" if path == "-" else shown(path, self.settings.cwd)
-        source = Source(name=name, path=path)
-        if discover.is_remote(path):
-            self.problems.add_at(
-                mark,
-                f"{path}: {discover.remote_kind(path)} cannot be reached: stackctl reads local files only",
-                hint="fetch it first and name the local file",
-            )
-            return None
-        self.files_read += 1
-        if self.files_read > MAX_FILES:
-            if self.files_read == MAX_FILES + 1:
-                self.problems.add_at(
-                    mark, f"more than {MAX_FILES} files take part; includes may multiply"
-                )
-            return None
-        if self.bytes_read > MAX_ALL_BYTES:
-            return None
-        data = b""
-        self.settings.paths_read[path] = None
-        try:
-            data = self.bytes_of(path)
-            self.bytes_read += len(data)
-            if len(data) > reader.MAX_BYTES or self.bytes_read > MAX_ALL_BYTES:
-                self.too_large(mark, name, len(data))
-                return None
-            source.text = reader.decode(data)
-        except UnicodeDecodeError as error:
-            source.text = data.decode("utf-8", "replace")
-            line = data.count(b"\n", 0, error.start) + 1
-            start = data.rfind(b"\n", 0, error.start) + 1
-            column = len(data[start : error.start].decode("utf-8", "replace")) + 1
-            self.problems.add_in(
-                source, line, column, "not UTF-8 text", hint="save the file as UTF-8"
-            )
-            return None
-        except (OSError, ValueError) as error:
-            self.missing(mark, name, getattr(error, "strerror", None) or str(error))
-            return None
-        self.sources.append(source)
-        before = len(self.problems.found)
-        documents = reader.read(source, self.problems)
-        self.problems.partial |= len(self.problems.found) != before
-        return source, documents
-
-    def bytes_of(self, path: str) -> bytes:
-        if path != "-":
-            with open(path, "rb") as file:
-                return file.read(reader.MAX_BYTES + 1)
-        return self.settings.stdin() if self.settings.stdin else b""
-
-    def too_large(self, mark: Mark | None, name: str, size: int) -> None:
-        """Note a file that is more than can be borne, alone or together with those read before."""
-        if size > reader.MAX_BYTES:
-            self.missing(mark, name, f"larger than {reader.MAX_BYTES >> 20} MiB")
-        else:
-            self.missing(
-                mark, name, f"the files together are larger than {MAX_ALL_BYTES >> 20} MiB"
-            )
-
-    def missing(self, mark: Mark | None, name: str, reason: str) -> None:
-        """Note a file that cannot be read, at the place that names it."""
-        name = name.replace("\0", "\\0")
-        if mark is None:
-            self.problems.add_in(Source(name=name, path=name), 0, 0, reason)
-        else:
-            self.problems.add_at(mark, f"{name}: {reason}")
 
     # A set of files --------------------------------------------------------------------------------------------
 
@@ -344,7 +271,7 @@ class Assembly:
         base_path, resets = path, list[Reset]()
         if file is not None:
             if discover.is_remote(file):
-                self.read(file, mark)
+                self.files.read(file, mark)
                 return None
             base_path = join(
                 place.directory, Paths("", self.settings.home, self.problems).expanded(file)
@@ -369,7 +296,7 @@ class Assembly:
         if known in self.bases:
             return self.bases[known]
         self.bases[known] = None
-        read = self.read(path, mark)
+        read = self.files.read(path, mark)
         if read is None:
             return None
         source, documents = read
@@ -453,7 +380,7 @@ class Assembly:
             self.problems.add_at(mark, f"include goes in a circle: {trail}", where=where)
             return
         environment = self.include_environment(directory, env_files, place, mark)
-        files = [read for path in paths if (read := self.read(path, mark)) is not None]
+        files = [read for path in paths if (read := self.files.read(path, mark)) is not None]
         if environment is None or len(files) != len(paths):
             return
         inner = Place(
@@ -497,44 +424,8 @@ class Assembly:
         if env_files is None:
             default = posixpath.join(directory, ".env")
             env_files = [default] if Path(default).is_file() else []
-        values = self.env_files(env_files, place.environment, mark)
+        values = self.files.env_files(env_files, place.environment, mark)
         return None if values is None else {**values, **place.environment}
-
-    def env_files(
-        self, paths: list[str], environment: Mapping[str, str], mark: Mark | None = None
-    ) -> dict[str, str] | None:
-        """Return the variables of env files; one that cannot be read is noted."""
-        values: dict[str, str] = {}
-        for path in paths:
-            text = self.env_text(path, mark)
-            if text is None:
-                return None
-            try:
-                dotenv.parse(text, values, environment.get)
-            except dotenv.EnvFileError as error:
-                source = Source(name=shown(path, self.settings.cwd), path=path, text=text)
-                self.problems.add_in(source, error.line, 1, str(error))
-                return None
-        return values
-
-    def env_text(self, path: str, mark: Mark | None) -> str | None:
-        """Return the text of an env or label file; one that cannot be read is noted."""
-        name = shown(path, self.settings.cwd)
-        self.settings.paths_read[path] = None
-        try:
-            with open(path, "rb") as file:
-                data = file.read(dotenv.MAX_BYTES + 1)
-            if len(data) <= dotenv.MAX_BYTES:
-                return data.decode("utf-8")
-            self.missing(mark, name, f"larger than {dotenv.MAX_BYTES >> 20} MiB")
-        except UnicodeDecodeError:
-            self.missing(mark, name, "not UTF-8 text")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            self.missing(
-                mark, name, "env file not found" if isinstance(error, FileNotFoundError) else reason
-            )
-        return None
 
     def import_all(self, source: Map, target: Map, mark: Mark | None, *, quiet: bool) -> None:
         """Add the elements of an included set; one that is there already and differs is noted."""

@@ -13,6 +13,8 @@ from stackctl.orchestrator.stackfile.problems import Problems
 __all__ = ["NAMES", "OVERRIDES", "Found", "default_env_file", "find", "from_variable", "is_remote"]
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE | re.ASCII)
+_DISABLE = "COMPOSE_DISABLE_ENV_FILE"
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 
 
@@ -81,9 +83,17 @@ def from_variable(environment: Mapping[str, str], cwd: str) -> list[str]:
     return [path if path == "-" else posixpath.join(cwd, path) for path in value.split(separator)]
 
 
-def default_env_file(directory: str, environ: Mapping[str, str]) -> list[str]:
-    """Return the ``.env`` of a directory, unless COMPOSE_DISABLE_ENV_FILE forbids it."""
-    if environ.get("COMPOSE_DISABLE_ENV_FILE", "") in _TRUE:
-        return []
+def without_env_file(environ: Mapping[str, str], problems: Problems) -> bool:
+    """Say whether COMPOSE_DISABLE_ENV_FILE forbids the ``.env``; a value that is no boolean is noted."""
+    value = environ.get(_DISABLE)
+    if value is None or value in _FALSE:
+        return False
+    if value not in _TRUE:
+        problems.add(f"{_DISABLE}: {value!r} is not true or false", hint="write 1 or 0")
+    return True
+
+
+def default_env_file(directory: str) -> list[str]:
+    """Return the ``.env`` of a directory."""
     path = posixpath.join(directory, ".env")
     return [path] if Path(path).is_file() else []

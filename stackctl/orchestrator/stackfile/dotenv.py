@@ -73,8 +73,8 @@ def parse_raw(text: str, values: dict[str, str], lookup: Lookup) -> None:
 
     A name alone takes its value from ``lookup``. Raises EnvFileError.
     """
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        line = line.lstrip()
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        line = line.removesuffix("\r").lstrip()
         if not line or line.startswith("#"):
             continue
         name, equals, value = line.partition("=")

@@ -176,7 +176,7 @@ class _Load:
 
     def run(self) -> Loaded:
         files, directory = self.locate()
-        read = [entry for path in files if (entry := self.assembly.read(path)) is not None]
+        read = [entry for path in files if (entry := self.assembly.files.read(path)) is not None]
         self.problems.stop_if_any()
         name = self.stack_name(read, directory)
         self.environment["COMPOSE_PROJECT_NAME"] = name
@@ -239,14 +239,17 @@ class _Load:
         """Add the variables of the env files; those already known win."""
         given = list(self.options.env_files)
         if not given:
-            given = [
-                path for path in self.environment.get("COMPOSE_ENV_FILES", "").split(",") if path
-            ]
+            # As in Compose: no env file names others.
+            listed = self.options.environ.get("COMPOSE_ENV_FILES", "").split(",")
+            given = [path for path in listed if path]
         paths = [self.absolute(path) for path in given]
-        if not paths:
-            paths = discover.default_env_file(directory, self.options.environ)
-        values = self.assembly.env_files(paths, self.environment)
+        if not paths and not discover.without_env_file(self.environment, self.problems):
+            paths = discover.default_env_file(directory)
+        values = self.assembly.files.env_files(paths, self.environment)
         self.problems.stop_if_any()
+        if values and not given and discover.without_env_file(values, self.problems):
+            # The file says so itself: what it says to Compose holds, nothing else.
+            values = {key: text for key, text in values.items() if key.startswith("COMPOSE_")}
         for key, value in (values or {}).items():
             self.environment.setdefault(key, value)
         self.env_files.extend(path for path in paths if path not in self.env_files)
@@ -300,7 +303,7 @@ class _Load:
         if self.options.consistency:
             self.check(tree, active, disabled, top)
         # As in Compose: the files of all active services have to be there, selected or not.
-        files_of = ServiceFiles(self.assembly, tree, self.environment, self.problems)
+        files_of = ServiceFiles(self.assembly.files, tree, self.environment, self.problems)
         files_of.resolve(active, environment=self.options.resolve_environment)
         if self.problems.found:
             self.add_rest(tree, active, disabled, top)

@@ -1,12 +1,15 @@
 """Mistakes for machines: JSON, and SARIF 2.1.0 for code hosts."""
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from stackctl.errors import Problem
 from stackctl.values import Json, JsonObject
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _RULE = "stack-file"
+# Code hosts take no result without a place; a mistake of the command line is shown at the file's usual name.
+_NO_FILE = "stack.yaml"
 
 
 def to_json(problems: Sequence[Problem]) -> list[Json]:
@@ -29,7 +32,18 @@ def to_sarif(problems: Sequence[Problem], *, version: str) -> JsonObject:
     driver: JsonObject = {
         "name": "stackctl",
         "version": version,
-        "rules": [{"id": _RULE, "shortDescription": {"text": "The stack file is wrong."}}],
+        "rules": [
+            {
+                "id": _RULE,
+                "name": "WrongStackFile",
+                "shortDescription": {"text": "The stack file is wrong."},
+                "fullDescription": {
+                    "text": "Something in the stack file cannot be what was meant."
+                },
+                "help": {"text": "stackctl config --reference lists every key with an example."},
+                "defaultConfiguration": {"level": "error"},
+            }
+        ],
     }
     run: JsonObject = {
         "tool": {"driver": driver},
@@ -41,10 +55,27 @@ def to_sarif(problems: Sequence[Problem], *, version: str) -> JsonObject:
 
 def _result(problem: Problem) -> JsonObject:
     text = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
-    result: JsonObject = {"ruleId": _RULE, "level": "error", "message": {"text": text}}
-    if problem.path:
-        physical: JsonObject = {"artifactLocation": {"uri": problem.path.replace("\\", "/")}}
-        if problem.line:
-            physical["region"] = {"startLine": problem.line, "startColumn": max(problem.column, 1)}
-        result["locations"] = [{"physicalLocation": physical}]
-    return result
+    region: JsonObject = {
+        "startLine": max(problem.line, 1),
+        "startColumn": max(problem.column, 1),
+    }
+    physical: JsonObject = {
+        "artifactLocation": {"uri": _uri(problem.path or _NO_FILE)},
+        "region": region,
+    }
+    location: JsonObject = {"physicalLocation": physical}
+    if problem.where:
+        location["logicalLocations"] = [{"fullyQualifiedName": problem.where}]
+    return {
+        "ruleId": _RULE,
+        "ruleIndex": 0,
+        "level": "error",
+        "message": {"text": text},
+        "locations": [location],
+    }
+
+
+def _uri(path: str) -> str:
+    """Return a path as the URI reference that SARIF asks for."""
+    quoted = quote(path.replace("\\", "/"))
+    return f"file://{quoted}" if quoted.startswith("/") else quoted

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from stackctl.orchestrator.stackfile import dotenv
-from stackctl.orchestrator.stackfile.assemble import Assembly
+from stackctl.orchestrator.stackfile.files import Files
 from stackctl.orchestrator.stackfile.marks import Map, Raw, Source, mark_of, shown
 from stackctl.orchestrator.stackfile.problems import Problems
 
@@ -13,9 +13,9 @@ class ServiceFiles:
     """Reads the files of services in normal form; ``tree`` is the marked tree they were made from."""
 
     def __init__(
-        self, assembly: Assembly, tree: Map, environment: Mapping[str, str], problems: Problems
+        self, files: Files, tree: Map, environment: Mapping[str, str], problems: Problems
     ) -> None:
-        self.assembly = assembly
+        self.files = files
         self.tree = tree
         self.environment = environment
         self.problems = problems
@@ -45,7 +45,7 @@ class ServiceFiles:
             if not plain and not Path(path).exists():
                 continue
             mark = mark_of(self.tree["services"][name]["env_file"], index)
-            text = self.assembly.env_text(path, mark)
+            text = self.files.env_text(path, mark)
             if text is None:
                 continue
             try:
@@ -54,7 +54,7 @@ class ServiceFiles:
                 kind = raw.get("format", kind) if isinstance(raw, dict) else kind
                 self.parse_env(text, kind, values, lookup)
             except dotenv.EnvFileError as error:
-                source = Source(name=shown(path, self.assembly.settings.cwd), path=path, text=text)
+                source = Source(name=shown(path, self.files.cwd), path=path, text=text)
                 self.problems.add_in(source, error.line, 1, str(error))
             except ValueError as error:
                 self.problems.add_at(mark, str(error))
@@ -78,13 +78,13 @@ class ServiceFiles:
         labels: dict[str, str] = {}
         for index, path in enumerate(files or ()):
             mark = mark_of(self.tree["services"][name]["label_file"], index)
-            text = self.assembly.env_text(path, mark)
+            text = self.files.env_text(path, mark)
             if text is None:
                 continue
             try:
                 dotenv.parse(text, labels, labels.get)
             except dotenv.EnvFileError as error:
-                source = Source(name=shown(path, self.assembly.settings.cwd), path=path, text=text)
+                source = Source(name=shown(path, self.files.cwd), path=path, text=text)
                 self.problems.add_in(source, error.line, 1, str(error))
         labels.update(service.get("labels") or {})
         if labels:

@@ -69,6 +69,12 @@ def test_a_raw_file_is_taken_as_it_stands():
     assert values == {"A": "'q' # x", "B": "$SET", "SET": "outside", "C": "1 "}
 
 
+def test_a_line_of_a_raw_file_ends_at_its_line_feed():
+    values = {}
+    parse_raw("A=x\r\r\nB=y\u2028z\r\nC=\x0b1\x85\nD=", values, OUTSIDE.get)
+    assert values == {"A": "x\r", "B": "y\u2028z", "C": "\x0b1\x85", "D": ""}
+
+
 def test_a_raw_file_wants_names():
     with pytest.raises(EnvFileError):
         parse_raw("A=1\nB C=2\n", {}, OUTSIDE.get)

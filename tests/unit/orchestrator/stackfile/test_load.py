@@ -94,6 +94,33 @@ def test_a_file_that_is_not_there_is_named(problems):
     assert str(problem) == "nope.yaml: No such file or directory"
 
 
+SHOWING = 'services: {a: {image: "x:${C:-none}-${D:-none}"}}'
+
+
+@pytest.mark.parametrize(
+    ("environ", "dotenv", "image"),
+    [
+        ({}, "C=c\nD=d\n", "x:c-d"),
+        ({"COMPOSE_ENV_FILES": "a.env"}, "C=c\n", "x:from a-none"),
+        ({}, "COMPOSE_ENV_FILES=a.env\nD=d\n", "x:none-d"),
+        ({"COMPOSE_DISABLE_ENV_FILE": "1"}, "C=c\n", "x:none-none"),
+        ({"COMPOSE_DISABLE_ENV_FILE": "false"}, "C=c\n", "x:c-none"),
+        ({"COMPOSE_DISABLE_ENV_FILE": "x", "COMPOSE_ENV_FILES": "a.env"}, "", "x:from a-none"),
+        ({}, "COMPOSE_DISABLE_ENV_FILE=1\nC=c\nCOMPOSE_PROJECT_NAME=d\n", "x:none-none"),
+    ],
+)
+def test_which_env_file_holds(loader, environ, dotenv, image):
+    loaded = loader(SHOWING, also={".env": dotenv, "a.env": "C=from a\n"}, environ=environ)
+    assert loaded.tree["services"]["a"]["image"] == image
+    assert loaded.name == ("d" if "NAME" in dotenv else "app")
+
+
+@pytest.mark.parametrize("value", ["yes", "", "tRUE"])
+def test_a_switch_that_is_no_boolean_is_a_mistake(problems, value):
+    (problem,) = problems(SHOWING, environ={"COMPOSE_DISABLE_ENV_FILE": value})
+    assert f"COMPOSE_DISABLE_ENV_FILE: {value!r} is not true or false" in problem.message
+
+
 REMOTE = {
     "oci://example/app:1": "an artifact of an OCI registry",
     "https://example.com/app.git": "a git repository",

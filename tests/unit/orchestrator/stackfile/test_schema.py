@@ -251,7 +251,7 @@ PROPERTIES = [
     for name, part in node["properties"].items()
 ]
 # Left out, these mean that there is none, or what another key or the engine says.
-WITHOUT_DEFAULT = {"build", "extends", "provider", "exec"}
+WITHOUT_DEFAULT = {"build", "extends", "provider", "exec", "http", "x-ready"}
 
 
 @pytest.mark.parametrize("keyword", ["description", "examples"])
