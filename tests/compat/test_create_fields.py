@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -284,3 +286,15 @@ def test_an_update_is_checked_like_a_create(sock):
         asked(sock, "POST", f"{where}/update", {"Memory": 64 << 20, "MemorySwap": -1}).status == 200
     )
     assert asked(sock, "GET", f"{where}/json").json["HostConfig"]["Memory"] == 64 << 20
+
+
+def test_events_tell_of_files_that_came_and_went(sock):
+    made = asked(sock, "POST", "/containers/create", {"Image": "busybox", "Cmd": ["true"]})
+    where = f"/containers/{made.json['Id']}"
+    assert asked(sock, "GET", f"{where}/archive?path=/etc/passwd").status == 200
+    assert asked(sock, "PUT", f"{where}/archive?path=/tmp", bytes(1024)).status == 200
+    filters = urllib.parse.quote(json.dumps({"container": [made.json["Id"]]}))
+    until = int(time.time()) + 1
+    lines = asked(sock, "GET", f"/events?since={until - 300}&until={until}&filters={filters}").body
+    actions = [json.loads(line)["Action"] for line in lines.splitlines()]
+    assert actions == ["create", "archive-path", "extract-to-dir"]
