@@ -317,6 +317,10 @@ class Containers:
             finally:
                 await self.world.layers.unmount(record.id)
 
+    def tell(self, ref: str, action: str) -> None:
+        """Tell of files that were taken out of a container ("archive-path") or put in ("extract-to-dir")."""
+        publish_event(self.events, action, self.book.container(ref))
+
     async def changes(self, ref: str) -> Sequence[Change]:
         """Return what the container changed in its image's files."""
         record = self.book.container(ref)

@@ -90,7 +90,9 @@ async def commit(images: "Images", container: ContainerRecord, request: CommitRe
                 tags=[request.reference] if request.reference else [],
                 parent=base.id if base else "",
             )
-    images.event("commit", record, name=request.reference or record.id)
+    images.event("create", record, name=request.reference or record.id)
+    if request.reference:
+        images.event("tag", record, name=request.reference)
     return record.id
 
 

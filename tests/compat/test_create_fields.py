@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -272,3 +274,27 @@ def test_what_cannot_be_started_is_told_by_start_state_and_wait(sock, words, cod
     told = asked(sock, "POST", f"{where}/wait").json
     assert told["StatusCode"] == code
     assert reason in told["Error"]["Message"]
+
+
+def test_an_update_is_checked_like_a_create(sock):
+    made = asked(sock, "POST", "/containers/create", {"Image": "busybox", "Cmd": ["sleep", "1000"]})
+    where = f"/containers/{made.json['Id']}"
+    assert asked(sock, "POST", f"{where}/start").status == 204
+    refused = asked(sock, "POST", f"{where}/update", {"CpusetCpus": "4095"})
+    assert (refused.status, "not available" in refused.json["message"]) == (400, True)
+    assert (
+        asked(sock, "POST", f"{where}/update", {"Memory": 64 << 20, "MemorySwap": -1}).status == 200
+    )
+    assert asked(sock, "GET", f"{where}/json").json["HostConfig"]["Memory"] == 64 << 20
+
+
+def test_events_tell_of_files_that_came_and_went(sock):
+    made = asked(sock, "POST", "/containers/create", {"Image": "busybox", "Cmd": ["true"]})
+    where = f"/containers/{made.json['Id']}"
+    assert asked(sock, "GET", f"{where}/archive?path=/etc/passwd").status == 200
+    assert asked(sock, "PUT", f"{where}/archive?path=/tmp", bytes(1024)).status == 200
+    filters = urllib.parse.quote(json.dumps({"container": [made.json["Id"]]}))
+    until = int(time.time()) + 1
+    lines = asked(sock, "GET", f"/events?since={until - 300}&until={until}&filters={filters}").body
+    actions = [json.loads(line)["Action"] for line in lines.splitlines()]
+    assert actions == ["create", "archive-path", "extract-to-dir"]

@@ -119,6 +119,8 @@ def changed(spec: ContainerSpec, asked: Limits) -> ContainerSpec:
         cpu_period=asked["cpu_period"] or spec.cpu_period,
         cpu_quota=asked["cpu_quota"] or spec.cpu_quota,
         blkio_weight=asked["blkio_weight"] or spec.blkio_weight,
+        cpuset_cpus=asked["cpuset_cpus"] or spec.cpuset_cpus,
+        cpuset_mems=asked["cpuset_mems"] or spec.cpuset_mems,
     )
 
 

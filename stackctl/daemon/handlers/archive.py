@@ -59,6 +59,7 @@ async def get(call: Call) -> web.StreamResponse:
             stat = await files.stat(root, path)
         except NotFoundError as error:
             raise _missing(path, call.args["id"]) from error
+        containers.tell(record.id, "archive-path")
         return await call.pour(TAR_TYPE, files.pack(root, path), headers=_stat_header(stat))
 
 
@@ -83,6 +84,7 @@ async def put(call: Call) -> web.StreamResponse:
             )
         except NotFoundError as error:
             raise _missing(path, call.args["id"]) from error
+    containers.tell(record.id, "extract-to-dir")
     return call.empty(200)
 
 

@@ -351,7 +351,7 @@ async def test_a_commit_adds_a_layer_with_the_containers_configuration(shelf):
     assert record.config.env == ("A=1", "B=2")
     assert (record.author, record.comment, record.size) == ("me", "m", 6)
     assert [line.size for line in await shelf.images.history("mine:1")] == [5, 1]
-    assert ("image", "commit", image_id) in shelf.events
+    assert ("image", "create", image_id) in shelf.events
 
 
 async def test_a_commit_of_nothing_new_is_an_image_without_a_new_layer(shelf):
