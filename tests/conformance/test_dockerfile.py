@@ -28,7 +28,7 @@ def words(engine, tmp_path_factory):
 def test_a_build_makes_what_docker_makes(engine, words, name):
     environ = {**engine.environ, "DOCKER_HOST": engine.docker_host, "DOCKER_BUILDKIT": "0"}
     found = made([docker_cli()], name, CASES[name], words, environ)
-    assert failure(found) == failure(RECORD[name])
+    assert failure(found) == failure(RECORD[name]), found.get("said", "")
 
 
 def failure(found: dict) -> dict:
