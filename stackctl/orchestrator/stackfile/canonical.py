@@ -104,7 +104,7 @@ def _build(phase: Canonical, value: Raw, where: Where, mark: Mark | None) -> obj
             made.marks["context"] = mark
         return made
     if not isinstance(value, Map):
-        return value
+        raise _Wrong("expected text or a mapping")
     for key in [key for key in value if key in _BUILD]:
         if value[key] is not None:
             try:

@@ -121,6 +121,24 @@ def test_a_switch_that_is_no_boolean_is_a_mistake(problems, value):
     assert f"COMPOSE_DISABLE_ENV_FILE: {value!r} is not true or false" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("build: [a]", "services.base.build: expected text or a mapping"),
+        ("ports: ['a:b']", "services.base.ports[0]: invalid port 'a:b'"),
+        ("depends_on: {db: 10s}", "services.base.depends_on.db: expected a mapping"),
+        ("depends_on: [[db]]", "services.base.depends_on[0]: expected text, got a list"),
+    ],
+)
+def test_a_mistake_in_a_base_file_is_told_there(problems, wrong, message):
+    found = problems(
+        "services: {a: {image: x, extends: {file: base.yaml, service: base}}}",
+        also={"base.yaml": f"services:\n  base:\n    image: y\n    {wrong}\n"},
+    )
+    assert [(one.path, one.line) for one in found] == [("base.yaml", 4)]
+    assert found[0].message.startswith(message)
+
+
 REMOTE = {
     "oci://example/app:1": "an artifact of an OCI registry",
     "https://example.com/app.git": "a git repository",
