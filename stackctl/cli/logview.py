@@ -105,18 +105,23 @@ class LogView:
         lines.flush()
 
     def _line(self, service: str, stream: int, name: str, line: bytes) -> None:
-        if self._only is None or service in self._only:
-            self._write(stream, name, line)
+        with self._lock:
+            # Asked for under the lock: what waited while the choice was made heeds it.
+            if self._only is None or service in self._only:
+                self._put(stream, name, line)
 
     def _write(self, stream: int, name: str, line: bytes) -> None:
+        with self._lock:
+            self._put(stream, name, line)
+
+    def _put(self, stream: int, name: str, line: bytes) -> None:
         if self._quiet.is_set():
             return
         out = sys.stderr if stream == 2 else sys.stdout
-        with self._lock:
-            if self._look.prefix:
-                out.buffer.write(self._prefix(name))
-            out.buffer.write(line)
-            out.buffer.flush()
+        if self._look.prefix:
+            out.buffer.write(self._prefix(name))
+        out.buffer.write(line)
+        out.buffer.flush()
 
     def _prefix(self, name: str) -> bytes:
         text = f"{name.ljust(self._width)}  | "

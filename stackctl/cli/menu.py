@@ -85,22 +85,23 @@ class Menu:
         else:
             self._reload.turn_on()
 
-    def _ask(self, question: str, *, all_means: str) -> str | None:
-        """Ask for a service while no log line is written; "" for all of them."""
+    def _ask(self, question: str) -> str | None:
+        """Ask for a service; "" for all of them."""
         if len(self._services) == 1:
             return self._services[0]
-        with self._attached.view.held():
-            return self.keyboard.ask(f"{question} (Enter: {all_means}) ", self._services)
+        return self.keyboard.ask(f"{question} (Enter: all) ", self._services)
 
     def _choose_logs(self) -> None:
-        name = self._ask("logs of which service?", all_means="all")
-        if name is None:
-            return
-        self._attached.view.narrow({name} if name else None)
-        self._session.note(f"logs of {name or 'all services'}")
+        with self._attached.view.held():
+            name = self._ask("logs of which service?")
+            if name is None:
+                return
+            self._attached.view.narrow({name} if name else None)
+            self._session.note(f"logs of {name or 'all services'}")
 
     def _restart(self) -> None:
-        name = self._ask("restart which service?", all_means="all")
+        with self._attached.view.held():
+            name = self._ask("restart which service?")
         if name is None:
             return
         self._attached.restarting(on=True)

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from stackctl.adapters.storage.volumes import DirectoryVolumes
-from stackctl.errors import HostError, InvalidInputError
+from stackctl.errors import InvalidInputError
 from stackctl.host import mounts
 
 
@@ -123,5 +123,5 @@ async def test_a_volume_bound_to_a_directory_never_removes_what_is_there(volumes
 @pytest.mark.root
 async def test_a_volume_bound_to_nothing_says_so(volumes, tmp_path):
     options = {"type": "none", "o": "bind", "device": str(tmp_path / "gone")}
-    with pytest.raises(HostError, match="no such file or directory"):
+    with pytest.raises(InvalidInputError, match="no such file or directory"):
         await volumes.create("data", options)

@@ -305,9 +305,10 @@ services:
     volumes: ["./:/www:ro"]
     stop_signal: SIGKILL
     ports: ["PORT:80"]
+    x-ready: {tcp: 80}
 """.replace("PORT", str(PORT))
     )
-    stack("up", "-d")
+    stack("up", "-d", "--wait")
     own = engine.beside("hostname", "-I").split()
     for host in ["127.0.0.1", "[::1]", *[a for a in own if ":" not in a][:2]]:
         url = f"http://{host}:{PORT}/index.html"
