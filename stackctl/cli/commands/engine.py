@@ -13,9 +13,7 @@ import typer
 from stackctl.cli import dockercontext
 from stackctl.cli.context import Session
 from stackctl.cli.render import tables
-from stackctl.errors import ConflictError, HostError, NotFoundError
-
-_SHIM_MARK = "# Made by stackctl engine install-shim."
+from stackctl.errors import HostError, NotFoundError
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -194,29 +192,11 @@ def install_shim(
     It takes dockerd's flags and its daemon.json; what has no meaning here is said to be ignored, what is unknown is
     refused. Containers outlive it, as with dockerd's --live-restore.
     """
-    session = Session.of(ctx)
-    place = Path(directory).expanduser() / "dockerd"
-    ours = place.is_file() and _SHIM_MARK in place.read_text(errors="replace")
-    if place.exists() and not ours and not force:
-        raise ConflictError(
-            f"{place} is there and was not made by this command", hint="-f replaces it"
-        )
-    if remove:
-        if ours:
-            place.unlink()
-            session.note(f"removed {place}")
-        return
-    try:
-        draft = place.with_name(f".dockerd.{os.getpid()}")
-        script = (
-            f'#!/bin/sh\n{_SHIM_MARK}\nexec "{sys.executable}" -m stackctl.daemon.dockerd "$@"\n'
-        )
-        draft.write_text(script)
-        draft.chmod(0o755)
-        draft.replace(place)
-    except OSError as error:
-        raise HostError(f"cannot write {place}: {error.strerror}") from error
-    session.note(f"made {place}")
+    from stackctl.cli import shim
+
+    shim.put(
+        Session.of(ctx), directory, "dockerd", "stackctl.daemon.dockerd", remove=remove, force=force
+    )
 
 
 @app.command(name="install-units")
