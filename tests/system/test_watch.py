@@ -654,6 +654,26 @@ def test_a_target_below_a_file_and_a_read_only_root_are_named_once(stack):
     assert sum(item["event"] == "failed" for item in watch.said) == 4
 
 
+def test_a_target_that_the_image_lacks_is_named_at_once_and_made_by_the_first_file(stack):
+    stack.write("""
+  web:
+    image: busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    develop: {watch: [{action: sync, path: ./src, target: /ap/html}, {action: sync, path: ./src, target: /tmp}]}
+""")
+    stack.folder.joinpath("src").mkdir()
+    watch = stack.watch()
+    said = watch.wait("missing")
+    assert said["text"].startswith("/ap/html, the target of service web: develop.watch[0]")
+    assert "misspelt" in said["hint"]
+    (stack.folder / "src" / "a").write_text("x")
+    watch.wait("synced")
+    read = stack.engine.stackctl("exec", "-T", "web", "cat", "/ap/html/a", cwd=stack.folder)
+    assert read.stdout == "x"
+    assert sum(item["event"] == "missing" for item in watch.said) == 1
+
+
 def test_a_target_in_what_the_kernel_shows_is_named(stack):
     src = stack.folder / "src"
     src.mkdir()

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     """What happened."""
 
     WATCHING = "watching"
+    MISSING = "missing"
     SYNCED = "synced"
     EXECUTED = "executed"
     RESTARTED = "restarted"
@@ -87,6 +88,7 @@ class Happening:
 
 _WORDS = {
     Kind.WATCHING: "watching",
+    Kind.MISSING: "not in the container:",
     Kind.EXECUTED: "ran",
     Kind.RESTARTED: "restarted",
     Kind.REBUILDING: "rebuilding:",

@@ -6,6 +6,7 @@ are in place before the old ones go, so that no change falls between.
 
 import contextlib
 import os
+import posixpath
 import stat
 import threading
 import time
@@ -255,6 +256,30 @@ class WatchSession:
             self._doors.report(
                 Happening(kind=Kind.WATCHING, service=name, paths=paths, text=", ".join(paths))
             )
+        for rule in self._rules:
+            if rule.action in SYNCS and not rule.source.initial_sync:
+                self._tell_missing_target(rule)
+
+    def _tell_missing_target(self, rule: Rule) -> None:
+        """Say where files would come to a place that the container does not have: most often a slip of the pen."""
+        target = rule.source.target
+        place = target if rule.directory else posixpath.dirname(target)
+        for identity, name, _ in self._containers(rule.service)[:1]:
+            try:
+                self._doors.engine.stat_path(identity, place)
+            except NotFoundError:
+                self._doors.report(
+                    Happening(
+                        kind=Kind.MISSING,
+                        service=rule.service,
+                        container=name,
+                        paths=(place,),
+                        text=f"{place}, the target of {rule.where}",
+                        hint="the first file makes it; if it is misspelt, mend the target",
+                    )
+                )
+            except StackctlError:
+                continue  # it is being made anew; files find their way then
 
     # Containers
 
