@@ -1,11 +1,11 @@
 """Hooks, replicas, limits and restart policies: what the engine is told, seen in running containers."""
 
-import json
 import time
 
 import pytest
 
 from tests.peers import EVERY_ENGINE
+from tests.system.stackfolder import StackFolder
 
 pytestmark = [
     pytest.mark.root,
@@ -23,18 +23,7 @@ def stack(engine, tmp_path):
     """Write a stack file and type commands beside it; the stack is gone afterwards."""
     engine.import_busybox()
 
-    class Stack:
-        folder = tmp_path
-
-        def write(self, text: str) -> None:
-            (tmp_path / "stack.yaml").write_text("name: l\n" + text)
-
-        def __call__(self, *argv, **options):
-            return engine.stackctl(*argv, cwd=tmp_path, **options)
-
-        def inspect(self, name: str) -> dict:
-            return json.loads(engine.docker("inspect", name).stdout)[0]
-
+    class Stack(StackFolder):
         def names(self) -> list[str]:
             form = "{{.Names}} {{.State}}"
             return sorted(engine.docker("ps", "-a", "--format", form).stdout.splitlines())
@@ -52,7 +41,7 @@ def stack(engine, tmp_path):
         def said(self) -> list[str]:
             return stack("exec", "-T", "app", "cat", "/data/log").stdout.splitlines()
 
-    stack = Stack()
+    stack = Stack(engine, tmp_path, "l")
     yield stack
     engine.stackctl("-p", "l", "down", "-v", "-t", "0", cwd=tmp_path)
 

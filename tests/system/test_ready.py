@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers import EVERY_ENGINE
+from tests.system.stackfolder import StackFolder
 
 pytestmark = [
     pytest.mark.root,
@@ -26,15 +27,7 @@ def stack(engine, tmp_path):
     """Write a stack file and type commands beside it; the stack is gone afterwards."""
     engine.import_busybox()
 
-    class Stack:
-        folder = tmp_path
-
-        def write(self, text: str) -> None:
-            (tmp_path / "stack.yaml").write_text("name: r\n" + text)
-
-        def __call__(self, *argv, **options):
-            return engine.stackctl(*argv, cwd=tmp_path, **options)
-
+    class Stack(StackFolder):
         def begin(self, *argv) -> subprocess.Popen:
             """Type a command and let it go on."""
             child = subprocess.Popen(
@@ -59,7 +52,7 @@ def stack(engine, tmp_path):
                 time.sleep(0.05)
 
     begun: list[subprocess.Popen] = []
-    yield Stack()
+    yield Stack(engine, tmp_path, "r")
     for child in begun:
         child.kill()
         child.communicate()

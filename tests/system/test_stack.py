@@ -1,6 +1,5 @@
 """What a stack file promises, seen in running containers."""
 
-import json
 import re
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 
 from tests.conftest import free_port
 from tests.peers import EVERY_ENGINE
+from tests.system.stackfolder import StackFolder
 
 pytestmark = [
     pytest.mark.root,
@@ -32,25 +32,14 @@ def stack(engine, tmp_path):
     """Write a stack file and type commands beside it; the stack is gone afterwards."""
     engine.import_busybox()
 
-    class Stack:
-        folder = tmp_path
-
-        def write(self, text: str) -> None:
-            (tmp_path / "stack.yaml").write_text("name: t\n" + text)
-
-        def __call__(self, *argv, **options):
-            return engine.stackctl(*argv, cwd=tmp_path, **options)
-
+    class Stack(StackFolder):
         def container_ids(self) -> dict[str, str]:
             lines = engine.docker(
                 "ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.ID}}"
             ).stdout.splitlines()
             return dict(line.split() for line in lines)
 
-        def inspect(self, name: str) -> dict:
-            return json.loads(engine.docker("inspect", name).stdout)[0]
-
-    yield Stack()
+    yield Stack(engine, tmp_path, "t")
     engine.stackctl("-p", "t", "down", "-v", cwd=tmp_path)
 
 
