@@ -551,12 +551,8 @@ services:
     assert stack.seen("/made").read_text() == "two\n"
 
 
-def test_up_watch_outlives_the_replacement_of_its_only_container(stack):
-    for name in ("app", "src"):
-        (stack.folder / name).mkdir()
-    (stack.folder / "app" / "slow").write_text("0")
-    stack.write(BUILT)
-    process = subprocess.Popen(
+def up_watching(stack) -> subprocess.Popen:
+    return subprocess.Popen(
         [sys.executable, "-m", "stackctl", "up", "--watch"],
         cwd=stack.folder,
         env={**stack.engine.environ, "PYTHONPATH": str(ROOT)},
@@ -564,6 +560,14 @@ def test_up_watch_outlives_the_replacement_of_its_only_container(stack):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_up_watch_outlives_the_replacement_of_its_only_container(stack):
+    for name in ("app", "src"):
+        (stack.folder / name).mkdir()
+    (stack.folder / "app" / "slow").write_text("0")
+    stack.write(BUILT)
+    process = up_watching(stack)
     try:
         said = iter(process.stderr.readline, "")
         assert any("watching" in line for line in said)
@@ -584,14 +588,7 @@ def test_up_watch_streams_logs_and_syncs(stack):
     src = stack.folder / "src"
     src.mkdir()
     stack.write(APP)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stackctl", "up", "--watch"],
-        cwd=stack.folder,
-        env={**stack.engine.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = up_watching(stack)
     try:
         said = iter(process.stderr.readline, "")
         assert any("watching" in line for line in said)
