@@ -1,13 +1,10 @@
 """Build, push and pull against a real registry, as docker compose's users type it."""
 
 import json
-import shutil
-import socket
-import subprocess
-import time
 
 import pytest
 
+from tests.contracts.test_registry import LocalRegistry
 from tests.system.typist import Typist
 
 pytestmark = pytest.mark.root
@@ -16,32 +13,11 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def registry(tmp_path):
     """Debian's docker-registry on a free port of the loopback address; yields host:port."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    config = tmp_path / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"
-        f"http: {{addr: 127.0.0.1:{port}}}\n"
-    )
-    server = subprocess.Popen(
-        [shutil.which("docker-registry"), "serve", config],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
+    home = tmp_path / "registry"
+    home.mkdir()
+    local = LocalRegistry(home)
+    yield local.host
+    local.stop()
 
 
 @pytest.fixture
