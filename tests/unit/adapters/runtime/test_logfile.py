@@ -87,7 +87,9 @@ def test_a_tail_is_the_end_of_the_whole_at_any_chunk_size(
     tmp_path_factory: pytest.TempPathFactory, shape: list[tuple[int, str]], tail: int, chunk: int
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "log"
-    path.write_text("".join(line(0, chr(97 + n % 26) * n, tag) for n, tag in shape))
+    # A piece is never empty.
+    sizes = [(n + (tag == "P"), tag) for n, tag in shape]
+    path.write_text("".join(line(0, chr(97 + n % 26) * n, tag) for n, tag in sizes))
     before = logfile._CHUNK
     logfile._CHUNK = chunk
     try:
