@@ -37,13 +37,14 @@ class Digests:
     def of(self, path: str, info: os.stat_result) -> str:
         """Return the hexadecimal digest of a regular file; blocks."""
         key = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-        found = self._known.get(key)
-        if found is None:
-            with open(path, "rb", buffering=0) as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if len(self._known) >= _DIGESTS_KEPT:
-                self._known.clear()
-            self._known[key] = found
+        return self._known.get(key) or self._read(path, key)
+
+    def _read(self, path: str, key: tuple[int, int, int, int, int]) -> str:
+        with open(path, "rb", buffering=0) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if len(self._known) >= _DIGESTS_KEPT:
+            self._known.clear()
+        self._known[key] = found
         return found
 
 
@@ -157,12 +158,43 @@ class Tree:
             if kind == stat.S_IFDIR:
                 yield from self._plain(below)
 
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of it is left out."""
+        return not self._ignore
+
+    def fingerprints(self, path: str) -> Iterator[str]:
+        """Yield the names below a directory of a whole tree, each with its ``fingerprint``, in ``walk``'s order.
+
+        The text of one directory's entries comes at once: contexts hold tens of thousands of files, and most of a
+        build that finds everything in the cache is spent here.
+        """
+        yield from self._fingerprints(self.host_path(path), "")
+
+    def _fingerprints(self, host: str, start: str) -> Iterator[str]:
+        words: list[str] = []
+        append, digest_of = words.append, self._digests.of
+        for name, info in _stats(host):
+            mode = info.st_mode
+            kind = mode & _KIND
+            if kind == stat.S_IFREG and self.ours:
+                append(f"{start}{name}\0{mode:o} {digest_of(f'{host}/{name}', info)}\0")
+            elif kind != stat.S_IFSOCK:
+                below = f"{start}{name}"
+                append(f"{below}\0{self._fingerprint(f'{host}/{name}', info)}\0")
+                if kind == stat.S_IFDIR:
+                    yield "".join(words)
+                    words.clear()
+                    yield from self._fingerprints(f"{host}/{name}", f"{below}/")
+        yield "".join(words)
+
     def fingerprint(self, node: Node) -> str:
         """Return what the cache knows of a node: kind, mode, owner and content; never a time."""
-        info = node.info
+        return self._fingerprint(self.host_path(node.path), node.info)
+
+    def _fingerprint(self, host: str, info: os.stat_result) -> str:
         owner = "" if self.ours else f" {info.st_uid}:{info.st_gid}"
         head = f"{info.st_mode:o}{owner}"
-        host = f"{self.root}/{node.path}" if node.path else self.root
         if info.st_mode & _KIND == stat.S_IFREG:
             return f"{head} {self._digests.of(host, info)}"
         if stat.S_ISLNK(info.st_mode):
@@ -170,6 +202,16 @@ class Tree:
         if stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
             return f"{head} {info.st_rdev}"
         return head
+
+
+def _stats(host: str) -> list[tuple[str, os.stat_result]]:
+    """Return what lstat says of a directory's entries, names sorted; by the directory, half the work of by path."""
+    directory = os.open(host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        names = sorted(os.listdir(directory))  # noqa: PTH208 (of a descriptor)
+        return [(name, os.lstat(name, dir_fd=directory)) for name in names]
+    finally:
+        os.close(directory)
 
 
 def _names(directory: str) -> list[str]:

@@ -144,11 +144,12 @@ def fingerprint(sources: Sequence[Source], exclude: Sequence[str] = ()) -> str:
             continue
         name = "" if source.is_dir else source.name
         add("node", source.prefix, name, source.tree.fingerprint(source.node))
-        # Thousands of files are usual: one call for both words of each.
-        update, fingerprint_of = digest.update, source.tree.fingerprint
+        if source.is_dir and source.tree.whole and not exclude:
+            for text in source.tree.fingerprints(source.node.path):
+                digest.update(text.encode("utf-8", "surrogateescape"))
+            continue
         for relative, node in _below(source, exclude):
-            line = f"{relative}\0{fingerprint_of(node)}\0"
-            update(line.encode("utf-8", "surrogateescape"))
+            add(relative, source.tree.fingerprint(node))
     return digest.hexdigest()
 
 
