@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -60,6 +59,8 @@ def pack(build: Build, *, service: str) -> BinaryIO:
 
     Owners are left out, as the docker CLI does. Raises NotFoundError or InvalidInputError naming what cannot be read.
     """
+    import tempfile  # with all that it imports: most builds pack nothing
+
     output = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
     try:
         if not is_remote(build.context):
