@@ -158,23 +158,26 @@ class Tree:
             if kind == stat.S_IFDIR:
                 yield from self._plain(below)
 
-    @property
-    def whole(self) -> bool:
-        """Whether nothing of it is left out."""
-        return not self._ignore
-
     def fingerprints(self, path: str) -> Iterator[str]:
-        """Yield the names below a directory of a whole tree, each with its ``fingerprint``, in ``walk``'s order.
+        """Yield the names below a directory, each with its ``fingerprint`` and a NUL after either, in ``walk``'s order.
 
         The text of one directory's entries comes at once: contexts hold tens of thousands of files, and most of a
         build that finds everything in the cache is spent here.
         """
-        yield from self._fingerprints(self.host_path(path), "")
+        if self._ignore.takes_back:
+            start = len(path) + 1 if path else 0
+            for node in self.walk(path):
+                yield f"{node.path[start:]}\0{self.fingerprint(node)}\0"
+            return
+        yield from self._fingerprints(self.host_path(path), "", f"{path}/" if path else "")
 
-    def _fingerprints(self, host: str, start: str) -> Iterator[str]:
+    def _fingerprints(self, host: str, start: str, above: str) -> Iterator[str]:
         words: list[str] = []
         append, digest_of = words.append, self._digests.of
+        ignores = self._ignore.ignores if self._ignore else None
         for name, info in _stats(host):
+            if ignores is not None and ignores(f"{above}{start}{name}"):
+                continue
             mode = info.st_mode
             kind = mode & _KIND
             if kind == stat.S_IFREG and self.ours:
@@ -185,7 +188,7 @@ class Tree:
                 if kind == stat.S_IFDIR:
                     yield "".join(words)
                     words.clear()
-                    yield from self._fingerprints(f"{host}/{name}", f"{below}/")
+                    yield from self._fingerprints(f"{host}/{name}", f"{below}/", above)
         yield "".join(words)
 
     def fingerprint(self, node: Node) -> str:

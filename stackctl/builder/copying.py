@@ -144,7 +144,7 @@ def fingerprint(sources: Sequence[Source], exclude: Sequence[str] = ()) -> str:
             continue
         name = "" if source.is_dir else source.name
         add("node", source.prefix, name, source.tree.fingerprint(source.node))
-        if source.is_dir and source.tree.whole and not exclude:
+        if source.is_dir and not exclude:
             for text in source.tree.fingerprints(source.node.path):
                 digest.update(text.encode("utf-8", "surrogateescape"))
             continue

@@ -11,6 +11,7 @@ from stackctl.builder import copying
 from stackctl.builder.context import Digests, Tree
 from stackctl.builder.copying import Destination, Ownership
 from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.ignore import Ignore
 
 
 @pytest.fixture
@@ -24,6 +25,21 @@ def tree(tmp_path: Path) -> Tree:
     (root / "abs").symlink_to("/d/f")
     (tmp_path / "etc").mkdir()
     return Tree(root, Digests(), ours=True)
+
+
+@pytest.mark.parametrize(
+    "patterns", [(), ("d/sub",), ("**/g",), ("d", "!d/sub/g"), ("*",), ("a*", "up")]
+)
+@pytest.mark.parametrize("path", ["", "d"])
+def test_the_quick_way_through_a_tree_sees_what_the_walk_sees(
+    tree: Tree, patterns: tuple[str, ...], path: str
+) -> None:
+    made = Tree(Path(tree.root), Digests(), ignore=Ignore(patterns), ours=True)
+    expected = [
+        f"{node.path.removeprefix('d/' if path else '')}\0{made.fingerprint(node)}\0"
+        for node in made.walk(path)
+    ]
+    assert "".join(made.fingerprints(path)) == "".join(expected)
 
 
 def names(chunks) -> dict[str, tarfile.TarInfo]:
