@@ -354,6 +354,11 @@ class Containers:
         image = self.images.get(record.image_id)
         return own, own + (image.size if image is not None else 0)
 
+    def config_of(self, record: ContainerRecord) -> ImageConfig:
+        """Return what the container runs with, as an image of it would say."""
+        image = self.images.get(record.image_id)
+        return merge.container_config(record, image.config if image else ImageConfig())
+
     async def commit(
         self,
         ref: str,
@@ -361,11 +366,13 @@ class Containers:
         reference: str = "",
         message: str = "",
         author: str = "",
-        changes: Sequence[str] = (),
         config: ImageConfig | None = None,
         pause: bool = True,
     ) -> str:
-        """Make an image of a container; return its ID. A running one is paused meanwhile unless told otherwise."""
+        """Make an image of a container; return its ID. A running one is paused meanwhile unless told otherwise.
+
+        ``config`` goes over what it ran with, see ``config_of``.
+        """
         record = self.book.container(ref)
         if record.status in (Status.REMOVING, Status.DEAD):
             raise ConflictError(f"You cannot commit container {record.id} which is being removed")
@@ -384,7 +391,6 @@ class Containers:
                 reference=reference,
                 message=message,
                 author=author,
-                changes=changes,
                 config=config,
             )
         finally:

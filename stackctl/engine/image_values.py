@@ -85,12 +85,11 @@ class ImageParts:
 
 @frozen
 class CommitRequest:
-    """What a commit adds; ``config`` None keeps the container's."""
+    """What a commit adds; ``config`` goes over the container's, None keeps that."""
 
     reference: str = ""
     message: str = ""
     author: str = ""
-    changes: tuple[str, ...] = ()
     config: ImageConfig | None = None
 
 

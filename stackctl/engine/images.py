@@ -320,13 +320,18 @@ class Images:
         chunks: AsyncIterator[bytes],
         *,
         reference: str = "",
-        changes: Sequence[str] = (),
+        config: ImageConfig | None = None,
         message: str = "",
         platform: Platform | None = None,
     ) -> str:
         """Make an image of one layer from a root file system's tar; return its ID."""
         return await image_making.import_(
-            self, chunks, reference, changes, message, platform or self.parts.platform
+            self,
+            chunks,
+            reference,
+            config or ImageConfig(),
+            message,
+            platform or self.parts.platform,
         )
 
     async def commit(
@@ -336,18 +341,14 @@ class Images:
         reference: str = "",
         message: str = "",
         author: str = "",
-        changes: Sequence[str] = (),
         config: ImageConfig | None = None,
     ) -> str:
         """Make an image of a container's files (snapshot key: its ID) and configuration; return its ID.
 
-        ``config`` replaces what the container ran with where it is given. The caller pauses the container.
+        ``config`` goes over what the container ran with where it is given. The caller pauses the container.
         """
-        return await image_making.commit(
-            self, container, CommitRequest(
-                reference=reference, message=message, author=author, changes=tuple(changes), config=config
-            ),
-        )  # fmt: skip
+        request = CommitRequest(reference=reference, message=message, author=author, config=config)
+        return await image_making.commit(self, container, request)
 
 
 def _joined(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:

@@ -48,6 +48,15 @@ class Reference:
         """Return the reference with "latest" where neither tag nor digest is given."""
         return self if self.tag or self.digest else replace(self, tag="latest")
 
+    def with_tag(self, tag: str) -> "Reference":
+        """Return the name with this tag, whatever tag or digest it had. Raises InvalidInputError."""
+        if not _TAG.fullmatch(tag):
+            raise InvalidInputError(
+                f'invalid tag format: "{tag[:200]}"',
+                hint="a tag has up to 128 letters, digits, _, . and -, and starts with none of . and -",
+            )
+        return replace(self, tag=tag, digest="")
+
 
 def parse_reference(text: str) -> Reference:
     """Return the parts of an image name; raises InvalidInputError."""

@@ -15,6 +15,7 @@ import pytest
 
 from stackctl.adapters.registry.client import RegistryClient
 from stackctl.contracts.registry import Credentials
+from stackctl.contracts.state import ImageConfig
 from stackctl.engine.image_values import ImagePruneFilter
 from stackctl.errors import (
     NotFoundError,
@@ -110,7 +111,7 @@ async def shelf(tmp_path, client):
 
 async def made(shelf: Shelf, name: str, extra: dict[str, bytes] | None = None) -> str:
     data = busybox_tar(extra)
-    return await shelf.images.import_(chunks(data), reference=name, changes=['CMD ["sh"]'])
+    return await shelf.images.import_(chunks(data), reference=name, config=ImageConfig(cmd=("sh",)))
 
 
 async def statuses(stream) -> list[str]:

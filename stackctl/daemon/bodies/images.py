@@ -7,7 +7,6 @@ from stackctl.api import times
 from stackctl.api.codec import Reader
 from stackctl.api.filters import Filters, flag, labels_match
 from stackctl.api.versions import MAXIMUM, Version
-from stackctl.contracts.container import ContainerRecord
 from stackctl.contracts.state import ImageConfig, ImageRecord
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER, healthcheck_body
 from stackctl.daemon.bodies.create import read_healthcheck
@@ -63,6 +62,8 @@ def entry_body(
 def inspect_body(record: ImageRecord, *, version: Version = MAXIMUM) -> JsonObject:
     """Return the answer to GET /images/{name}/json; older versions of the API show more fields."""
     config = config_body(record.config)
+    # Where the image has none of its own, Docker shows that of its last step.
+    comment = record.comment or (record.history[-1].comment if record.history else "")
     if version >= _WITHOUT_CONTAINER_FIELDS:
         config = {key: value for key, value in config.items() if key not in _CONTAINER_FIELDS}
     body: JsonObject = {
@@ -70,7 +71,7 @@ def inspect_body(record: ImageRecord, *, version: Version = MAXIMUM) -> JsonObje
         "RepoTags": [*record.tags],
         "RepoDigests": [*record.digests],
         "Parent": record.parent,
-        "Comment": record.comment,
+        "Comment": comment,
         "Created": record.created or times.ZERO,
         "DockerVersion": "",
         "Author": record.author,
@@ -145,27 +146,22 @@ def label_pairs(values: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
     return tuple((key, text if equals else None) for key, equals, text in parts)
 
 
-def commit_config(body: Reader, container: ContainerRecord) -> ImageConfig | None:
-    """Return the configuration that a commit's body asks for, the container's where it says nothing; None for {}."""
+def commit_config(body: Reader) -> ImageConfig | None:
+    """Return the configuration that a commit's body asks for; None for {}."""
     if not any(body.raw(key) for key in body.names()):
         return None
-    names = {item.partition("=")[0] for item in body.texts("Env")}
-    kept = tuple(item for item in container.env if item.partition("=")[0] not in names)
-    entrypoint, cmd = body.words("Entrypoint"), body.words("Cmd")
-    ports = tuple(body.child("ExposedPorts").names())
-    volumes = tuple(body.child("Volumes").names())
     return ImageConfig(
-        user=body.text("User") or container.user,
-        exposed_ports=tuple(dict.fromkeys((*container.exposed_ports, *ports))),
-        env=(*kept, *body.texts("Env")),
-        entrypoint=container.entrypoint if entrypoint is None else entrypoint,
-        cmd=container.cmd if cmd is None else cmd,
-        volumes=volumes,
-        working_dir=body.text("WorkingDir") or container.working_dir,
-        labels={**container.labels, **body.text_map("Labels")},
-        stop_signal=body.text("StopSignal") or container.stop_signal,
-        healthcheck=read_healthcheck(body.optional_child("Healthcheck")) or container.healthcheck,
-        shell=body.texts("Shell") or container.spec.shell,
+        user=body.text("User"),
+        exposed_ports=tuple(body.child("ExposedPorts").names()),
+        env=body.texts("Env"),
+        entrypoint=body.words("Entrypoint"),
+        cmd=body.words("Cmd"),
+        volumes=tuple(body.child("Volumes").names()),
+        working_dir=body.text("WorkingDir"),
+        labels=body.text_map("Labels"),
+        stop_signal=body.text("StopSignal"),
+        healthcheck=read_healthcheck(body.optional_child("Healthcheck")),
+        shell=body.texts("Shell"),
         on_build=body.texts("OnBuild"),
     )
 

@@ -1,6 +1,6 @@
 """/images, /commit and /distribution: list, inspect, pull, import, push, load, save, tag, remove, prune, commit."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 from aiohttp import web
@@ -9,12 +9,14 @@ from stackctl.api import times
 from stackctl.api.codec import encode_object
 from stackctl.api.filters import Filters, flag
 from stackctl.contracts.registry import ResolvedManifest
+from stackctl.contracts.state import ImageConfig
 from stackctl.daemon.bodies import images as bodies
 from stackctl.daemon.bodies import progress
 from stackctl.daemon.call import JSON_TYPE, TAR_TYPE, Call
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import until_gone
 from stackctl.engine.image_config import parse_document
+from stackctl.engine.image_transfer import reported
 from stackctl.engine.image_values import ImagePruneFilter, Progress
 from stackctl.errors import InvalidInputError, StackctlError
 from stackctl.oci.image import MAX_MANIFEST, Index, parse_manifest
@@ -76,9 +78,9 @@ async def tag(call: Call) -> web.StreamResponse:
         raise InvalidInputError("invalid repo: repository name must have at least one component")
     target = parse_reference(repository)
     if word := call.text("tag"):
-        target = parse_reference(f"{target.name}:{word}")
+        target = target.with_tag(word)
     if target.digest:
-        raise InvalidInputError("invalid repo: refusing to create a tag with a digest reference")
+        raise InvalidInputError("refusing to create a tag with a digest reference")
     await call.engine.images.tag(_name(call), str(target.with_default_tag()))
     return call.empty(201)
 
@@ -128,35 +130,60 @@ async def _pull(call: Call) -> web.StreamResponse:
 
 
 def _pull_reference(image: str, tag: str) -> str:
-    if tag:
-        image = f"{image}@{tag}" if tag.startswith("sha256:") else f"{_untagged(image)}:{tag}"
-    return str(parse_reference(image).with_default_tag())
-
-
-def _untagged(image: str) -> str:
-    return parse_reference(image).name
+    if tag.startswith("sha256:"):
+        return str(parse_reference(f"{image}@{tag}"))
+    reference = parse_reference(image)
+    return str(reference.with_tag(tag) if tag else reference.with_default_tag())
 
 
 async def _import(call: Call) -> web.StreamResponse:
+    from stackctl.builder.changes import apply_changes
+
     source = call.text("fromSrc")
-    if source != "-":
-        raise InvalidInputError(
-            "invalid fromSrc: this engine fetches nothing by itself",
-            hint="send the tar in the body with fromSrc=-",
-        )
     reference = _target(call.text("repo"), call.text("tag"))
-    changes = call.request.query.getall("changes", [])
+    config = apply_changes(ImageConfig(), call.request.query.getall("changes", []))
+    platform = _platform(call)
+    if platform is not None and platform.os != "linux":
+        raise InvalidInputError("operating system is not supported")
 
-    async def steps() -> AsyncIterator[str]:
-        yield await call.engine.images.import_(
-            call.chunks(),
+    async def made(chunks: AsyncIterator[bytes]) -> str:
+        return await call.engine.images.import_(
+            chunks,
             reference=reference,
-            changes=tuple(changes),
-            message=call.text("message"),
-            platform=_platform(call),
+            config=config,
+            message=call.text("message") or f"Imported from {source}",
+            platform=platform,
         )
 
-    return await tell(call, steps(), lambda image_id: {"status": image_id})
+    async def sent() -> AsyncIterator[Progress]:
+        yield Progress(status=await made(call.chunks()))
+
+    return await tell(call, sent() if source == "-" else _fetched(source, made), progress.line)
+
+
+async def _fetched(
+    source: str, made: Callable[[AsyncIterator[bytes]], Awaitable[str]]
+) -> AsyncIterator[Progress]:
+    """Import what is at a URL (without a scheme: by http), telling the bytes that came."""
+    from stackctl.builder.download import Fetch
+
+    url = source if "://" in source else f"http://{source}"
+    async with Fetch(url) as fetch:
+        yield Progress(status=f"Downloading from {url}")
+
+        async def work(report: Callable[[Progress], None]) -> None:
+            async def counted() -> AsyncIterator[bytes]:
+                got = 0
+                async for chunk in fetch.chunks():
+                    got += len(chunk)
+                    report(Progress(status="Importing", current=got, total=fetch.size))
+                    yield chunk
+
+            report(Progress(status=await made(counted())))
+
+        async with aclosing(reported(work)) as messages:
+            async for message in messages:
+                yield message
 
 
 def _target(repository: str, tag: str) -> str:
@@ -165,16 +192,16 @@ def _target(repository: str, tag: str) -> str:
         return ""
     target = parse_reference(repository)
     if tag:
-        target = parse_reference(f"{target.name}:{tag}")
+        target = target.with_tag(tag)
     if target.digest:
-        raise InvalidInputError("invalid repo: cannot import digest reference")
+        raise InvalidInputError("cannot import digest reference")
     return str(target.with_default_tag())
 
 
 async def push(call: Call) -> web.StreamResponse:
     reference = parse_reference(_name(call))
     if word := call.text("tag"):
-        reference = parse_reference(f"{reference.name}:{word}")
+        reference = reference.with_tag(word)
     source = call.engine.images.push(str(reference), credentials=call.auth())
     return await tell(call, source, progress.line)
 
@@ -196,26 +223,23 @@ async def save(call: Call) -> web.StreamResponse:
 
 
 async def commit(call: Call) -> web.StreamResponse:
+    from stackctl.builder.changes import apply_changes
+
     body = await call.body()
     container = call.text("container")
     if not container:
         raise InvalidInputError("invalid container: no container named")
     record = call.engine.containers.resolve(container)
+    config = bodies.commit_config(body) or call.engine.containers.config_of(record)
     image_id = await call.engine.containers.commit(
         record.id,
         reference=_target(call.text("repo"), call.text("tag")),
         message=call.text("comment"),
         author=call.text("author"),
-        changes=tuple(_changes(call)),
-        config=bodies.commit_config(body, record),
+        config=apply_changes(config, call.request.query.getall("changes", [])),
         pause=call.flag("pause", default=True),
     )
     return call.json({"Id": image_id}, status=201)
-
-
-def _changes(call: Call) -> list[str]:
-    texts = call.request.query.getall("changes", [])
-    return [line for text in texts for line in text.split("\n") if line.strip()]
 
 
 async def distribution(call: Call) -> web.StreamResponse:
@@ -260,8 +284,8 @@ async def _platforms(
 
 async def tell(
     call: Call,
-    source: AsyncIterator[Progress] | AsyncIterator[str],
-    line: Callable[..., Json],
+    source: AsyncIterator[Progress],
+    line: Callable[[Progress], Json],
     *,
     at_once: bool = False,
 ) -> web.StreamResponse:
@@ -269,7 +293,7 @@ async def tell(
 
     With ``at_once`` the headers do not wait for the first line, so that every error is a line.
     """
-    first: Progress | str | None = None if at_once else await anext(source, None)
+    first: Progress | None = None if at_once else await anext(source, None)
     response = await call.stream(JSON_TYPE)
 
     async def lines() -> AsyncGenerator[bytes, None]:

@@ -5,10 +5,17 @@ import json
 import pytest
 
 from stackctl.api.codec import Reader
-from stackctl.contracts.container import ContainerRecord, ContainerSpec, Endpoint
+from stackctl.contracts.container import (
+    ContainerRecord,
+    ContainerSpec,
+    Endpoint,
+    Healthcheck,
+    MountRequest,
+)
 from stackctl.contracts.runtime import Usage
 from stackctl.contracts.state import ImageConfig, ImageRecord, NetworkRecord, Subnet, VolumeRecord
 from stackctl.daemon.bodies import events, images, networks, progress, stats, volumes
+from stackctl.engine import merge
 from stackctl.engine.image_values import Progress, Removal
 from stackctl.engine.requests import Event, NetworkCounters
 from stackctl.errors import InvalidInputError
@@ -69,18 +76,28 @@ def test_removals_and_labels_have_their_forms():
     assert images.label_pairs(("a", "b=c")) == (("a", None), ("b", "c"))
 
 
-def test_a_commits_config_adds_to_the_containers():
+def test_a_commits_config_goes_over_the_containers():
     container = ContainerRecord(
-        id="c", name="c", created=1.0, spec=ContainerSpec(image="x"), image_id="i", layers=(), path="p",
-        args=(), env=("A=1", "B=2"), labels={"old": "1"}, cmd=("old",), working_dir="/w",
+        id="c", name="c", created=1.0, spec=ContainerSpec(image="x", mounts=(
+            MountRequest(type="volume", target="/own", origin="volumes"),)),
+        image_id="i", layers=(), path="p", args=(), env=("A=1", "B=2"), labels={"old": "1"}, cmd=("old",),
+        working_dir="/w", healthcheck=Healthcheck(test=("CMD", "x"), interval=5.0),
     )  # fmt: skip
-    assert images.commit_config(Reader({"Env": None}), container) is None
-    found = images.commit_config(
-        Reader({"Env": ["A=9"], "Labels": {"new": "2"}, "Cmd": ["new"]}), container
+    image = ImageConfig(volumes=("/image",), on_build=("RUN x",), shell=("ash",), labels={"i": "1"})
+    own = merge.container_config(container, image)
+    assert (own.volumes, own.on_build, own.shell) == (("/image", "/own"), (), ())
+    assert own.labels == {"old": "1"}
+    assert images.commit_config(Reader({"Env": None})) is None
+    asked = images.commit_config(
+        Reader({"Env": ["A=9"], "Labels": {"new": "2"}, "Cmd": ["new"], "Volumes": {"/asked": {}}})
     )
-    assert found.env == ("B=2", "A=9")
+    found = merge.over(asked, own)
+    assert found.env == ("A=9", "B=2")
     assert found.labels == {"old": "1", "new": "2"}
+    assert found.volumes == ("/asked", "/image", "/own")
     assert (found.cmd, found.working_dir) == (("new",), "/w")
+    assert found.healthcheck == container.healthcheck
+    assert merge.over(own, own) == own
 
 
 def test_subnets_read_and_are_checked():
