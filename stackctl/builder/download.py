@@ -80,7 +80,8 @@ def _said(url: str) -> Iterator[None]:
         error.close()
         raise UnavailableError(f"cannot download {url}: {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise UnavailableError(f"cannot download {url}: {error.reason}") from error
+        reason = getattr(error.reason, "strerror", None) or error.reason
+        raise UnavailableError(f"cannot download {url}: {reason}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UnavailableError(f"cannot download {url}: {error}") from error
 

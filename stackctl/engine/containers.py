@@ -334,7 +334,7 @@ class Containers:
         live = record.status in lifecycle.LIVE
         root = await self.world.layers.mount(record.id)
         try:
-            async for chunk in self.world.files.pack(root, "/."):
+            async for chunk in self.world.files.pack(root, ""):
                 yield chunk
         finally:
             if not live and self.book.find(record.id) is not None:

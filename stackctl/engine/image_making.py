@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from stackctl.contracts.container import ContainerRecord
 from stackctl.contracts.state import HistoryEntry, ImageConfig, ImageRecord
 from stackctl.engine.image_config import ImageDocument, document_tree, parse_document, timestamp
-from stackctl.engine.image_values import CommitRequest
+from stackctl.engine.image_values import CommitRequest, short
 from stackctl.engine.merge import container_config, over
+from stackctl.errors import ConflictError
 from stackctl.oci.descriptor import Descriptor
 from stackctl.oci.image import Manifest, parse_manifest, parse_object
 from stackctl.oci.platform import Platform
@@ -58,6 +59,12 @@ async def import_(
 
 async def commit(images: "Images", container: ContainerRecord, request: CommitRequest) -> str:
     base = images.get(container.image_id)
+    if base is None and container.layers:
+        raise ConflictError(
+            f"the image {short(container.image_id)} of container {container.id[:12]} was removed, "
+            "and with it what a new one would stand on",
+            hint="export the container and import that",
+        )
     held = [container.image_id, *container.layers]
     with images.held.hold(held):
         packed = await images.parts.layers.commit(container.id, container.layers)
@@ -67,7 +74,7 @@ async def commit(images: "Images", container: ContainerRecord, request: CommitRe
         created = timestamp(images.parts.clock.now())
         entry = HistoryEntry(
             created=created,
-            created_by=" ".join((container.path, *container.args)),
+            created_by=" ".join(container.cmd or ()),
             comment=request.message,
             author=request.author,
             empty_layer=packed is None,

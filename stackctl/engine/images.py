@@ -233,6 +233,10 @@ class Images:
         wanted = parse_reference(target)
         if wanted.digest:
             raise InvalidInputError("refusing to create a tag with a digest reference")
+        if wanted.name == "sha256":
+            raise InvalidInputError(
+                "refusing to create an ambiguous tag using digest algorithm as name"
+            )
         name = str(wanted.with_default_tag())
         holder = self._records.get(self._names.get(name, ""))
         if holder is not None and holder.id != record.id:
