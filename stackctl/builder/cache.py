@@ -179,9 +179,11 @@ class BuildCache:
         """Note a digest that was costly to compute (of files in a stage)."""
         self._save(BuildCacheRecord(id=f"note:{name}", image_id=digest, used_at=self._clock.now()))
 
-    def prune(self) -> Sequence[BuildCacheRecord]:
-        """Forget every step and return them; their blobs and layers are for the caller to collect."""
-        records = list(self._load().values())
+    def prune(
+        self, takes: Callable[[BuildCacheRecord], bool] = lambda _: True
+    ) -> Sequence[BuildCacheRecord]:
+        """Forget the steps that are taken and return them; their blobs and layers are for the caller to collect."""
+        records = [record for record in self._load().values() if takes(record)]
         for record in records:
             self._forget(record)
         return records

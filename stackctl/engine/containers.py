@@ -15,14 +15,14 @@ from stackctl.engine import lifecycle, merge, restart
 from stackctl.engine.book import Book
 from stackctl.engine.containerfiles import ContainerFiles
 from stackctl.engine.events import Events
-from stackctl.engine.filters import labels_match, until_of
+from stackctl.engine.filters import PruneFilter
 from stackctl.engine.images import Images
 from stackctl.engine.logforward import check_present
 from stackctl.engine.mounts import Mounts, source_of
 from stackctl.engine.names import check_container_name, generated_name, new_id
 from stackctl.engine.networks import Networks, network_mode
 from stackctl.engine.removal import Remover
-from stackctl.engine.requests import Claim, Created, Filters, Update, unclaimed
+from stackctl.engine.requests import Claim, Created, Update, unclaimed
 from stackctl.engine.running import RunningContainers, publish_event
 from stackctl.engine.sandbox import Sandboxes, bindings, legacy_links
 from stackctl.engine.world import World
@@ -402,15 +402,14 @@ class Containers:
         )
         return image_id
 
-    async def prune(self, filters: Filters) -> tuple[Sequence[str], int]:
+    async def prune(self, wanted: PruneFilter) -> tuple[Sequence[str], int]:
         """Remove stopped containers; return their IDs and the bytes freed."""
-        until = until_of(filters, self.world.clock.now())
         removed: list[str] = []
         freed = 0
         for record in self.all():
             if record.status not in (Status.CREATED, Status.EXITED, Status.DEAD):
                 continue
-            if not labels_match(filters, record.labels) or (until and record.created > until):
+            if not wanted.takes(record.labels, record.created):
                 continue
             try:
                 size = await self.world.layers.usage(record.id)

@@ -131,7 +131,7 @@ def _is_taken(images: "Images", record: ImageRecord, filters: ImagePruneFilter) 
         return False
     if images.children(record.id) or images.parts.users_of(record.id):
         return False
-    if filters.until and instant(record.created) > filters.until:
+    if filters.until is not None and instant(record.created) > filters.until:
         return False
     labels = record.config.labels
     return all(_has(labels, key, value) for key, value in filters.labels) and not any(

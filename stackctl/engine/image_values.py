@@ -54,13 +54,13 @@ class HistoryLine:
 
 @frozen
 class ImagePruneFilter:
-    """What prune takes: dangling images only or all unused; ``until`` an instant, 0.0 for any; labels as (key, value).
+    """What prune takes: dangling images only or all unused; ``until`` an instant, None for any; labels as (key, value).
 
     A label's value None means "has the key".
     """
 
     dangling: bool = True
-    until: float = 0.0
+    until: float | None = None
     labels: tuple[tuple[str, str | None], ...] = ()
     not_labels: tuple[tuple[str, str | None], ...] = ()
 

@@ -1,7 +1,7 @@
 """Image bodies; pure."""
 
-import fnmatch
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 from stackctl.api import times
 from stackctl.api.codec import Reader
@@ -11,6 +11,8 @@ from stackctl.contracts.state import ImageConfig, ImageRecord
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER, healthcheck_body
 from stackctl.daemon.bodies.create import read_healthcheck
 from stackctl.engine.image_values import HistoryLine, Removal
+from stackctl.errors import InvalidInputError
+from stackctl.ignore import path_matcher
 from stackctl.oci.reference import parse_reference
 from stackctl.values import Json, JsonObject
 
@@ -23,6 +25,8 @@ _CONTAINER_FIELDS = frozenset(
     | {"StdinOnce", "Image"}
 )
 _WITHOUT_CONTAINER_FIELDS = (1, 50)
+_WITH_CONTAINERS = (1, 51)
+_WITHOUT_NONE = (1, 43)
 _WITHOUT_VIRTUAL_SIZE = (1, 44)
 
 
@@ -35,28 +39,41 @@ def created_at(record: ImageRecord) -> float:
 
 
 def entry_body(
-    record: ImageRecord, *, containers: int = -1, references: Sequence[str] = ()
+    record: ImageRecord,
+    *,
+    containers: int = -1,
+    shared: int = -1,
+    references: Sequence[str] = (),
+    version: Version = MAXIMUM,
 ) -> JsonObject:
-    """Return one entry of GET /images/json; of its names only those that fit ``references``, if there are any."""
+    """Return one entry of GET /images/json; of its names only those that fit ``references``, if there are any.
+
+    ``shared`` are the bytes that other images have too. Both numbers are -1 where they are not told.
+    """
 
     def shown(names: Sequence[str]) -> list[Json]:
         return [
             name
             for name in names
-            if not references or any(_fits(name, pattern) for pattern in references)
+            if not references or any(matcher(name) for matcher in map(_matcher, references))
         ]
 
-    return {
-        "Containers": containers,
+    body: JsonObject = {
+        "Containers": containers if version >= _WITH_CONTAINERS else -1,
         "Created": int(created_at(record)),
         "Id": record.id,
         "Labels": {**record.config.labels} or None,
         "ParentId": record.parent,
         "RepoDigests": shown(record.digests),
         "RepoTags": shown(record.tags),
-        "SharedSize": -1,
+        "SharedSize": shared,
         "Size": record.size,
     }
+    if version < _WITHOUT_NONE and not record.tags and not record.digests:
+        body |= {"RepoDigests": ["<none>@<none>"], "RepoTags": ["<none>:<none>"]}
+    if version < _WITHOUT_VIRTUAL_SIZE:
+        body["VirtualSize"] = record.size
+    return body
 
 
 def inspect_body(record: ImageRecord, *, version: Version = MAXIMUM) -> JsonObject:
@@ -166,36 +183,34 @@ def commit_config(body: Reader) -> ImageConfig | None:
     )
 
 
-def matches_reference(record: ImageRecord, patterns: Sequence[str]) -> bool:
-    """Tell whether a tag or digest of the image fits one of the patterns (name, name:tag, with * and ?)."""
-    names = (*record.tags, *record.digests)
-    return any(_fits(name, pattern) for name in names for pattern in patterns)
+def selector(filters: Filters) -> Callable[[ImageRecord], bool]:
+    """Return what tells whether the filters that look at one image alone hold; raises InvalidInputError."""
+    dangling = flag(filters, "dangling") if "dangling" in filters else None
+    labels = filters.get("label", ())
+    references = [_matcher(pattern) for pattern in filters.get("reference", ())]
 
-
-def _fits(name: str, pattern: str) -> bool:
-    repository, _, digest = name.partition("@")
-    bare = repository
-    if not digest:
-        reference = parse_reference(name)
-        bare = reference.name
-    short = bare.rpartition("/")[2]
-    tag = name[len(bare) :]
-    wanted = pattern.removeprefix("docker.io/").removeprefix("library/")
-    return any(
-        fnmatch.fnmatchcase(candidate, wanted) and candidate.count("/") == wanted.count("/")
-        for candidate in (name, bare, *((short, short + tag) if "/" not in bare else ()))
-    )
-
-
-def matches(record: ImageRecord, filters: Filters, *, now: float) -> bool:
-    """Tell whether the filters that look at one image alone hold; raises InvalidInputError."""
-    if "dangling" in filters and flag(filters, "dangling") != (
-        not record.tags and not record.digests
-    ):
-        return False
-    if (patterns := filters.get("reference")) and not matches_reference(record, patterns):
-        return False
-    for value in filters.get("until", ()):
-        if created_at(record) >= times.parse_instant(value, field="filter 'until'", now=now):
+    def fits(record: ImageRecord) -> bool:
+        if dangling is True and record.tags:
             return False
-    return labels_match(filters.get("label", ()), record.config.labels)
+        if dangling is False and not record.tags and not record.digests:
+            return False
+        names = (*record.tags, *record.digests)
+        if references and not any(matches(name) for name in names for matches in references):
+            return False
+        return labels_match(labels, record.config.labels)
+
+    return fits
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """Return what tells whether a reference, or its name alone, is as the pattern says (Go's path.Match)."""
+    try:
+        matches = path_matcher(re.sub(r"\*+", "*", pattern))
+    except InvalidInputError as error:
+        raise InvalidInputError("syntax error in pattern") from error
+
+    def fits(name: str) -> bool:
+        bare = parse_reference(name.partition("@")[0]).name
+        return bool(matches(name) or matches(bare))
+
+    return fits

@@ -7,6 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from stackctl.api.codec import encode_object
+from stackctl.api.filters import atoi
 from stackctl.contracts.container import ContainerRecord, Status
 from stackctl.daemon.bodies import checks, limits, listing, stats
 from stackctl.daemon.bodies import containers as bodies
@@ -49,7 +50,7 @@ async def list_(call: Call) -> web.StreamResponse:
     filters = call.filters(listing.KEYS)
     query = listing.ListQuery(
         all=call.flag("all"),
-        limit=call.integer("limit") or 0,
+        limit=atoi(call.text("limit") or "0"),
         filters=filters,
         ancestors=_ancestors(call, filters.get("ancestor", ())),
     )
@@ -147,7 +148,9 @@ async def remove(call: Call) -> web.StreamResponse:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    deleted, freed = await call.engine.containers.prune(call.filters(_PRUNE_KEYS))
+    deleted, freed = await call.engine.containers.prune(
+        call.prune_filter(call.filters(_PRUNE_KEYS))
+    )
     return call.json({"ContainersDeleted": [*deleted] or None, "SpaceReclaimed": freed})
 
 

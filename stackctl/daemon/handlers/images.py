@@ -1,13 +1,14 @@
 """/images, /commit and /distribution: list, inspect, pull, import, push, load, save, tag, remove, prune, commit."""
 
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 from aiohttp import web
 
-from stackctl.api import times
 from stackctl.api.codec import encode_object
-from stackctl.api.filters import Filters, flag
+from stackctl.api.filters import Filters, flag, until
+from stackctl.api.gotime import filter_instant
 from stackctl.contracts.registry import ResolvedManifest
 from stackctl.contracts.state import ImageConfig
 from stackctl.daemon.bodies import images as bodies
@@ -25,14 +26,15 @@ from stackctl.oci.reference import Reference, parse_reference
 from stackctl.values import Json
 
 _PRUNE_KEYS = frozenset({"dangling", "label", "label!", "until"})
+_WITHOUT_FILTER = (1, 41)
 
 
 async def list_(call: Call) -> web.StreamResponse:
     engine = call.engine
     filters = dict(call.filters(bodies.KEYS))
-    if name := call.text("filter"):
-        filters["reference"] = (name,)
-    now = engine.world.clock.now()
+    if call.version < _WITHOUT_FILTER and (name := call.text("filter")):
+        filters["reference"] = (*filters.get("reference", ()), name)
+    fits = bodies.selector(filters)
     older, newer = _bounds(call, filters)
     everything = call.flag("all")
     parents = {image.parent for image in engine.images.all()}
@@ -41,19 +43,44 @@ async def list_(call: Call) -> web.StreamResponse:
         intermediate = not image.tags and not image.digests and image.id in parents
         if intermediate and not everything:
             continue
-        made = bodies.created_at(image)
-        if not (newer < made < older) or not bodies.matches(image, filters, now=now):
-            continue
-        found.append(image)
+        if newer < bodies.created_at(image) < older and fits(image):
+            found.append(image)
     found.sort(key=lambda image: (bodies.created_at(image), image.tagged_at), reverse=True)
+    shared = await _shared_sizes(call) if call.flag("shared-size") else {}
+    users = Counter(record.image_id for record in engine.containers.all())
     wanted = filters.get("reference", ())
-    return call.json([bodies.entry_body(image, references=wanted) for image in found])
+    return call.json(
+        [
+            bodies.entry_body(
+                image,
+                containers=users[image.id],
+                shared=shared.get(image.id, -1),
+                references=wanted,
+                version=call.version,
+            )
+            for image in found
+        ]
+    )
+
+
+async def _shared_sizes(call: Call) -> dict[str, int]:
+    """Return by image how many bytes of its layers other images have too."""
+    images = call.engine.images.all()
+    having = Counter(layer for image in images for layer in image.layers)
+    sizes = {
+        layer: await call.engine.world.layers.size(layer)
+        for layer, count in having.items()
+        if count > 1
+    }
+    return {image.id: sum(sizes.get(layer, 0) for layer in image.layers) for image in images}
 
 
 def _bounds(call: Call, filters: Filters) -> tuple[float, float]:
-    """Return the instants that before and since leave between them."""
+    """Return the instants that before, until and since leave between them."""
     images = call.engine.images
+    now = call.engine.world.clock.now()
     before = [bodies.created_at(images.resolve(name)) for name in filters.get("before", ())]
+    before += [filter_instant(text, now=now) for text in filters.get("until", ())]
     since = [bodies.created_at(images.resolve(name)) for name in filters.get("since", ())]
     return min(before, default=float("inf")), max(since, default=-1.0)
 
@@ -94,19 +121,14 @@ async def remove(call: Call) -> web.StreamResponse:
 
 async def prune(call: Call) -> web.StreamResponse:
     filters = call.filters(_PRUNE_KEYS)
-    now = call.engine.world.clock.now()
     wanted = ImagePruneFilter(
         dangling=flag(filters, "dangling", default=True),
-        until=min((_until(text, now) for text in filters.get("until", ())), default=0.0),
+        until=until(filters, now=call.engine.world.clock.now()),
         labels=bodies.label_pairs(filters.get("label", ())),
         not_labels=bodies.label_pairs(filters.get("label!", ())),
     )
     gone, freed = await call.engine.images.prune(wanted)
     return call.json({"ImagesDeleted": bodies.removals_body(gone) or None, "SpaceReclaimed": freed})
-
-
-def _until(text: str, now: float) -> float:
-    return times.parse_instant(text, field="filter 'until'", now=now)
 
 
 async def create(call: Call) -> web.StreamResponse:

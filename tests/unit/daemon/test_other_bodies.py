@@ -1,6 +1,7 @@
 """Images, networks, volumes, progress, events and statistics on the wire."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -50,19 +51,34 @@ def test_an_image_shows_what_clients_read():
         ("reg.example:5000/team/app", True),
         ("reg.example:5000/*/app:v?", True),
         ("app", False),
-        ("docker.io/library/busybox", True),
+        ("docker.io/library/busybox", False),
+        ("**box", True),
+        ("b[a-u]sybox", True),
     ],
 )
 def test_the_reference_filter_matches_names_and_tags(pattern, fits):
-    assert images.matches(IMAGE, {"reference": (pattern,)}, now=0.0) is fits
+    assert images.selector({"reference": (pattern,)})(IMAGE) is fits
 
 
-def test_dangling_until_and_label_select_images():
-    assert not images.matches(IMAGE, {"dangling": ("true",)}, now=0.0)
-    assert images.matches(IMAGE, {"dangling": ("false",)}, now=0.0)
-    assert images.matches(IMAGE, {"label": ("a=b",)}, now=0.0)
-    assert images.matches(IMAGE, {"until": ("1h",)}, now=1767323045 + 7200)
-    assert not images.matches(IMAGE, {"until": ("1h",)}, now=1767323045 + 10)
+def test_dangling_and_label_select_images():
+    untagged = replace(IMAGE, tags=())
+    assert not images.selector({"dangling": ("true",)})(IMAGE)
+    assert images.selector({"dangling": ("false",)})(IMAGE)
+    # One with a digest alone is neither.
+    assert images.selector({"dangling": ("true",)})(untagged)
+    assert images.selector({"dangling": ("false",)})(untagged)
+    assert not images.selector({"dangling": ("false",)})(replace(untagged, digests=()))
+    assert images.selector({"label": ("a=b",)})(IMAGE)
+    with pytest.raises(InvalidInputError, match="syntax error in pattern"):
+        images.selector({"reference": ("[",)})
+
+
+def test_older_versions_show_an_image_as_they_did():
+    untagged = replace(IMAGE, tags=(), digests=())
+    assert images.entry_body(untagged)["RepoTags"] == []
+    old = images.entry_body(untagged, containers=3, version=(1, 42))
+    assert (old["RepoTags"], old["Containers"], old["VirtualSize"]) == (["<none>:<none>"], -1, 5)
+    assert images.entry_body(untagged, containers=3)["Containers"] == 3
 
 
 def test_an_image_without_a_date_is_of_the_zero_time():
