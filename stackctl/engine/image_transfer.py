@@ -406,7 +406,7 @@ async def _publish(
         current,
         manifest=kept.digest,
         layer_blobs=tuple(layer.digest for layer in pushed),
-        digests=tuple(dict.fromkeys((*current.digests, f"{target.name}@{published.digest}"))),
+        digests=(*current.digests, f"{target.name}@{published.digest}"),
     )
     images.save(changed)
     tag = target.tag

@@ -35,7 +35,7 @@ from stackctl.oci.descriptor import OCI_CONFIG, Descriptor
 from stackctl.oci.digest import chain_ids, is_digest
 from stackctl.oci.image import Manifest, manifest_bytes
 from stackctl.oci.platform import Platform
-from stackctl.oci.reference import Reference, parse_reference
+from stackctl.oci.reference import Reference, in_order, parse_reference
 from stackctl.values import JsonObject
 
 
@@ -157,7 +157,7 @@ class Images:
                     record = replace(record, manifest=kept.digest, layer_blobs=blobs)
                 # Another pull of the same image may have named it meanwhile: its names stay.
                 current = self._records.get(stored.digest, record)
-                names = _joined((*current.digests, *record.digests), digests)
+                names = (*current.digests, *record.digests, *digests)
                 record = replace(
                     record, tags=current.tags, tagged_at=current.tagged_at, digests=names
                 )
@@ -185,6 +185,7 @@ class Images:
             diff_ids=document.diff_ids,
             size=sum([await self.parts.layers.size(item) for item in chain]),
             history=document.history,
+            docker_version=document.docker_version,
         )
 
     def _is_whole(self, record: ImageRecord) -> bool:
@@ -208,7 +209,8 @@ class Images:
             raise first_failure(failures) from failures
 
     def save(self, record: ImageRecord) -> None:
-        """Write a record and remember it."""
+        """Write a record, its names in order, and remember it."""
+        record = replace(record, tags=in_order(record.tags), digests=in_order(record.digests))
         self.parts.state.save(record)
         self._remember(record)
 
@@ -242,9 +244,7 @@ class Images:
         if holder is not None and holder.id != record.id:
             self.save(replace(holder, tags=tuple(item for item in holder.tags if item != name)))
         self._names[name] = record.id
-        self.save(
-            replace(record, tags=_joined(record.tags, (name,)), tagged_at=self.parts.clock.now())
-        )
+        self.save(replace(record, tags=(*record.tags, name), tagged_at=self.parts.clock.now()))
         if announce:
             self.event("tag", record, name=name)
 
@@ -311,13 +311,24 @@ class Images:
         """Push an image under a name it has; without a tag, every tag of the repository."""
         return image_transfer.push(self, reference, credentials)
 
-    def load(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
-        """Load images from a docker-archive or an OCI archive. Raises InvalidInputError."""
-        return image_archive.load(self, chunks)
+    def load(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        platform: Platform | None = None,
+        quiet: bool = True,
+    ) -> AsyncIterator[Progress]:
+        """Load images from a docker-archive or an OCI archive, those for one platform where that is asked.
 
-    def save_archive(self, references: Sequence[str]) -> AsyncIterator[bytes]:
+        Raises InvalidInputError, NotFoundError when it holds none for the platform.
+        """
+        return image_archive.load(self, chunks, platform, quiet=quiet)
+
+    def save_archive(
+        self, references: Sequence[str], *, platform: Platform | None = None
+    ) -> AsyncIterator[bytes]:
         """Yield a tar that is a docker-archive and an OCI layout at once. Raises NotFoundError at once."""
-        return image_archive.save(self, references)
+        return image_archive.save(self, references, platform)
 
     async def import_(
         self,
@@ -353,10 +364,6 @@ class Images:
         """
         request = CommitRequest(reference=reference, message=message, author=author, config=config)
         return await image_making.commit(self, container, request)
-
-
-def _joined(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*first, *second)))
 
 
 def _first_name(record: ImageRecord) -> str:

@@ -1,6 +1,7 @@
 """Reference: registry, repository, tag and digest (distribution/reference grammar, Docker's familiar names)."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from stackctl.errors import InvalidInputError
@@ -38,6 +39,12 @@ class Reference:
         # Without its registry this would be read as another: the first part looks like a host.
         is_host = "." in head or head == "localhost"
         return f"{self.registry}/{self.repository}" if is_host else self.repository
+
+    @property
+    def full(self) -> str:
+        """The whole reference with its registry ("docker.io/library/busybox:latest")."""
+        rest = str(self).removeprefix(self.name)
+        return f"{self.registry}/{self.repository}{rest}"
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
@@ -90,3 +97,8 @@ def _invalid(text: str, reason: str) -> InvalidInputError:
         f'invalid reference format: "{text[:200]}": {reason}',
         hint="write it as [registry/]repository[:tag][@digest]",
     )
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of an image in the order in which Docker tells them: by the whole reference, each once."""
+    return tuple(sorted(dict.fromkeys(names), key=lambda name: parse_reference(name).full))

@@ -1,18 +1,19 @@
 """Image bodies; pure."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from stackctl.api import times
-from stackctl.api.codec import Reader
+from stackctl.api.codec import Reader, parse_object
 from stackctl.api.filters import Filters, flag, labels_match
 from stackctl.api.versions import MAXIMUM, Version
 from stackctl.contracts.state import ImageConfig, ImageRecord
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER, healthcheck_body
 from stackctl.daemon.bodies.create import read_healthcheck
 from stackctl.engine.image_values import HistoryLine, Removal
-from stackctl.errors import InvalidInputError
+from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.ignore import path_matcher
+from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import parse_reference
 from stackctl.values import Json, JsonObject
 
@@ -76,8 +77,38 @@ def entry_body(
     return body
 
 
-def inspect_body(record: ImageRecord, *, version: Version = MAXIMUM) -> JsonObject:
-    """Return the answer to GET /images/{name}/json; older versions of the API show more fields."""
+def check_platform(record: ImageRecord, name: str, text: str) -> None:
+    """Raise NotFoundError when an image is not for the platform asked for (JSON, "" for any), as Docker words it."""
+    wanted = read_platform(text)
+    own = Platform(os=record.os, architecture=record.architecture, variant=record.variant)
+    if wanted is not None and not wanted.accepts(own):
+        raise NotFoundError(
+            f"image with reference {name} was found but its platform ({own}) does not match the specified "
+            f"platform ({wanted})"
+        )
+
+
+def read_platform(text: str) -> Platform | None:
+    """Return the platform of a query (JSON with os, architecture and variant); raises InvalidInputError."""
+    if not text:
+        return None
+    try:
+        reader = Reader(parse_object(text.encode(), optional=False), "platform")
+    except InvalidInputError as error:
+        raise InvalidInputError(f"failed to parse platform: {error.message}") from error
+    parts = {key: reader.text(key) for key in ("os", "architecture", "variant")}
+    if not parts["os"] or not parts["architecture"]:
+        raise InvalidInputError("both OS and Architecture must be provided")
+    return parse_platform("/".join(part for part in parts.values() if part))
+
+
+def inspect_body(
+    record: ImageRecord, places: Mapping[str, str] | None = None, *, version: Version = MAXIMUM
+) -> JsonObject:
+    """Return the answer to GET /images/{name}/json; older versions of the API show more fields.
+
+    ``places`` are its layers' directories by Docker's names.
+    """
     config = config_body(record.config)
     # Where the image has none of its own, Docker shows that of its last step.
     comment = record.comment or (record.history[-1].comment if record.history else "")
@@ -90,13 +121,13 @@ def inspect_body(record: ImageRecord, *, version: Version = MAXIMUM) -> JsonObje
         "Parent": record.parent,
         "Comment": comment,
         "Created": record.created or times.ZERO,
-        "DockerVersion": "",
+        "DockerVersion": record.docker_version,
         "Author": record.author,
         "Config": config,
         "Architecture": record.architecture,
         "Os": record.os,
         "Size": record.size,
-        "GraphDriver": {"Data": {}, "Name": STORAGE_DRIVER},
+        "GraphDriver": {"Data": {**(places or {})} or None, "Name": STORAGE_DRIVER},
         "RootFS": {"Type": "layers", **({"Layers": [*record.diff_ids]} if record.diff_ids else {})},
         "Metadata": {"LastTagTime": times.rfc3339(record.tagged_at)},
     }

@@ -62,12 +62,12 @@ async def list_(call: Call) -> web.StreamResponse:
         if call.flag("size"):
             written, whole = await engine.containers.size(record.id)
             sizes = {"SizeRw": written, "SizeRootFs": whole}
-        image = _image_name(call, record)
+        image = image_name(call, record)
         entries.append(listing.entry_body(record, now=now, image=image, sizes=sizes))
     return call.json(entries)
 
 
-def _image_name(call: Call, record: ContainerRecord) -> str:
+def image_name(call: Call, record: ContainerRecord) -> str:
     """Return the name the container was made with, or the image's ID when the name means another one now."""
     try:
         current = call.engine.images.resolve(record.spec.image).id
@@ -108,6 +108,7 @@ async def inspect(call: Call) -> web.StreamResponse:
         exec_ids=engine.execs.ids(record.id),
         size_rw=written,
         size_root_fs=whole,
+        graph={"ID": record.id, **engine.world.layers.places(record.layers, record.id)},
     )
     return call.json(bodies.inspect_body(record, around))
 

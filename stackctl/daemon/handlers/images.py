@@ -1,7 +1,7 @@
 """/images, /commit and /distribution: list, inspect, pull, import, push, load, save, tag, remove, prune, commit."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from aiohttp import web
@@ -46,7 +46,7 @@ async def list_(call: Call) -> web.StreamResponse:
         if newer < bodies.created_at(image) < older and fits(image):
             found.append(image)
     found.sort(key=lambda image: (bodies.created_at(image), image.tagged_at), reverse=True)
-    shared = await _shared_sizes(call) if call.flag("shared-size") else {}
+    shared = await shared_sizes(call) if call.flag("shared-size") else {}
     users = Counter(record.image_id for record in engine.containers.all())
     wanted = filters.get("reference", ())
     return call.json(
@@ -63,7 +63,7 @@ async def list_(call: Call) -> web.StreamResponse:
     )
 
 
-async def _shared_sizes(call: Call) -> dict[str, int]:
+async def shared_sizes(call: Call) -> dict[str, int]:
     """Return by image how many bytes of its layers other images have too."""
     images = call.engine.images.all()
     having = Counter(layer for image in images for layer in image.layers)
@@ -87,10 +87,14 @@ def _bounds(call: Call, filters: Filters) -> tuple[float, float]:
 
 async def inspect(call: Call) -> web.StreamResponse:
     image = call.engine.images.resolve(call.args["name"])
-    return call.json(bodies.inspect_body(image, version=call.version))
+    bodies.check_platform(image, call.args["name"], call.text("platform"))
+    places = call.engine.world.layers.places(image.layers)
+    return call.json(bodies.inspect_body(image, places, version=call.version))
 
 
 async def history(call: Call) -> web.StreamResponse:
+    image = call.engine.images.resolve(call.args["name"])
+    bodies.check_platform(image, call.args["name"], call.text("platform"))
     lines = await call.engine.images.history(call.args["name"])
     return call.json([bodies.history_body(line) for line in lines])
 
@@ -229,19 +233,28 @@ async def push(call: Call) -> web.StreamResponse:
 
 
 async def load(call: Call) -> web.StreamResponse:
-    source = call.engine.images.load(call.chunks())
+    source = call.engine.images.load(
+        call.chunks(),
+        platform=bodies.read_platform(call.text("platform")),
+        quiet=call.flag("quiet", default=True),
+    )
     return await tell(call, source, progress.line, at_once=True)
 
 
 async def save_one(call: Call) -> web.StreamResponse:
-    return await call.pour(TAR_TYPE, call.engine.images.save_archive((_name(call),)))
+    return await _save(call, (_name(call),))
 
 
 async def save(call: Call) -> web.StreamResponse:
     names = tuple(call.request.query.getall("names", []))
     if not names:
         raise InvalidInputError("invalid names: no image named")
-    return await call.pour(TAR_TYPE, call.engine.images.save_archive(names))
+    return await _save(call, names)
+
+
+async def _save(call: Call, names: Sequence[str]) -> web.StreamResponse:
+    platform = bodies.read_platform(call.text("platform"))
+    return await call.pour(TAR_TYPE, call.engine.images.save_archive(names, platform=platform))
 
 
 async def commit(call: Call) -> web.StreamResponse:

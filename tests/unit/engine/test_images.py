@@ -100,7 +100,7 @@ async def test_a_tag_moves_and_the_image_that_had_it_stays(shelf):
     await shelf.images.tag("b:1", "a:1")
     assert shelf.images.resolve("a:1").id == second
     assert shelf.images.resolve(first).tags == ()
-    assert shelf.images.resolve(second).tags == ("b:1", "a:1")
+    assert shelf.images.resolve(second).tags == ("a:1", "b:1")
     with pytest.raises(InvalidInputError, match="digest reference"):
         await shelf.images.tag("a:1", "a@" + digest_of(b""))
     with pytest.raises(NotFoundError):
