@@ -88,7 +88,7 @@ async def _read(
         if platform is not None:
             found = [image for image in found if platform.accepts(_platform_of(image))]
             if not found:
-                raise NotFoundError(f"the archive holds no image for {platform}")
+                raise InvalidInputError(f"the archive holds no image for {platform}")
         return found
     if "index.json" in files:
         return await _read_layout(images, files, platform or images.parts.platform)
@@ -140,7 +140,7 @@ async def _read_layout(
         if image is not None:
             found.append(replace(image, tags=(name,) if _is_name(name) else ()))
     if not found:
-        raise NotFoundError(f"the archive holds no image for {platform}")
+        raise InvalidInputError(f"the archive holds no image for {platform}")
     return found
 
 

@@ -21,7 +21,10 @@ Publish = Callable[[str, str, str, Mapping[str, str]], None]
 
 @frozen
 class Progress:
-    """One message of a pull, push or load, to be rendered as Docker's JSON lines. ``stream`` is load's text."""
+    """One message of a pull, push or load, to be rendered as Docker's JSON lines. ``stream`` is load's text.
+
+    A ``bare`` one is about no progress, though it has an ID.
+    """
 
     status: str = ""
     id: str = ""
@@ -30,6 +33,7 @@ class Progress:
     aux: JsonObject | None = None
     error: str = ""
     stream: str = ""
+    bare: bool = False
 
 
 @frozen

@@ -303,7 +303,17 @@ class Images:
 
         Raises what Registry raises, InvalidInputError for an image that is not what it says.
         """
-        return image_transfer.pull(self, reference, platform or self.parts.platform, credentials)
+        return image_transfer.pull(self, reference, platform, credentials)
+
+    def pull_all(
+        self,
+        name: str,
+        *,
+        platform: Platform | None = None,
+        credentials: Credentials | None = None,
+    ) -> AsyncIterator[Progress]:
+        """Pull every tag of a repository, as ``pull`` does one."""
+        return image_transfer.pull_all(self, name, platform, credentials)
 
     def push(
         self, reference: str, *, credentials: Credentials | None = None
@@ -320,7 +330,7 @@ class Images:
     ) -> AsyncIterator[Progress]:
         """Load images from a docker-archive or an OCI archive, those for one platform where that is asked.
 
-        Raises InvalidInputError, NotFoundError when it holds none for the platform.
+        Raises InvalidInputError, NotFoundError when an index in it has nothing for the platform.
         """
         return image_archive.load(self, chunks, platform, quiet=quiet)
 

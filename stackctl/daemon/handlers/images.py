@@ -150,16 +150,19 @@ def _platform(call: Call) -> Platform | None:
 
 
 async def _pull(call: Call) -> web.StreamResponse:
-    reference = _pull_reference(call.text("fromImage"), call.text("tag"))
-    source = call.engine.images.pull(reference, platform=_platform(call), credentials=call.auth())
+    """Pull one image, or every tag of a repository where no tag is named."""
+    reference = parse_reference(call.text("fromImage"))
+    if word := call.text("tag"):
+        is_digest = word.startswith("sha256:")
+        reference = (
+            parse_reference(f"{reference.name}@{word}") if is_digest else reference.with_tag(word)
+        )
+    if reference.name == "scratch":
+        raise InvalidInputError("'scratch' is a reserved name")
+    images = call.engine.images
+    pull = images.pull if reference.tag or reference.digest else images.pull_all
+    source = pull(str(reference), platform=_platform(call), credentials=call.auth())
     return await tell(call, source, progress.line)
-
-
-def _pull_reference(image: str, tag: str) -> str:
-    if tag.startswith("sha256:"):
-        return str(parse_reference(f"{image}@{tag}"))
-    reference = parse_reference(image)
-    return str(reference.with_tag(tag) if tag else reference.with_default_tag())
 
 
 async def _import(call: Call) -> web.StreamResponse:
@@ -228,6 +231,8 @@ async def push(call: Call) -> web.StreamResponse:
     reference = parse_reference(_name(call))
     if word := call.text("tag"):
         reference = reference.with_tag(word)
+    if call.text("platform") and (image := call.engine.images.find(str(reference))) is not None:
+        bodies.check_platform(image, str(reference), call.text("platform"))
     source = call.engine.images.push(str(reference), credentials=call.auth())
     return await tell(call, source, progress.line)
 

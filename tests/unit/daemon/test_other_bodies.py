@@ -220,7 +220,11 @@ def test_progress_lines_are_dockers():
         "id": "ab",
     }
     assert progress.line(Progress(stream="Loaded image: x\n")) == {"stream": "Loaded image: x\n"}
-    assert progress.line(Progress(aux={"Tag": "x"})) == {"aux": {"Tag": "x"}}
+    assert progress.line(Progress(status="Pulling from x", id="v1", bare=True)) == {
+        "status": "Pulling from x",
+        "id": "v1",
+    }
+    assert progress.line(Progress(aux={"Tag": "x"})) == {"progressDetail": {}, "aux": {"Tag": "x"}}
     assert progress.error_line("no", code=3) == {
         "errorDetail": {"message": "no", "code": 3},
         "error": "no",
