@@ -26,7 +26,7 @@ from stackctl.builder.network import Directories, EngineNetwork, Opener, Planner
 from stackctl.builder.parser import Dockerfile
 from stackctl.builder.receiving import Receiver
 from stackctl.builder.remote import Remotes, is_remote
-from stackctl.builder.request import BuildOutput, BuildRequest, BuildResult
+from stackctl.builder.request import BuildOutput, BuildRequest, BuildResult, CachePrune
 from stackctl.builder.run import Runner, StepNetwork
 from stackctl.builder.stage import Tools
 from stackctl.builder.stages import plan_stages
@@ -57,6 +57,7 @@ class EngineParts(Protocol):
     def files(self) -> Directories: ...
 
 
+EVERYTHING = CachePrune()
 _BUILDERS: "WeakKeyDictionary[object, Builder]" = WeakKeyDictionary()
 
 
@@ -159,21 +160,24 @@ class Builder:
         finally:
             await asyncio.shield(asyncio.to_thread(context.close))
 
-    async def prune(self) -> tuple[int, int]:
-        """Forget every cached step and empty the cache mounts; return (steps, bytes of layers that went)."""
+    async def prune(self, wanted: CachePrune = EVERYTHING) -> tuple[Sequence[str], int]:
+        """Forget cached steps and empty the cache mounts; return the steps' IDs and the bytes of layers that went."""
         before = {
             chain: await self._world.layers.size(chain)
             for chain in await self._world.layers.layers()
         }
         async with self._images.gate.alone():
-            steps = self._cache.prune()
-            await asyncio.to_thread(self._caches.clear)
+            steps = self._cache.prune(wanted.takes) if wanted.steps else ()
+            if wanted.mounts:
+                await asyncio.to_thread(self._caches.clear)
             # Only what the steps named: what somebody is just storing has no record yet.
             layers = dict.fromkeys(name for step in steps for name in step.layers)
             blobs = dict.fromkeys(name for step in steps for name in step.blobs)
             await collect(self._images, list(layers), list(blobs))
         after = set(await self._world.layers.layers())
-        return len(steps), sum(size for chain, size in before.items() if chain not in after)
+        return [step.id for step in steps], sum(
+            size for chain, size in before.items() if chain not in after
+        )
 
     def _platform(self, request: BuildRequest) -> Platform:
         if request.platform:

@@ -56,7 +56,8 @@ def scratch(platform: Platform) -> State:
 def of_record(record: ImageRecord, document: ImageDocument, blobs: Sequence[Descriptor]) -> State:
     """Return the state that FROM an image starts with."""
     return State(
-        document=_with_path(document),
+        # What the base says of itself is not said of what is made from it.
+        document=_with_path(replace(document, comment="")),
         layers=record.layers,
         blobs=tuple(blobs),
         parent=record.id,

@@ -286,6 +286,14 @@ def _words(reading: _Reading) -> list[str]:
     return split_words(reading.statement.rest, reading.file.escape)
 
 
+def _array(reading: _Reading, text: str) -> tuple[str, ...] | None:
+    """Return the words of the exec form, None for any other text."""
+    try:
+        return json_words(text)
+    except ValueError as error:
+        raise reading.error(str(error)) from error
+
+
 def _needs(reading: _Reading, what: str) -> str:
     rest = reading.statement.rest
     if not rest:
@@ -312,7 +320,7 @@ def _from(reading: _Reading) -> From:
 
 def _command(reading: _Reading) -> tuple[tuple[str, ...], bool]:
     rest = reading.statement.rest
-    words = json_words(rest)
+    words = _array(reading, rest)
     if words is not None:
         return words, False
     return ((rest,) if rest else ()), True
@@ -428,7 +436,7 @@ def _size(reading: _Reading, value: str) -> int:
 def _copy(reading: _Reading) -> Copy:
     keyword = reading.statement.keyword
     rest = _needs(reading, "at least two arguments")
-    words = list(json_words(rest) or ()) or _words(reading)
+    words = list(_array(reading, rest) or ()) or _words(reading)
     if len(words) < 2:
         raise reading.error(
             f"{keyword} requires at least two arguments: a source and a destination"
@@ -531,7 +539,7 @@ def _expose(reading: _Reading) -> Expose:
 def _volume(reading: _Reading) -> Volume:
     line, original = reading.place
     rest = _needs(reading, "at least one argument")
-    paths = json_words(rest)
+    paths = _array(reading, rest)
     if paths is None:
         paths = tuple(_words(reading))
     if not paths or not all(path.strip() for path in paths):
@@ -566,7 +574,7 @@ def _healthcheck(reading: _Reading) -> HealthcheckInstruction:
         raise reading.error(f"unknown type {kind[:40]!r} in HEALTHCHECK (try CMD)")
     if not text:
         raise reading.error("missing command after HEALTHCHECK CMD")
-    words = json_words(text)
+    words = _array(reading, text)
     test = ("CMD-SHELL", text) if words is None else ("CMD", *words)
     retries = reading.flag("retries") or "0"
     if not re.fullmatch(r"[0-9]{1,6}", retries, re.ASCII):
@@ -615,7 +623,7 @@ def _stopsignal(reading: _Reading) -> Stopsignal:
 
 def _shell(reading: _Reading) -> Shell:
     line, original = reading.place
-    words = json_words(_needs(reading, "at least one argument"))
+    words = _array(reading, _needs(reading, "at least one argument"))
     if not words:
         raise reading.error(
             "SHELL requires the arguments to be in JSON form",
@@ -629,7 +637,10 @@ def _onbuild(reading: _Reading) -> Onbuild:
     trigger = _needs(reading, "at least one argument")
     keyword = trigger.split()[0].upper()
     if keyword in ("ONBUILD", "FROM", "MAINTAINER"):
-        raise reading.error(f"{keyword} isn't allowed as an ONBUILD trigger")
+        chained = "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"
+        raise reading.error(
+            chained if keyword == "ONBUILD" else f"{keyword} isn't allowed as an ONBUILD trigger"
+        )
     if keyword not in KEYWORDS:
         raise reading.error(
             f"unknown instruction: {keyword[:40]}{suggestion(keyword, KEYWORDS)} in ONBUILD"

@@ -73,7 +73,9 @@ class Dockerfile:
 def located(
     name: str, lines: Sequence[str], line: int, message: str, *, hint: str = ""
 ) -> InvalidInputError:
-    """Return "NAME:LINE: message" with the source line below it."""
+    """Return "NAME:LINE: message" with the source line below it; the message alone for a text without a name."""
+    if not name:
+        return InvalidInputError(message, hint=hint)
     excerpt = lines[line - 1].strip()[:200] if 0 < line <= len(lines) else ""
     shown = f"\n  {line} | {excerpt}" if excerpt else ""
     return InvalidInputError(f"{name}:{line}: {message}{shown}", hint=hint)
@@ -88,14 +90,14 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def parse(text: str, *, name: str = "Dockerfile") -> Dockerfile:
     """Return the statements of a Dockerfile; raises InvalidInputError naming the line."""
     if len(text) > MAX_SIZE:
-        raise InvalidInputError(f"{name}:1: the file is larger than {MAX_SIZE >> 20} MiB")
+        raise located(name, (), 1, f"the file is larger than {MAX_SIZE >> 20} MiB")
     lines = tuple(line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n"))
     directives = _directives(name, lines)
     escape = directives.get("escape", "\\")
     reader = _Reader(name, lines, escape)
     statements = tuple(reader.statements())
     if not statements:
-        raise InvalidInputError(f"{name}:1: the file holds no instructions")
+        raise located(name, (), 1, "the file holds no instructions")
     return Dockerfile(
         name=name,
         lines=lines,
@@ -299,13 +301,15 @@ def _take_flags(rest: str, escape: str) -> tuple[tuple[str, ...], str]:
 
 
 def json_words(rest: str) -> tuple[str, ...] | None:
-    """Return the words of the JSON (exec) form; None when the text is not an array of strings."""
+    """Return the words of the JSON (exec) form; None when the text is no array. Raises ValueError when one is no string."""
     if not rest.lstrip().startswith("["):
         return None
     try:
         value = json.loads(rest)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list):
         return None
+    if not all(isinstance(item, str) for item in value):
+        raise ValueError("when using JSON array syntax, arrays must be comprised of strings only")
     return tuple(value)

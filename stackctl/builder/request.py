@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stackctl.contracts.container import Ulimit
 from stackctl.contracts.registry import Credentials
+from stackctl.contracts.state import BuildCacheRecord
 from stackctl.frozen import frozen
 
 
@@ -33,6 +34,23 @@ class CachePlace:
     reference: str = ""
     everything: bool = True
     lenient: bool = False
+
+
+@frozen
+class CachePrune:
+    """What of the cache goes: its steps whose ID has ``part`` in it and that were not used after ``until``, its mounts.
+
+    ``until`` is in seconds since the epoch, None for any.
+    """
+
+    part: str = ""
+    until: float | None = None
+    steps: bool = True
+    mounts: bool = True
+
+    def takes(self, step: BuildCacheRecord) -> bool:
+        """Tell whether a step goes."""
+        return self.part in step.id and (self.until is None or step.used_at <= self.until)
 
 
 @frozen

@@ -55,6 +55,9 @@ class Registry(Protocol):
     ) -> AsyncIterator[bytes]:
         """Yield a blob's bytes from ``start`` on; the caller verifies while storing."""
 
+    async def tags(self, reference: Reference, credentials: Credentials | None) -> Sequence[str]:
+        """Return every tag of a repository, sorted."""
+
     async def push_blob(
         self,
         reference: Reference,
@@ -64,10 +67,10 @@ class Registry(Protocol):
         progress: Callable[[int], None] | None = None,
         *,
         sources: Sequence[str] = (),
-    ) -> bool:
-        """Upload a blob unless the registry has it (False then).
+    ) -> str:
+        """Upload a blob unless the registry has it; return what became of it in Docker's words.
 
-        ``sources`` are repositories of the same registry that may have it, to be mounted from instead.
+        These are "Pushed", "Layer already exists" and "Mounted from REPOSITORY". ``sources`` are repositories of the same registry that may have it, to be mounted from instead.
         """
 
     async def push_manifest(

@@ -185,6 +185,13 @@ class LayerStore(Protocol):
     async def usage(self, key: str) -> int:
         """Return the bytes the snapshot itself holds."""
 
+    def places(self, layers: Sequence[str], key: str = "") -> Mapping[str, str]:
+        """Return where a snapshot's parts are on the host, by Docker's names: UpperDir, WorkDir, MergedDir, LowerDir.
+
+        Without a key those of the layers alone, of which the topmost is the UpperDir. Several lower ones are joined by
+        ":", the topmost first.
+        """
+
     def view(self, layers: Sequence[str]) -> AbstractAsyncContextManager[Path]:
         """Give a read-only root of the layers for the duration (for reading files out of an image)."""
 

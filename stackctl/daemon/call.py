@@ -10,11 +10,12 @@ from aiohttp import web
 from stackctl.api import times
 from stackctl.api.auth import AUTH_HEADER, AuthConfig, decode_auth
 from stackctl.api.codec import Reader, encode_object, parse_object
-from stackctl.api.filters import parse_filters
+from stackctl.api.filters import Filters, parse_filters, until
 from stackctl.api.versions import MAXIMUM, Version, text
 from stackctl.contracts.registry import Credentials
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.settings import Settings
+from stackctl.engine.filters import PruneFilter
 from stackctl.errors import InvalidInputError, StackctlError
 from stackctl.frozen import frozen
 
@@ -89,6 +90,14 @@ class Call:
 
     def filters(self, known: frozenset[str] = frozenset()) -> dict[str, tuple[str, ...]]:
         return parse_filters(self.text("filters"), known=known)
+
+    def prune_filter(self, filters: Filters) -> PruneFilter:
+        """Return what a prune's filters take; raises InvalidInputError."""
+        return PruneFilter(
+            until=until(filters, now=self.engine.world.clock.now()),
+            labels=filters.get("label", ()),
+            not_labels=filters.get("label!", ()),
+        )
 
     # Body
 

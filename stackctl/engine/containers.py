@@ -15,14 +15,14 @@ from stackctl.engine import lifecycle, merge, restart
 from stackctl.engine.book import Book
 from stackctl.engine.containerfiles import ContainerFiles
 from stackctl.engine.events import Events
-from stackctl.engine.filters import labels_match, until_of
+from stackctl.engine.filters import PruneFilter
 from stackctl.engine.images import Images
 from stackctl.engine.logforward import check_present
 from stackctl.engine.mounts import Mounts, source_of
 from stackctl.engine.names import check_container_name, generated_name, new_id
 from stackctl.engine.networks import Networks, network_mode
 from stackctl.engine.removal import Remover
-from stackctl.engine.requests import Claim, Created, Filters, Update, unclaimed
+from stackctl.engine.requests import Claim, Created, Update, unclaimed
 from stackctl.engine.running import RunningContainers, publish_event
 from stackctl.engine.sandbox import Sandboxes, bindings, legacy_links
 from stackctl.engine.world import World
@@ -334,7 +334,7 @@ class Containers:
         live = record.status in lifecycle.LIVE
         root = await self.world.layers.mount(record.id)
         try:
-            async for chunk in self.world.files.pack(root, "/."):
+            async for chunk in self.world.files.pack(root, ""):
                 yield chunk
         finally:
             if not live and self.book.find(record.id) is not None:
@@ -354,6 +354,11 @@ class Containers:
         image = self.images.get(record.image_id)
         return own, own + (image.size if image is not None else 0)
 
+    def config_of(self, record: ContainerRecord) -> ImageConfig:
+        """Return what the container runs with, as an image of it would say."""
+        image = self.images.get(record.image_id)
+        return merge.container_config(record, image.config if image else ImageConfig())
+
     async def commit(
         self,
         ref: str,
@@ -361,11 +366,13 @@ class Containers:
         reference: str = "",
         message: str = "",
         author: str = "",
-        changes: Sequence[str] = (),
         config: ImageConfig | None = None,
         pause: bool = True,
     ) -> str:
-        """Make an image of a container; return its ID. A running one is paused meanwhile unless told otherwise."""
+        """Make an image of a container; return its ID. A running one is paused meanwhile unless told otherwise.
+
+        ``config`` goes over what it ran with, see ``config_of``.
+        """
         record = self.book.container(ref)
         if record.status in (Status.REMOVING, Status.DEAD):
             raise ConflictError(f"You cannot commit container {record.id} which is being removed")
@@ -384,7 +391,6 @@ class Containers:
                 reference=reference,
                 message=message,
                 author=author,
-                changes=changes,
                 config=config,
             )
         finally:
@@ -396,15 +402,14 @@ class Containers:
         )
         return image_id
 
-    async def prune(self, filters: Filters) -> tuple[Sequence[str], int]:
+    async def prune(self, wanted: PruneFilter) -> tuple[Sequence[str], int]:
         """Remove stopped containers; return their IDs and the bytes freed."""
-        until = until_of(filters, self.world.clock.now())
         removed: list[str] = []
         freed = 0
         for record in self.all():
             if record.status not in (Status.CREATED, Status.EXITED, Status.DEAD):
                 continue
-            if not labels_match(filters, record.labels) or (until and record.created > until):
+            if not wanted.takes(record.labels, record.created):
                 continue
             try:
                 size = await self.world.layers.usage(record.id)

@@ -16,7 +16,7 @@ from stackctl.contracts.state import ImageRecord
 from stackctl.engine import image_gc
 from stackctl.engine.image_config import ImageDocument, parse_document
 from stackctl.engine.image_making import layers_of
-from stackctl.engine.image_values import Progress, first_failure
+from stackctl.engine.image_values import Progress, first_failure, short
 from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
 from stackctl.frozen import frozen
 from stackctl.oci.descriptor import (
@@ -33,7 +33,7 @@ from stackctl.oci.descriptor import (
 from stackctl.oci.digest import chain_ids
 from stackctl.oci.image import MAX_MANIFEST, Manifest, manifest_bytes, parse_manifest
 from stackctl.oci.platform import Platform
-from stackctl.oci.reference import Reference, parse_reference
+from stackctl.oci.reference import Reference, in_order, parse_reference
 
 if TYPE_CHECKING:
     from stackctl.engine.images import Images
@@ -61,12 +61,54 @@ class _Wanted:
 
 
 async def pull(
-    images: "Images", text: str, platform: Platform, credentials: Credentials | None
+    images: "Images", text: str, platform: Platform | None, credentials: Credentials | None
 ) -> AsyncIterator[Progress]:
     reference = parse_reference(text).with_default_tag()
-    resolved = await images.parts.registry.resolve(reference, platform, credentials)
-    label = reference.digest or reference.tag
-    yield Progress(status=f"Pulling from {reference.repository}", id=label)
+    outcome: list[bool] = []
+    async with aclosing(_pull_one(images, reference, platform, credentials, outcome)) as messages:
+        async for message in messages:
+            yield message
+    yield _status(str(reference), fresh=any(outcome))
+    record = images.find(str(reference))
+    if platform is not None and record is not None:
+        own = Platform(os=record.os, architecture=record.architecture, variant=record.variant)
+        if not platform.accepts(own):
+            yield Progress(
+                status=f"WARNING: image with reference {reference} was found but its platform ({own}) "
+                f"does not match the specified platform ({platform})"
+            )
+
+
+async def pull_all(
+    images: "Images", text: str, platform: Platform | None, credentials: Credentials | None
+) -> AsyncIterator[Progress]:
+    reference = replace(parse_reference(text), tag="", digest="")
+    outcome: list[bool] = []
+    for tag in await images.parts.registry.tags(reference, credentials):
+        source = _pull_one(images, reference.with_tag(tag), platform, credentials, outcome)
+        async with aclosing(source) as messages:
+            async for message in messages:
+                yield message
+    yield _status(reference.name, fresh=any(outcome))
+
+
+def _status(name: str, *, fresh: bool) -> Progress:
+    verb = "Downloaded newer image for" if fresh else "Image is up to date for"
+    return Progress(status=f"Status: {verb} {name}")
+
+
+async def _pull_one(
+    images: "Images",
+    reference: Reference,
+    platform: Platform | None,
+    credentials: Credentials | None,
+    outcome: list[bool],
+) -> AsyncGenerator[Progress, None]:
+    """Pull what one name stands for; ``outcome`` gets whether that was anything new."""
+    wanted = platform or images.parts.platform
+    resolved = await images.parts.registry.resolve(reference, wanted, credentials)
+    label = str(reference) if reference.digest else reference.tag
+    yield Progress(status=f"Pulling from {reference.repository}", id=label, bare=True)
     manifest = parse_manifest(resolved.data, resolved.descriptor.media_type)
     if not isinstance(manifest, Manifest):
         raise InvalidInputError(f"{reference}: the registry gave an index where an image was due")
@@ -75,7 +117,7 @@ async def pull(
     chain: list[str] = []
     try:
         async with aclosing(
-            _pull_all(images, reference, resolved, manifest, credentials, chain)
+            _pull_layers(images, reference, resolved, manifest, credentials, chain, outcome)
         ) as lines:
             async for message in lines:
                 yield message
@@ -85,13 +127,14 @@ async def pull(
         raise
 
 
-async def _pull_all(
+async def _pull_layers(
     images: "Images",
     reference: Reference,
     resolved: ResolvedManifest,
     manifest: Manifest,
     credentials: Credentials | None,
     chain: list[str],
+    outcome: list[bool],
 ) -> AsyncGenerator[Progress, None]:
     """Fetch, unpack and record; ``chain`` becomes the layers' chain IDs."""
     names = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
@@ -99,15 +142,17 @@ async def _pull_all(
         document = await _fetch_config(images, reference, manifest, credentials)
         layers = _wanted(manifest, document)
         chain += [layer.chain_id for layer in layers]
+        # Of an image that is here under another name, no layer is told.
+        known = images.get(manifest.config.digest) is not None
         with images.held.hold([layer.chain_id for layer in layers]):
             job = _Pull(images, reference, credentials)
             async with aclosing(reported(lambda report: job.run(layers, report))) as messages:
                 async for message in messages:
-                    yield message
+                    if not known or message.status != "Already exists":
+                        yield message
             record, fresh = await _finish(images, reference, resolved, manifest, job)
+    outcome.append(fresh)
     yield Progress(status=f"Digest: {resolved.top.digest}")
-    verb = "Downloaded newer image for" if fresh else "Image is up to date for"
-    yield Progress(status=f"Status: {verb} {reference}")
     images.event("pull", record, name=reference.name, actor=str(reference))
 
 
@@ -204,17 +249,24 @@ class _Pull:
         return self._known.get(blob.digest, blob)
 
     async def run(self, layers: Sequence[_Wanted], report: Report) -> None:
+        missing = []
         for layer in layers:
-            report(Progress(status="Pulling fs layer", id=layer.short))
+            there = await self._is_there(layer)
+            status = "Already exists" if there else "Pulling fs layer"
+            report(Progress(status=status, id=layer.short))
+            missing += [] if there else [layer]
         async with asyncio.TaskGroup() as group:
-            for layer in layers:
+            for layer in missing:
                 group.create_task(self._have(layer, report))
+
+    async def _is_there(self, layer: _Wanted) -> bool:
+        return self._images.parts.layers.has(layer.chain_id) and await self._have_blob(layer)
 
     async def _have(self, layer: _Wanted, report: Report) -> None:
         parts = self._images.parts
         lock = self._images.downloads.setdefault(layer.blob.digest, asyncio.Lock())
         async with lock:
-            if parts.layers.has(layer.chain_id) and await self._have_blob(layer):
+            if await self._is_there(layer):
                 report(Progress(status="Already exists", id=layer.short))
                 return
             if not parts.content.has(layer.blob.digest):
@@ -316,11 +368,10 @@ async def push(
     images: "Images", text: str, credentials: Credentials | None
 ) -> AsyncIterator[Progress]:
     reference = parse_reference(text)
-    targets = _push_targets(images, reference)
     yield Progress(
         status=f"The push refers to repository [{reference.registry}/{reference.repository}]"
     )
-    for target in targets:
+    for target in _push_targets(images, reference):
         record = images.resolve(str(target))
         held = [record.id, record.manifest, *record.layer_blobs]
         with images.held.hold(held):
@@ -333,17 +384,18 @@ async def push(
 
 
 def _push_targets(images: "Images", reference: Reference) -> list[Reference]:
-    if reference.tag:
-        images.resolve(str(reference))
-        return [reference]
-    tags = [parse_reference(tag) for record in images.all() for tag in record.tags]
-    targets = [tag for tag in tags if tag.name == reference.name]
+    tags = in_order(tag for record in images.all() for tag in record.tags)
+    targets = [tag for tag in map(parse_reference, tags) if tag.name == reference.name]
     if not targets:
         raise NotFoundError(
             f"An image does not exist locally with the tag: {reference.name}",
             hint="tag the image with this name first",
         )
-    return targets
+    if not reference.tag:
+        return targets
+    if reference not in targets:
+        raise NotFoundError(f"tag does not exist: {reference}")
+    return [reference]
 
 
 async def _push(
@@ -353,31 +405,68 @@ async def _push(
     credentials: Credentials | None,
     report: Report,
 ) -> None:
-    layers = list(await layers_of(images, record))
-    for layer in layers:
-        report(Progress(status="Preparing", id=_short(layer)))
+    layers = await layers_of(images, record)
+    pairs = list(zip(layers, record.diff_ids, strict=True))
+    for _, diff_id in reversed(pairs):
+        report(Progress(status="Preparing", id=short(diff_id)))
     with ExitStack() as holds:
-        pushed = await _push_layers(images, target, layers, credentials, report, holds)
-        await _publish(images, record, target, pushed, credentials, report)
+        job = _Push(images, target, credentials, report, holds)
+        await _publish(images, record, target, await job.run(pairs), credentials, report)
 
 
-async def _push_layers(
-    images: "Images",
-    target: Reference,
-    layers: Sequence[Descriptor],
-    credentials: Credentials | None,
-    report: Report,
-    holds: ExitStack,
-) -> tuple[Descriptor, ...]:
-    slots = asyncio.Semaphore(_PUSH_AT_ONCE)
+class _Push:
+    """The layers of one push, top first as Docker sends them; ``holds`` keeps what is made on the way."""
 
-    async def one(layer: Descriptor) -> Descriptor:
-        async with slots:
-            return await _push_layer(images, target, layer, credentials, report, holds)
+    def __init__(
+        self,
+        images: "Images",
+        target: Reference,
+        credentials: Credentials | None,
+        report: Report,
+        holds: ExitStack,
+    ) -> None:
+        self._images = images
+        self._target = target
+        self._credentials = credentials
+        self._report = report
+        self._holds = holds
+        self._slots = asyncio.Semaphore(_PUSH_AT_ONCE)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(layer)) for layer in layers]
-    return tuple(task.result() for task in tasks)
+    async def run(self, pairs: Sequence[tuple[Descriptor, str]]) -> tuple[Descriptor, ...]:
+        """Send layers (blob, diff ID; lowest first); return the blobs as they are in the registry."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._one(layer, short(diff_id)))
+                for layer, diff_id in reversed(pairs)
+            ]
+        return tuple(task.result() for task in reversed(tasks))
+
+    async def _one(self, layer: Descriptor, shown: str) -> Descriptor:
+        if self._slots.locked():
+            self._report(Progress(status="Waiting", id=shown))
+        async with self._slots:
+            return await self._send(layer, shown)
+
+    async def _send(self, layer: Descriptor, shown: str) -> Descriptor:
+        images = self._images
+        if layer.media_type == OCI_LAYER:
+            # Kept plain while it is only here; on the wire and from then on compressed.
+            layer = await images.parts.content.compress(layer.digest)
+            self._holds.enter_context(images.held.hold([layer.digest]))
+
+        def progress(sent: int) -> None:
+            self._report(Progress(status="Pushing", id=shown, current=sent, total=layer.size))
+
+        fate = await images.parts.registry.push_blob(
+            self._target,
+            layer,
+            images.parts.content.path(layer.digest),
+            self._credentials,
+            progress,
+            sources=_mountable(images, self._target, layer),
+        )
+        self._report(Progress(status=fate, id=shown))
+        return layer
 
 
 async def _publish(
@@ -406,38 +495,13 @@ async def _publish(
         current,
         manifest=kept.digest,
         layer_blobs=tuple(layer.digest for layer in pushed),
-        digests=tuple(dict.fromkeys((*current.digests, f"{target.name}@{published.digest}"))),
+        digests=(*current.digests, f"{target.name}@{published.digest}"),
     )
     images.save(changed)
     tag = target.tag
     report(Progress(status=f"{tag}: digest: {published.digest} size: {len(data)}"))
     report(Progress(aux={"Tag": tag, "Digest": published.digest, "Size": len(data)}))
     images.event("push", changed, name=target.name, actor=str(target))
-
-
-async def _push_layer(
-    images: "Images",
-    target: Reference,
-    layer: Descriptor,
-    credentials: Credentials | None,
-    report: Report,
-    holds: ExitStack,
-) -> Descriptor:
-    short = _short(layer)
-    if layer.media_type == OCI_LAYER:
-        # Kept plain while it is only here; on the wire and from then on compressed.
-        layer = await images.parts.content.compress(layer.digest)
-        holds.enter_context(images.held.hold([layer.digest]))
-    path = images.parts.content.path(layer.digest)
-
-    def progress(sent: int) -> None:
-        report(Progress(status="Pushing", id=short, current=sent, total=layer.size))
-
-    sent = await images.parts.registry.push_blob(
-        target, layer, path, credentials, progress, sources=_mountable(images, target, layer)
-    )
-    report(Progress(status="Pushed" if sent else "Layer already exists", id=short))
-    return layer
 
 
 def _mountable(images: "Images", target: Reference, layer: Descriptor) -> list[str]:
@@ -451,7 +515,3 @@ def _mountable(images: "Images", target: Reference, layer: Descriptor) -> list[s
             if known.registry == target.registry and known.repository != target.repository:
                 found[known.repository] = None
     return list(found)[:_MOUNT_SOURCES]
-
-
-def _short(layer: Descriptor) -> str:
-    return layer.digest.partition(":")[2][:12]

@@ -21,7 +21,10 @@ Publish = Callable[[str, str, str, Mapping[str, str]], None]
 
 @frozen
 class Progress:
-    """One message of a pull, push or load, to be rendered as Docker's JSON lines. ``stream`` is load's text."""
+    """One message of a pull, push or load, to be rendered as Docker's JSON lines. ``stream`` is load's text.
+
+    A ``bare`` one is about no progress, though it has an ID.
+    """
 
     status: str = ""
     id: str = ""
@@ -30,6 +33,7 @@ class Progress:
     aux: JsonObject | None = None
     error: str = ""
     stream: str = ""
+    bare: bool = False
 
 
 @frozen
@@ -54,13 +58,13 @@ class HistoryLine:
 
 @frozen
 class ImagePruneFilter:
-    """What prune takes: dangling images only or all unused; ``until`` an instant, 0.0 for any; labels as (key, value).
+    """What prune takes: dangling images only or all unused; ``until`` an instant, None for any; labels as (key, value).
 
     A label's value None means "has the key".
     """
 
     dangling: bool = True
-    until: float = 0.0
+    until: float | None = None
     labels: tuple[tuple[str, str | None], ...] = ()
     not_labels: tuple[tuple[str, str | None], ...] = ()
 
@@ -85,12 +89,11 @@ class ImageParts:
 
 @frozen
 class CommitRequest:
-    """What a commit adds; ``config`` None keeps the container's."""
+    """What a commit adds; ``config`` goes over the container's, None keeps that."""
 
     reference: str = ""
     message: str = ""
     author: str = ""
-    changes: tuple[str, ...] = ()
     config: ImageConfig | None = None
 
 

@@ -35,7 +35,7 @@ from stackctl.oci.descriptor import OCI_CONFIG, Descriptor
 from stackctl.oci.digest import chain_ids, is_digest
 from stackctl.oci.image import Manifest, manifest_bytes
 from stackctl.oci.platform import Platform
-from stackctl.oci.reference import Reference, parse_reference
+from stackctl.oci.reference import Reference, in_order, parse_reference
 from stackctl.values import JsonObject
 
 
@@ -157,7 +157,7 @@ class Images:
                     record = replace(record, manifest=kept.digest, layer_blobs=blobs)
                 # Another pull of the same image may have named it meanwhile: its names stay.
                 current = self._records.get(stored.digest, record)
-                names = _joined((*current.digests, *record.digests), digests)
+                names = (*current.digests, *record.digests, *digests)
                 record = replace(
                     record, tags=current.tags, tagged_at=current.tagged_at, digests=names
                 )
@@ -185,6 +185,7 @@ class Images:
             diff_ids=document.diff_ids,
             size=sum([await self.parts.layers.size(item) for item in chain]),
             history=document.history,
+            docker_version=document.docker_version,
         )
 
     def _is_whole(self, record: ImageRecord) -> bool:
@@ -208,7 +209,8 @@ class Images:
             raise first_failure(failures) from failures
 
     def save(self, record: ImageRecord) -> None:
-        """Write a record and remember it."""
+        """Write a record, its names in order, and remember it."""
+        record = replace(record, tags=in_order(record.tags), digests=in_order(record.digests))
         self.parts.state.save(record)
         self._remember(record)
 
@@ -233,14 +235,16 @@ class Images:
         wanted = parse_reference(target)
         if wanted.digest:
             raise InvalidInputError("refusing to create a tag with a digest reference")
+        if wanted.name == "sha256":
+            raise InvalidInputError(
+                "refusing to create an ambiguous tag using digest algorithm as name"
+            )
         name = str(wanted.with_default_tag())
         holder = self._records.get(self._names.get(name, ""))
         if holder is not None and holder.id != record.id:
             self.save(replace(holder, tags=tuple(item for item in holder.tags if item != name)))
         self._names[name] = record.id
-        self.save(
-            replace(record, tags=_joined(record.tags, (name,)), tagged_at=self.parts.clock.now())
-        )
+        self.save(replace(record, tags=(*record.tags, name), tagged_at=self.parts.clock.now()))
         if announce:
             self.event("tag", record, name=name)
 
@@ -299,7 +303,17 @@ class Images:
 
         Raises what Registry raises, InvalidInputError for an image that is not what it says.
         """
-        return image_transfer.pull(self, reference, platform or self.parts.platform, credentials)
+        return image_transfer.pull(self, reference, platform, credentials)
+
+    def pull_all(
+        self,
+        name: str,
+        *,
+        platform: Platform | None = None,
+        credentials: Credentials | None = None,
+    ) -> AsyncIterator[Progress]:
+        """Pull every tag of a repository, as ``pull`` does one."""
+        return image_transfer.pull_all(self, name, platform, credentials)
 
     def push(
         self, reference: str, *, credentials: Credentials | None = None
@@ -307,26 +321,42 @@ class Images:
         """Push an image under a name it has; without a tag, every tag of the repository."""
         return image_transfer.push(self, reference, credentials)
 
-    def load(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
-        """Load images from a docker-archive or an OCI archive. Raises InvalidInputError."""
-        return image_archive.load(self, chunks)
+    def load(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        platform: Platform | None = None,
+        quiet: bool = True,
+    ) -> AsyncIterator[Progress]:
+        """Load images from a docker-archive or an OCI archive, those for one platform where that is asked.
 
-    def save_archive(self, references: Sequence[str]) -> AsyncIterator[bytes]:
+        Raises InvalidInputError, NotFoundError when an index in it has nothing for the platform.
+        """
+        return image_archive.load(self, chunks, platform, quiet=quiet)
+
+    def save_archive(
+        self, references: Sequence[str], *, platform: Platform | None = None
+    ) -> AsyncIterator[bytes]:
         """Yield a tar that is a docker-archive and an OCI layout at once. Raises NotFoundError at once."""
-        return image_archive.save(self, references)
+        return image_archive.save(self, references, platform)
 
     async def import_(
         self,
         chunks: AsyncIterator[bytes],
         *,
         reference: str = "",
-        changes: Sequence[str] = (),
+        config: ImageConfig | None = None,
         message: str = "",
         platform: Platform | None = None,
     ) -> str:
         """Make an image of one layer from a root file system's tar; return its ID."""
         return await image_making.import_(
-            self, chunks, reference, changes, message, platform or self.parts.platform
+            self,
+            chunks,
+            reference,
+            config or ImageConfig(),
+            message,
+            platform or self.parts.platform,
         )
 
     async def commit(
@@ -336,22 +366,14 @@ class Images:
         reference: str = "",
         message: str = "",
         author: str = "",
-        changes: Sequence[str] = (),
         config: ImageConfig | None = None,
     ) -> str:
         """Make an image of a container's files (snapshot key: its ID) and configuration; return its ID.
 
-        ``config`` replaces what the container ran with where it is given. The caller pauses the container.
+        ``config`` goes over what the container ran with where it is given. The caller pauses the container.
         """
-        return await image_making.commit(
-            self, container, CommitRequest(
-                reference=reference, message=message, author=author, changes=tuple(changes), config=config
-            ),
-        )  # fmt: skip
-
-
-def _joined(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*first, *second)))
+        request = CommitRequest(reference=reference, message=message, author=author, config=config)
+        return await image_making.commit(self, container, request)
 
 
 def _first_name(record: ImageRecord) -> str:

@@ -12,9 +12,9 @@ from stackctl.contracts.state import NetworkRecord, Subnet
 from stackctl.engine import addresses, lifecycle
 from stackctl.engine.book import Book
 from stackctl.engine.events import Events
-from stackctl.engine.filters import labels_match, until_of
+from stackctl.engine.filters import PruneFilter
 from stackctl.engine.names import new_id, short_id
-from stackctl.engine.requests import Claim, Filters, NetworkRequest, unclaimed
+from stackctl.engine.requests import Claim, NetworkRequest, unclaimed
 from stackctl.engine.sandbox import Sandboxes, is_user_defined
 from stackctl.engine.world import AddressPool, World
 from stackctl.errors import (
@@ -227,9 +227,8 @@ class Networks:
             self._taken.pop(record.id, None)
         self._event("destroy", record)
 
-    async def prune(self, filters: Filters) -> Sequence[str]:
+    async def prune(self, wanted: PruneFilter) -> Sequence[str]:
         """Remove networks that no container is in; return their names."""
-        until = until_of(filters, self.world.clock.now())
         used = {
             endpoint.network_id
             for container in self.book.containers()
@@ -239,7 +238,7 @@ class Networks:
         for record in self.all():
             if record.name in PREDEFINED or record.id in used:
                 continue
-            if not labels_match(filters, record.labels) or (until and record.created > until):
+            if not wanted.takes(record.labels, record.created):
                 continue
             try:
                 await self.remove(record.id)

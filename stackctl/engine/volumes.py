@@ -9,9 +9,9 @@ from stackctl.contracts.container import ContainerRecord
 from stackctl.contracts.state import VolumeRecord
 from stackctl.engine.book import Book
 from stackctl.engine.events import Events
-from stackctl.engine.filters import labels_match, until_of
+from stackctl.engine.filters import PruneFilter
 from stackctl.engine.names import check_volume_name, new_id
-from stackctl.engine.requests import Claim, Filters, VolumeRequest, unclaimed
+from stackctl.engine.requests import Claim, VolumeRequest, unclaimed
 from stackctl.engine.world import World
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError
 
@@ -112,16 +112,16 @@ class Volumes:
         """Return the bytes a volume holds; raises NotFoundError."""
         return await self.world.volumes.usage(self.resolve(name).name)
 
-    async def prune(self, filters: Filters) -> tuple[Sequence[str], int]:
-        """Remove unused anonymous volumes (all unused ones with all=true); return their names and the bytes freed."""
-        everything = any(value in ("1", "true", "True") for value in filters.get("all", ()))
-        until_of(filters, self.world.clock.now())
+    async def prune(
+        self, wanted: PruneFilter, *, everything: bool = False
+    ) -> tuple[Sequence[str], int]:
+        """Remove unused anonymous volumes, or all unused ones; return their names and the bytes freed."""
         removed: list[str] = []
         freed = 0
         for record in self.all():
             if not (everything or record.anonymous) or self.users(record.name):
                 continue
-            if not labels_match(filters, record.labels):
+            if not wanted.takes(record.labels, record.created):
                 continue
             size = await self.world.volumes.usage(record.name)
             try:

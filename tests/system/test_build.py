@@ -510,7 +510,7 @@ async def test_the_cache_outlives_the_images_and_prune_empties_it(busybox: Bench
     assert busybox.shelf.images.resolve("back").id == record.id
     await busybox.shelf.images.remove("back")
     steps, size = await busybox.builder.prune()
-    assert steps > 0
+    assert steps
     assert size > 0
 
 

@@ -46,6 +46,7 @@ _CERTS = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
 _TRIES_WITHOUT_PROGRESS = 5
 _PIECE = 1 << 20
 _CHUNK = 64 << 20
+_MAX_TAGS = 16 << 20
 _UPLOAD_TRIES = 3
 _HUB_LOGINS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "")
 
@@ -116,6 +117,27 @@ class RegistryClient:
             )
         return Descriptor(media_type=content_type, digest=digest, size=len(data)), data
 
+    async def tags(self, reference: Reference, credentials: Credentials | None) -> Sequence[str]:
+        found: dict[str, None] = {}
+        page = "n=1000"
+        while page:
+            call = self._call(reference, "GET", f"tags/list?{page}", credentials)
+            async with await self._read(call, reference) as response:
+                if response.status == 404:
+                    raise NotFoundError(
+                        f"repository {reference.name} not found: tried {host_of(reference.registry)}: "
+                        f"{await _detail(response) or response.status}"
+                    )
+                if response.status != 200:
+                    raise await _refusal(response, reference, credentials)
+                fresh = _tag_names(await read_bounded(response, _MAX_TAGS))
+                following = response.links.get("next")
+                page = URL(str(following["url"])).raw_query_string if following else ""
+            if found.keys() >= {*fresh}:
+                break  # nothing new: a registry that goes in circles is not followed
+            found |= dict.fromkeys(fresh)
+        return sorted(found)
+
     async def fetch(
         self,
         reference: Reference,
@@ -177,26 +199,26 @@ class RegistryClient:
         progress: Callable[[int], None] | None = None,
         *,
         sources: Sequence[str] = (),
-    ) -> bool:
+    ) -> str:
         call = self._call(reference, "HEAD", f"blobs/{descriptor.digest}", credentials, push=True)
         async with await self._send(call, reference) as response:
             if response.status == 200:
-                return False
+                return "Layer already exists"
             if response.status not in (404, 405):
                 raise await _refusal(response, reference, credentials, pushing=True)
         for source in sources:
             if await self._mount(reference, descriptor.digest, source, credentials):
-                return False
+                return f"Mounted from {source}"
         size = (await asyncio.to_thread(path.stat)).st_size
         for attempt in range(1, _UPLOAD_TRIES + 1):
             try:
                 await self._upload(reference, descriptor.digest, path, size, credentials, progress)
-                return True
+                break
             except UnavailableError:
                 if attempt == _UPLOAD_TRIES:
                     raise
                 await self._clock.sleep(0.5 * 2 ** (attempt - 1))
-        return True
+        return "Pushed"
 
     async def _mount(
         self, reference: Reference, digest: str, source: str, credentials: Credentials | None
@@ -382,6 +404,15 @@ async def _refusal(
         case status if status >= 500:
             return UnavailableError(f"{reference}: {tried}")
     return InvalidInputError(f"{reference}: the registry refuses: {tried}")
+
+
+def _tag_names(data: bytes) -> list[str]:
+    """Return the names of a list of tags (distribution specification, content discovery)."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        names = json.loads(data)["tags"] or []
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return names
+    raise UnavailableError("the registry gives no list of tags")
 
 
 def _denied(reference: Reference) -> str:

@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -248,6 +248,18 @@ class OverlayStore:
     async def usage(self, key: str) -> int:
         self._snapshot(key)
         return await to_the_end(tree_usage, self._home(key) / "upper")
+
+    def places(self, layers: Sequence[str], key: str = "") -> Mapping[str, str]:
+        known = [chain_id for chain_id in reversed(layers) if chain_id in self._known]
+        lowers = [str(self._files(chain_id)) for chain_id in known]
+        found: dict[str, str] = {}
+        if key:
+            home = self._home(key)
+            for name, part in (("UpperDir", "upper"), ("WorkDir", "work"), ("MergedDir", "merged")):
+                found[name] = str(home / part)
+        elif lowers:
+            found["UpperDir"] = lowers.pop(0)
+        return {**found, "LowerDir": ":".join(lowers)} if lowers else found
 
     @contextlib.asynccontextmanager
     async def view(self, layers: Sequence[str]) -> AsyncIterator[Path]:

@@ -12,15 +12,74 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackctl.api.codec import Reader
+from stackctl.api.filters import Filters, atoi
+from stackctl.api.gotime import filter_instant
 from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
 from stackctl.oci.reference import parse_reference
 
 if TYPE_CHECKING:
-    from stackctl.builder.request import BuildRequest, CachePlace
+    from stackctl.builder.request import BuildRequest, CachePlace, CachePrune
 
+_PRUNE_KEYS = frozenset(
+    {"description", "id", "inuse", "label", "label!", "parent", "private", "shared", "type"}
+    | {"unused-for", "until"}
+)
+_STEP, _MOUNT = "regular", "exec.cachemount"
 LOCAL_TYPE = "application/vnd.stackctl.build.v1+json"
 FEATURE = "build.local"
 _IMAGE = "docker-image://"
+
+
+def check_space(name: str, text: str) -> None:
+    """Raise InvalidInputError when a limit of POST /build/prune is no number of bytes."""
+    try:
+        atoi(text)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"{name} is in bytes and expects an integer, got {text}: {error.message}"
+        ) from error
+
+
+def read_prune(filters: Filters, *, now: float) -> "CachePrune":
+    """Return what of the build cache goes; raises InvalidInputError in Docker's words.
+
+    Steps here have an ID, a type and a time of use; what a filter asks for beside those, none of them has.
+    """
+    from stackctl.builder.request import CachePrune
+
+    try:
+        until = _prune_until(filters, now)
+        for key, values in filters.items():
+            if key not in _PRUNE_KEYS:
+                raise InvalidInputError(f"invalid filter '{key}'")
+            if len(values) > 1 and not key.startswith("label"):
+                raise InvalidInputError("filters expect only one value")
+    except InvalidInputError as error:
+        raise InvalidInputError(f"failed to prune build cache: {error.message}") from error
+    part = "".join(filters.get("id", ()))
+    kind = "".join(filters.get("type", ()))
+    other = any(filters.get(key) for key in ("description", "inuse", "parent", "shared"))
+    return CachePrune(
+        part=part,
+        until=until,
+        steps=kind in ("", _STEP) and not other,
+        mounts=kind in ("", _MOUNT) and not other and not part and until is None,
+    )
+
+
+def _prune_until(filters: Filters, now: float) -> float | None:
+    if filters.get("until") and filters.get("unused-for"):
+        raise InvalidInputError('conflicting filters: "until" and "unused-for"')
+    key = "unused-for" if filters.get("unused-for") else "until"
+    values = filters.get(key, ())
+    if len(values) != 1:
+        return None
+    try:
+        return filter_instant(values[0], now=now)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"\"{key}\" filter expects a duration (e.g., '24h') or a timestamp: {error.message}"
+        ) from error
 
 
 def with_local(request: "BuildRequest", body: Reader) -> "BuildRequest":

@@ -1,17 +1,19 @@
 """Image bodies; pure."""
 
-import fnmatch
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 from stackctl.api import times
-from stackctl.api.codec import Reader
+from stackctl.api.codec import Reader, parse_object
 from stackctl.api.filters import Filters, flag, labels_match
 from stackctl.api.versions import MAXIMUM, Version
-from stackctl.contracts.container import ContainerRecord
 from stackctl.contracts.state import ImageConfig, ImageRecord
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER, healthcheck_body
 from stackctl.daemon.bodies.create import read_healthcheck
 from stackctl.engine.image_values import HistoryLine, Removal
+from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.ignore import path_matcher
+from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import parse_reference
 from stackctl.values import Json, JsonObject
 
@@ -24,6 +26,8 @@ _CONTAINER_FIELDS = frozenset(
     | {"StdinOnce", "Image"}
 )
 _WITHOUT_CONTAINER_FIELDS = (1, 50)
+_WITH_CONTAINERS = (1, 51)
+_WITHOUT_NONE = (1, 43)
 _WITHOUT_VIRTUAL_SIZE = (1, 44)
 
 
@@ -36,33 +40,78 @@ def created_at(record: ImageRecord) -> float:
 
 
 def entry_body(
-    record: ImageRecord, *, containers: int = -1, references: Sequence[str] = ()
+    record: ImageRecord,
+    *,
+    containers: int = -1,
+    shared: int = -1,
+    references: Sequence[str] = (),
+    version: Version = MAXIMUM,
 ) -> JsonObject:
-    """Return one entry of GET /images/json; of its names only those that fit ``references``, if there are any."""
+    """Return one entry of GET /images/json; of its names only those that fit ``references``, if there are any.
+
+    ``shared`` are the bytes that other images have too. Both numbers are -1 where they are not told.
+    """
 
     def shown(names: Sequence[str]) -> list[Json]:
         return [
             name
             for name in names
-            if not references or any(_fits(name, pattern) for pattern in references)
+            if not references or any(matcher(name) for matcher in map(_matcher, references))
         ]
 
-    return {
-        "Containers": containers,
+    body: JsonObject = {
+        "Containers": containers if version >= _WITH_CONTAINERS else -1,
         "Created": int(created_at(record)),
         "Id": record.id,
         "Labels": {**record.config.labels} or None,
         "ParentId": record.parent,
         "RepoDigests": shown(record.digests),
         "RepoTags": shown(record.tags),
-        "SharedSize": -1,
+        "SharedSize": shared,
         "Size": record.size,
     }
+    if version < _WITHOUT_NONE and not record.tags and not record.digests:
+        body |= {"RepoDigests": ["<none>@<none>"], "RepoTags": ["<none>:<none>"]}
+    if version < _WITHOUT_VIRTUAL_SIZE:
+        body["VirtualSize"] = record.size
+    return body
 
 
-def inspect_body(record: ImageRecord, *, version: Version = MAXIMUM) -> JsonObject:
-    """Return the answer to GET /images/{name}/json; older versions of the API show more fields."""
+def check_platform(record: ImageRecord, name: str, text: str) -> None:
+    """Raise NotFoundError when an image is not for the platform asked for (JSON, "" for any), as Docker words it."""
+    wanted = read_platform(text)
+    own = Platform(os=record.os, architecture=record.architecture, variant=record.variant)
+    if wanted is not None and not wanted.accepts(own):
+        raise NotFoundError(
+            f"image with reference {name} was found but its platform ({own}) does not match the specified "
+            f"platform ({wanted})"
+        )
+
+
+def read_platform(text: str) -> Platform | None:
+    """Return the platform of a query (JSON with os, architecture and variant); raises InvalidInputError."""
+    if not text:
+        return None
+    try:
+        reader = Reader(parse_object(text.encode(), optional=False), "platform")
+    except InvalidInputError as error:
+        raise InvalidInputError(f"failed to parse platform: {error.message}") from error
+    parts = {key: reader.text(key) for key in ("os", "architecture", "variant")}
+    if not parts["os"] or not parts["architecture"]:
+        raise InvalidInputError("both OS and Architecture must be provided")
+    return parse_platform("/".join(part for part in parts.values() if part))
+
+
+def inspect_body(
+    record: ImageRecord, places: Mapping[str, str] | None = None, *, version: Version = MAXIMUM
+) -> JsonObject:
+    """Return the answer to GET /images/{name}/json; older versions of the API show more fields.
+
+    ``places`` are its layers' directories by Docker's names.
+    """
     config = config_body(record.config)
+    # Where the image has none of its own, Docker shows that of its last step.
+    comment = record.comment or (record.history[-1].comment if record.history else "")
     if version >= _WITHOUT_CONTAINER_FIELDS:
         config = {key: value for key, value in config.items() if key not in _CONTAINER_FIELDS}
     body: JsonObject = {
@@ -70,15 +119,15 @@ def inspect_body(record: ImageRecord, *, version: Version = MAXIMUM) -> JsonObje
         "RepoTags": [*record.tags],
         "RepoDigests": [*record.digests],
         "Parent": record.parent,
-        "Comment": record.comment,
+        "Comment": comment,
         "Created": record.created or times.ZERO,
-        "DockerVersion": "",
+        "DockerVersion": record.docker_version,
         "Author": record.author,
         "Config": config,
         "Architecture": record.architecture,
         "Os": record.os,
         "Size": record.size,
-        "GraphDriver": {"Data": {}, "Name": STORAGE_DRIVER},
+        "GraphDriver": {"Data": {**(places or {})} or None, "Name": STORAGE_DRIVER},
         "RootFS": {"Type": "layers", **({"Layers": [*record.diff_ids]} if record.diff_ids else {})},
         "Metadata": {"LastTagTime": times.rfc3339(record.tagged_at)},
     }
@@ -145,61 +194,54 @@ def label_pairs(values: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
     return tuple((key, text if equals else None) for key, equals, text in parts)
 
 
-def commit_config(body: Reader, container: ContainerRecord) -> ImageConfig | None:
-    """Return the configuration that a commit's body asks for, the container's where it says nothing; None for {}."""
+def commit_config(body: Reader) -> ImageConfig | None:
+    """Return the configuration that a commit's body asks for; None for {}."""
     if not any(body.raw(key) for key in body.names()):
         return None
-    names = {item.partition("=")[0] for item in body.texts("Env")}
-    kept = tuple(item for item in container.env if item.partition("=")[0] not in names)
-    entrypoint, cmd = body.words("Entrypoint"), body.words("Cmd")
-    ports = tuple(body.child("ExposedPorts").names())
-    volumes = tuple(body.child("Volumes").names())
     return ImageConfig(
-        user=body.text("User") or container.user,
-        exposed_ports=tuple(dict.fromkeys((*container.exposed_ports, *ports))),
-        env=(*kept, *body.texts("Env")),
-        entrypoint=container.entrypoint if entrypoint is None else entrypoint,
-        cmd=container.cmd if cmd is None else cmd,
-        volumes=volumes,
-        working_dir=body.text("WorkingDir") or container.working_dir,
-        labels={**container.labels, **body.text_map("Labels")},
-        stop_signal=body.text("StopSignal") or container.stop_signal,
-        healthcheck=read_healthcheck(body.optional_child("Healthcheck")) or container.healthcheck,
-        shell=body.texts("Shell") or container.spec.shell,
+        user=body.text("User"),
+        exposed_ports=tuple(body.child("ExposedPorts").names()),
+        env=body.texts("Env"),
+        entrypoint=body.words("Entrypoint"),
+        cmd=body.words("Cmd"),
+        volumes=tuple(body.child("Volumes").names()),
+        working_dir=body.text("WorkingDir"),
+        labels=body.text_map("Labels"),
+        stop_signal=body.text("StopSignal"),
+        healthcheck=read_healthcheck(body.optional_child("Healthcheck")),
+        shell=body.texts("Shell"),
         on_build=body.texts("OnBuild"),
     )
 
 
-def matches_reference(record: ImageRecord, patterns: Sequence[str]) -> bool:
-    """Tell whether a tag or digest of the image fits one of the patterns (name, name:tag, with * and ?)."""
-    names = (*record.tags, *record.digests)
-    return any(_fits(name, pattern) for name in names for pattern in patterns)
+def selector(filters: Filters) -> Callable[[ImageRecord], bool]:
+    """Return what tells whether the filters that look at one image alone hold; raises InvalidInputError."""
+    dangling = flag(filters, "dangling") if "dangling" in filters else None
+    labels = filters.get("label", ())
+    references = [_matcher(pattern) for pattern in filters.get("reference", ())]
 
-
-def _fits(name: str, pattern: str) -> bool:
-    repository, _, digest = name.partition("@")
-    bare = repository
-    if not digest:
-        reference = parse_reference(name)
-        bare = reference.name
-    short = bare.rpartition("/")[2]
-    tag = name[len(bare) :]
-    wanted = pattern.removeprefix("docker.io/").removeprefix("library/")
-    return any(
-        fnmatch.fnmatchcase(candidate, wanted) and candidate.count("/") == wanted.count("/")
-        for candidate in (name, bare, *((short, short + tag) if "/" not in bare else ()))
-    )
-
-
-def matches(record: ImageRecord, filters: Filters, *, now: float) -> bool:
-    """Tell whether the filters that look at one image alone hold; raises InvalidInputError."""
-    if "dangling" in filters and flag(filters, "dangling") != (
-        not record.tags and not record.digests
-    ):
-        return False
-    if (patterns := filters.get("reference")) and not matches_reference(record, patterns):
-        return False
-    for value in filters.get("until", ()):
-        if created_at(record) >= times.parse_instant(value, field="filter 'until'", now=now):
+    def fits(record: ImageRecord) -> bool:
+        if dangling is True and record.tags:
             return False
-    return labels_match(filters.get("label", ()), record.config.labels)
+        if dangling is False and not record.tags and not record.digests:
+            return False
+        names = (*record.tags, *record.digests)
+        if references and not any(matches(name) for name in names for matches in references):
+            return False
+        return labels_match(labels, record.config.labels)
+
+    return fits
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """Return what tells whether a reference, or its name alone, is as the pattern says (Go's path.Match)."""
+    try:
+        matches = path_matcher(re.sub(r"\*+", "*", pattern))
+    except InvalidInputError as error:
+        raise InvalidInputError("syntax error in pattern") from error
+
+    def fits(name: str) -> bool:
+        bare = parse_reference(name.partition("@")[0]).name
+        return bool(matches(name) or matches(bare))
+
+    return fits

@@ -1,16 +1,17 @@
 """Containers as the list shows them: filters, order, status sentences; pure."""
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from stackctl.api import times
-from stackctl.api.filters import Filters, labels_match
+from stackctl.api.filters import Filters, atoi, fits, flag, labels_match
 from stackctl.contracts.container import ContainerRecord, Status
 from stackctl.daemon.bodies import mounts, ports
 from stackctl.daemon.bodies.containers import LIVE, endpoint_body
 from stackctl.errors import InvalidInputError
 from stackctl.frozen import frozen
-from stackctl.values import JsonObject
+from stackctl.values import Json, JsonObject
 
 KEYS = frozenset(
     {
@@ -31,7 +32,7 @@ KEYS = frozenset(
         "volume",
     }
 )
-_HEALTHS = frozenset({"none", "starting", "healthy", "unhealthy"})
+_HEALTHS = ("none", "starting", "healthy", "unhealthy")
 
 Resolve = Callable[[str], ContainerRecord]
 
@@ -80,20 +81,20 @@ def select(
 ) -> list[ContainerRecord]:
     """Return what a list query asks for, newest first; raises InvalidInputError and NotFoundError."""
     filters = query.filters
-    check_filters(filters)
+    fits = _selector(records, query)
     ordered = sorted(records, key=lambda record: record.created, reverse=True)
     before = _positions(ordered, filters.get("before", ()), resolve)
     since = _positions(ordered, filters.get("since", ()), resolve)
     everything = query.all or query.limit > 0 or bool(filters.get("status"))
     found = []
     for position, record in enumerate(ordered):
-        if not everything and not before and not since and record.status not in LIVE:
+        if not everything and record.status not in LIVE:
             continue
         if before and position <= max(before):
             continue
         if since and position >= min(since):
             continue
-        if matches(record, query):
+        if fits(record):
             found.append(record)
         if query.limit > 0 and len(found) == query.limit:
             break
@@ -108,88 +109,149 @@ def _positions(
 
 
 def check_filters(filters: Filters) -> None:
-    """Raise InvalidInputError for values that no container can have."""
-    states = {status.value for status in Status}
+    """Raise InvalidInputError for values that no container can have, in Docker's words."""
+    states = [status.value for status in Status]
     for value in filters.get("status", ()):
-        if value not in states:
-            raise InvalidInputError(
-                f"invalid filter 'status={value}': invalid value for state ({value}): must be one of "
-                f"{', '.join(status.value for status in Status)}"
-            )
+        _check_word("status", "state", value, states)
     for value in filters.get("health", ()):
-        if value not in _HEALTHS:
-            raise InvalidInputError(f"invalid filter 'health={value}'")
+        _check_word("health", "health", value, _HEALTHS)
     for value in filters.get("exited", ()):
-        if not re.fullmatch(r"-?[0-9]{1,9}", value):
-            raise InvalidInputError(f"invalid filter 'exited={value}'")
-    for value in filters.get("is-task", ()):
-        if value.lower() not in ("0", "1", "f", "t", "false", "true"):
-            raise InvalidInputError(f"invalid filter 'is-task=[{value}]'")
-    for key in ("publish", "expose"):
-        for value in filters.get(key, ()):
-            ports.parse_port(value, at=f"filter '{key}'")
+        try:
+            atoi(value)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"invalid filter 'exited={value}': {error.message}") from error
+    flag(filters, "is-task")
 
 
-def matches(record: ContainerRecord, query: ListQuery) -> bool:
-    """Tell whether every filter holds (before and since are positions and not looked at here)."""
+def _check_word(key: str, name: str, value: str, words: Sequence[str]) -> None:
+    if value not in words:
+        raise InvalidInputError(
+            f"invalid filter '{key}={value}': invalid value for {name} ({value}): must be one of {', '.join(words)}"
+        )
+
+
+def _port_numbers(key: str, values: Sequence[str]) -> frozenset[str]:
+    """Return the ports ("80/tcp") that values such as 80, 80/udp or 80-90 name; raises InvalidInputError."""
+    found: set[str] = set()
+    for value in values:
+        if ":" in value:
+            raise InvalidInputError(f"filter for '{key}' should not contain ':': {value}")
+        span, _, protocol = value.partition("/")
+        try:
+            first, last = _span(span)
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                f"error while looking up for {key} {value}: {error.message}"
+            ) from error
+        found.update(f"{port}/{protocol or 'tcp'}" for port in range(first, last + 1))
+    return frozenset(found)
+
+
+def _span(text: str) -> tuple[int, int]:
+    if not text:
+        raise InvalidInputError("Empty string specified for ports.")
+    first, dash, last = text.partition("-")
+    low = _port(first)
+    high = _port(last) if dash else low
+    if high < low:
+        raise InvalidInputError(f"Invalid range specified for the Port: {text}")
+    return low, high
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]+", text):
+        raise InvalidInputError(
+            f"strconv.ParseUint: parsing {json.dumps(text[:80])}: invalid syntax"
+        )
+    if int(text[:20]) > 65535:
+        raise InvalidInputError(f'strconv.ParseUint: parsing "{text[:80]}": value out of range')
+    return int(text)
+
+
+def _selector(
+    records: Sequence[ContainerRecord], query: ListQuery
+) -> Callable[[ContainerRecord], bool]:
+    """Return what tells whether every filter holds but for before and since, which are positions."""
     filters = query.filters
-    tests: tuple[tuple[str, Callable[[str], bool]], ...] = (
-        ("id", lambda value: _regex(value, record.id)),
-        ("name", lambda value: _regex(value, record.name) or _regex(value, f"/{record.name}")),
-        ("status", lambda value: record.status.value == value),
-        ("health", lambda value: (record.health.status if record.health else "none") == value),
-        ("exited", lambda value: record.status not in LIVE and str(record.exit_code) == value),
-        ("volume", lambda value: any(value in (m.name, m.target) for m in record.mounts)),
-        ("network", lambda value: _on_network(record, value)),
-        ("publish", lambda value: _publishes(record, value)),
-        ("expose", lambda value: _exposes(record, value)),
-        ("is-task", lambda value: value.lower() in ("false", "f", "0")),
+    check_filters(filters)
+    codes = {atoi(value) for value in filters.get("exited", ())}
+    published = _port_numbers("publish", filters.get("publish", ()))
+    exposed = _port_numbers("expose", filters.get("expose", ()))
+    by_id = _of_ids(records, filters.get("id", ()))
+    # There are no tasks here.
+    none = flag(filters, "is-task")
+    tests: tuple[tuple[str, Callable[[ContainerRecord, str], bool]], ...] = (
+        ("name", lambda record, value: fits(value, record.name) or fits(value, f"/{record.name}")),
+        ("status", lambda record, value: record.status.value == value),
+        ("health", lambda record, value: _health(record) == value),
+        (
+            "volume",
+            lambda record, value: any(
+                value in (mount.name or mount.source, mount.target) for mount in record.mounts
+            ),
+        ),
+        ("network", _on_network),
     )
-    if not labels_match(filters.get("label", ()), record.labels):
-        return False
-    if filters.get("ancestor") and not _descends(record, query):
-        return False
-    return all(
-        any(test(value) for value in filters[key]) for key, test in tests if filters.get(key)
-    )
+    wanted = [(filters[key], test) for key, test in tests if filters.get(key)]
+
+    def matches(record: ContainerRecord) -> bool:
+        if none or not labels_match(filters.get("label", ()), record.labels):
+            return False
+        if by_id is not None and record.id not in by_id:
+            return False
+        if "ancestor" in filters and record.image_id not in query.ancestors:
+            return False
+        if codes and not _ended_with(record, codes):
+            return False
+        if (published or exposed) and not _has_port(record, published, exposed):
+            return False
+        return all(any(test(record, value) for value in values) for values, test in wanted)
+
+    return matches
 
 
-def _descends(record: ContainerRecord, query: ListQuery) -> bool:
-    names = query.filters["ancestor"]
-    return record.image_id in query.ancestors or record.spec.image in names
+def _of_ids(records: Sequence[ContainerRecord], values: Sequence[str]) -> frozenset[str] | None:
+    """Return the IDs that the values are the one possible beginning of; None when there are no values."""
+    if not values:
+        return None
+    found: set[str] = set()
+    for value in values:
+        begun = [record.id for record in records if value and record.id.startswith(value)]
+        if len(begun) == 1:
+            found.update(begun)
+    return frozenset(found)
 
 
-def _regex(pattern: str, text: str) -> bool:
-    if pattern == text:
-        return True
-    try:
-        return re.search(pattern, text) is not None
-    except re.error:
-        return False
+def _health(record: ContainerRecord) -> str:
+    return record.health.status if record.health else "none"
+
+
+def _ended_with(record: ContainerRecord, codes: Collection[int]) -> bool:
+    return record.status not in LIVE and record.started_at > 0 and record.exit_code in codes
+
+
+def _has_port(
+    record: ContainerRecord, published: Collection[str], exposed: Collection[str]
+) -> bool:
+    for item in _ports(record):
+        if isinstance(item, dict) and (
+            f"{item.get('PublicPort', 0)}/{item['Type']}" in published
+            or f"{item['PrivatePort']}/{item['Type']}" in exposed
+        ):
+            return True
+    return False
 
 
 def _on_network(record: ContainerRecord, value: str) -> bool:
     return any(
-        value == name
-        or endpoint.network_id == value
-        or (len(value) >= 4 and endpoint.network_id.startswith(value))
+        value == name or endpoint.network_id.startswith(value)
         for name, endpoint in record.endpoints.items()
     )
 
 
-def _publishes(record: ContainerRecord, value: str) -> bool:
-    first, last, protocol = ports.parse_port(value, at="filter 'publish'")
-    return any(
-        item.protocol == protocol and first <= item.host_port <= last for item in record.ports
-    ) or any(
-        item.protocol == protocol and first <= item.container_port <= last for item in record.ports
-    )
-
-
-def _exposes(record: ContainerRecord, value: str) -> bool:
-    first, last, protocol = ports.parse_port(value, at="filter 'expose'")
-    wanted = {f"{port}/{protocol}" for port in range(first, last + 1)}
-    return not wanted.isdisjoint(record.exposed_ports)
+def _ports(record: ContainerRecord) -> list[Json]:
+    live = record.status in (Status.RUNNING, Status.PAUSED)
+    return ports.list_ports(record, record.ports) if live else []
 
 
 def entry_body(
@@ -206,8 +268,9 @@ def entry_body(
         "ImageID": record.image_id,
         "Command": _command(record),
         "Created": int(record.created),
-        "Ports": ports.list_ports(record, record.ports) if live else [],
-        **(sizes or {}),
+        "Ports": _ports(record),
+        # What is nothing is not told.
+        **{name: size for name, size in (sizes or {}).items() if size},
         "Labels": {**record.labels},
         "State": record.status.value,
         "Status": status_sentence(record, now),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from stackctl.api import times
 from stackctl.api.codec import Reader
-from stackctl.api.filters import Filters, flag, labels_match
+from stackctl.api.filters import Filters, fits, labels_match
 from stackctl.contracts.container import ContainerRecord, Endpoint
 from stackctl.contracts.state import NetworkRecord, Subnet
 from stackctl.errors import InvalidInputError
@@ -143,13 +143,27 @@ def matches(record: NetworkRecord, filters: Filters, *, used: bool) -> bool:
             raise InvalidInputError(f"invalid filter: 'type'='{value}'")
     checks = (
         ("driver", lambda value: value == record.driver),
-        ("name", lambda value: value in record.name),
-        ("id", lambda value: record.id.startswith(value)),
+        ("name", lambda value: fits(value, record.name)),
+        ("id", lambda value: fits(value, record.id)),
         ("scope", lambda value: value == "local"),
         ("type", lambda value: value in kinds),
     )
-    if "dangling" in filters and flag(filters, "dangling") != (not used and not predefined):
+    dangling = _dangling(filters.get("dangling", ()))
+    if dangling is not None and dangling != (not used and not predefined):
         return False
     return labels_match(filters.get("label", ()), record.labels) and all(
         any(check(value) for value in filters[key]) for key, check in checks if filters.get(key)
     )
+
+
+def _dangling(values: Sequence[str]) -> bool | None:
+    """Return the filter's value, None when there is none; raises InvalidInputError."""
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidInputError('got more than one value for filter key "dangling"')
+    if values[0] not in ("0", "1", "false", "true"):
+        raise InvalidInputError(
+            'invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")'
+        )
+    return values[0] in ("1", "true")

@@ -1,14 +1,18 @@
 """Volume bodies; pure."""
 
+import json
 import re
+from collections.abc import Sequence
 
 from stackctl.api import times
-from stackctl.api.filters import Filters, flag, labels_match
+from stackctl.api.filters import Filters, fits, flag, labels_match
 from stackctl.contracts.state import VolumeRecord
 from stackctl.errors import InvalidInputError
 from stackctl.values import JsonObject
 
 KEYS = frozenset({"dangling", "driver", "label", "name"})
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
@@ -38,12 +42,28 @@ def volume_body(record: VolumeRecord, *, size: int | None = None, users: int = 0
     return body
 
 
+def read_all(values: Sequence[str]) -> bool:
+    """Return the ``all`` filter of a prune, a truth value in Go's forms; raises InvalidInputError."""
+    if len(values) > 1:
+        raise InvalidInputError(
+            f"invalid filter 'all=[{' '.join(values)}]': only one value is expected"
+        )
+    for value in values:
+        if value in _TRUE:
+            return True
+        if value not in _FALSE:
+            raise InvalidInputError(
+                f"invalid filter 'all': strconv.ParseBool: parsing {json.dumps(value[:80])}: invalid syntax"
+            )
+    return False
+
+
 def matches(record: VolumeRecord, filters: Filters, *, used: bool) -> bool:
     """Tell whether a list's filters hold; ``used`` says that a container has it. Raises InvalidInputError."""
     if "dangling" in filters and flag(filters, "dangling") == used:
         return False
     if (drivers := filters.get("driver")) and record.driver not in drivers:
         return False
-    if (names := filters.get("name")) and not any(name in record.name for name in names):
+    if (names := filters.get("name")) and not any(fits(name, record.name) for name in names):
         return False
     return labels_match(filters.get("label", ()), record.labels)

@@ -12,7 +12,7 @@ from stackctl.api.auth import CONFIG_HEADER, decode_config
 from stackctl.api.codec import Reader, encode_object
 from stackctl.contracts.container import Ulimit
 from stackctl.contracts.registry import Credentials
-from stackctl.contracts.state import BuildCacheRecord
+from stackctl.daemon.bodies import build as bodies
 from stackctl.daemon.bodies import progress
 from stackctl.daemon.bodies.build import LOCAL_TYPE, with_local
 from stackctl.daemon.bodies.create import read_ulimits
@@ -26,10 +26,6 @@ from stackctl.values import JsonObject
 
 if TYPE_CHECKING:
     from stackctl.builder.request import BuildOutput, BuildRequest
-
-_PRUNE_KEYS = frozenset(
-    {"description", "id", "inuse", "parent", "private", "shared", "type", "unused-for", "until"}
-)
 
 
 async def build(call: Call) -> web.StreamResponse:
@@ -183,10 +179,14 @@ def _credentials(call: Call) -> Mapping[str, Credentials]:
 async def prune(call: Call) -> web.StreamResponse:
     from stackctl.builder.build import builder_of
 
-    call.filters(_PRUNE_KEYS)
-    steps = [record.id for record in call.engine.world.state.load(BuildCacheRecord)]
-    _, freed = await builder_of(call.engine).prune()
-    return call.json({"CachesDeleted": steps or None, "SpaceReclaimed": freed})
+    for name in ("reserved-space", "max-used-space", "min-free-space", "keep-storage"):
+        if text := call.text(name):
+            bodies.check_space(name, text)
+    # Not the keys: they are told of in other words.
+    filters = call.filters()
+    wanted = bodies.read_prune(filters, now=call.engine.world.clock.now())
+    steps, freed = await builder_of(call.engine).prune(wanted)
+    return call.json({"CachesDeleted": [*steps] or None, "SpaceReclaimed": freed})
 
 
 async def cancel(call: Call) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from stackctl.api.codec import encode_object
+from stackctl.api.filters import atoi
 from stackctl.contracts.container import ContainerRecord, Status
 from stackctl.daemon.bodies import checks, limits, listing, stats
 from stackctl.daemon.bodies import containers as bodies
@@ -49,7 +50,7 @@ async def list_(call: Call) -> web.StreamResponse:
     filters = call.filters(listing.KEYS)
     query = listing.ListQuery(
         all=call.flag("all"),
-        limit=call.integer("limit") or 0,
+        limit=atoi(call.text("limit") or "0"),
         filters=filters,
         ancestors=_ancestors(call, filters.get("ancestor", ())),
     )
@@ -61,12 +62,12 @@ async def list_(call: Call) -> web.StreamResponse:
         if call.flag("size"):
             written, whole = await engine.containers.size(record.id)
             sizes = {"SizeRw": written, "SizeRootFs": whole}
-        image = _image_name(call, record)
+        image = image_name(call, record)
         entries.append(listing.entry_body(record, now=now, image=image, sizes=sizes))
     return call.json(entries)
 
 
-def _image_name(call: Call, record: ContainerRecord) -> str:
+def image_name(call: Call, record: ContainerRecord) -> str:
     """Return the name the container was made with, or the image's ID when the name means another one now."""
     try:
         current = call.engine.images.resolve(record.spec.image).id
@@ -107,6 +108,7 @@ async def inspect(call: Call) -> web.StreamResponse:
         exec_ids=engine.execs.ids(record.id),
         size_rw=written,
         size_root_fs=whole,
+        graph={"ID": record.id, **engine.world.layers.places(record.layers, record.id)},
     )
     return call.json(bodies.inspect_body(record, around))
 
@@ -147,7 +149,9 @@ async def remove(call: Call) -> web.StreamResponse:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    deleted, freed = await call.engine.containers.prune(call.filters(_PRUNE_KEYS))
+    deleted, freed = await call.engine.containers.prune(
+        call.prune_filter(call.filters(_PRUNE_KEYS))
+    )
     return call.json({"ContainersDeleted": [*deleted] or None, "SpaceReclaimed": freed})
 
 

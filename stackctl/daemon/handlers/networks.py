@@ -103,7 +103,7 @@ async def remove(call: Call) -> web.StreamResponse:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    names = await call.engine.networks.prune(call.filters(_PRUNE_KEYS))
+    names = await call.engine.networks.prune(call.prune_filter(call.filters(_PRUNE_KEYS)))
     return call.json({"NetworksDeleted": [*names] or None})
 
 

@@ -2,11 +2,11 @@
 
 from aiohttp import web
 
-from stackctl.api.filters import flag
 from stackctl.daemon.bodies import volumes as bodies
 from stackctl.daemon.call import Call
 from stackctl.daemon.handlers.leases import claim_of
 from stackctl.engine.requests import VolumeRequest
+from stackctl.errors import InvalidInputError
 from stackctl.values import Json
 
 _PRUNE_KEYS = frozenset({"all", "label", "label!"})
@@ -14,7 +14,12 @@ _PRUNE_KEYS = frozenset({"all", "label", "label!"})
 
 async def list_(call: Call) -> web.StreamResponse:
     volumes = call.engine.volumes
-    filters = call.filters(bodies.KEYS)
+    try:
+        filters = call.filters(bodies.KEYS)
+    except InvalidInputError as error:
+        if error.message != "invalid filter":
+            raise
+        raise InvalidInputError(f"error reading volume filters: {error.message}") from error
     found: list[Json] = [
         bodies.volume_body(record)
         for record in volumes.all()
@@ -48,8 +53,9 @@ async def remove(call: Call) -> web.StreamResponse:
 
 async def prune(call: Call) -> web.StreamResponse:
     filters = call.filters(_PRUNE_KEYS)
-    flag(filters, "all")
-    deleted, freed = await call.engine.volumes.prune(filters)
+    everything = bodies.read_all(filters.get("all", ()))
+    wanted = call.prune_filter(filters)
+    deleted, freed = await call.engine.volumes.prune(wanted, everything=everything)
     return call.json({"VolumesDeleted": [*deleted], "SpaceReclaimed": freed})
 
 

@@ -1,14 +1,22 @@
 """Images, networks, volumes, progress, events and statistics on the wire."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from stackctl.api.codec import Reader
-from stackctl.contracts.container import ContainerRecord, ContainerSpec, Endpoint
+from stackctl.contracts.container import (
+    ContainerRecord,
+    ContainerSpec,
+    Endpoint,
+    Healthcheck,
+    MountRequest,
+)
 from stackctl.contracts.runtime import Usage
 from stackctl.contracts.state import ImageConfig, ImageRecord, NetworkRecord, Subnet, VolumeRecord
 from stackctl.daemon.bodies import events, images, networks, progress, stats, volumes
+from stackctl.engine import merge
 from stackctl.engine.image_values import Progress, Removal
 from stackctl.engine.requests import Event, NetworkCounters
 from stackctl.errors import InvalidInputError
@@ -43,19 +51,34 @@ def test_an_image_shows_what_clients_read():
         ("reg.example:5000/team/app", True),
         ("reg.example:5000/*/app:v?", True),
         ("app", False),
-        ("docker.io/library/busybox", True),
+        ("docker.io/library/busybox", False),
+        ("**box", True),
+        ("b[a-u]sybox", True),
     ],
 )
 def test_the_reference_filter_matches_names_and_tags(pattern, fits):
-    assert images.matches(IMAGE, {"reference": (pattern,)}, now=0.0) is fits
+    assert images.selector({"reference": (pattern,)})(IMAGE) is fits
 
 
-def test_dangling_until_and_label_select_images():
-    assert not images.matches(IMAGE, {"dangling": ("true",)}, now=0.0)
-    assert images.matches(IMAGE, {"dangling": ("false",)}, now=0.0)
-    assert images.matches(IMAGE, {"label": ("a=b",)}, now=0.0)
-    assert images.matches(IMAGE, {"until": ("1h",)}, now=1767323045 + 7200)
-    assert not images.matches(IMAGE, {"until": ("1h",)}, now=1767323045 + 10)
+def test_dangling_and_label_select_images():
+    untagged = replace(IMAGE, tags=())
+    assert not images.selector({"dangling": ("true",)})(IMAGE)
+    assert images.selector({"dangling": ("false",)})(IMAGE)
+    # One with a digest alone is neither.
+    assert images.selector({"dangling": ("true",)})(untagged)
+    assert images.selector({"dangling": ("false",)})(untagged)
+    assert not images.selector({"dangling": ("false",)})(replace(untagged, digests=()))
+    assert images.selector({"label": ("a=b",)})(IMAGE)
+    with pytest.raises(InvalidInputError, match="syntax error in pattern"):
+        images.selector({"reference": ("[",)})
+
+
+def test_older_versions_show_an_image_as_they_did():
+    untagged = replace(IMAGE, tags=(), digests=())
+    assert images.entry_body(untagged)["RepoTags"] == []
+    old = images.entry_body(untagged, containers=3, version=(1, 42))
+    assert (old["RepoTags"], old["Containers"], old["VirtualSize"]) == (["<none>:<none>"], -1, 5)
+    assert images.entry_body(untagged, containers=3)["Containers"] == 3
 
 
 def test_an_image_without_a_date_is_of_the_zero_time():
@@ -69,18 +92,28 @@ def test_removals_and_labels_have_their_forms():
     assert images.label_pairs(("a", "b=c")) == (("a", None), ("b", "c"))
 
 
-def test_a_commits_config_adds_to_the_containers():
+def test_a_commits_config_goes_over_the_containers():
     container = ContainerRecord(
-        id="c", name="c", created=1.0, spec=ContainerSpec(image="x"), image_id="i", layers=(), path="p",
-        args=(), env=("A=1", "B=2"), labels={"old": "1"}, cmd=("old",), working_dir="/w",
+        id="c", name="c", created=1.0, spec=ContainerSpec(image="x", mounts=(
+            MountRequest(type="volume", target="/own", origin="volumes"),)),
+        image_id="i", layers=(), path="p", args=(), env=("A=1", "B=2"), labels={"old": "1"}, cmd=("old",),
+        working_dir="/w", healthcheck=Healthcheck(test=("CMD", "x"), interval=5.0),
     )  # fmt: skip
-    assert images.commit_config(Reader({"Env": None}), container) is None
-    found = images.commit_config(
-        Reader({"Env": ["A=9"], "Labels": {"new": "2"}, "Cmd": ["new"]}), container
+    image = ImageConfig(volumes=("/image",), on_build=("RUN x",), shell=("ash",), labels={"i": "1"})
+    own = merge.container_config(container, image)
+    assert (own.volumes, own.on_build, own.shell) == (("/image", "/own"), (), ())
+    assert own.labels == {"old": "1"}
+    assert images.commit_config(Reader({"Env": None})) is None
+    asked = images.commit_config(
+        Reader({"Env": ["A=9"], "Labels": {"new": "2"}, "Cmd": ["new"], "Volumes": {"/asked": {}}})
     )
-    assert found.env == ("B=2", "A=9")
+    found = merge.over(asked, own)
+    assert found.env == ("A=9", "B=2")
     assert found.labels == {"old": "1", "new": "2"}
+    assert found.volumes == ("/asked", "/image", "/own")
     assert (found.cmd, found.working_dir) == (("new",), "/w")
+    assert found.healthcheck == container.healthcheck
+    assert merge.over(own, own) == own
 
 
 def test_subnets_read_and_are_checked():
@@ -187,7 +220,11 @@ def test_progress_lines_are_dockers():
         "id": "ab",
     }
     assert progress.line(Progress(stream="Loaded image: x\n")) == {"stream": "Loaded image: x\n"}
-    assert progress.line(Progress(aux={"Tag": "x"})) == {"aux": {"Tag": "x"}}
+    assert progress.line(Progress(status="Pulling from x", id="v1", bare=True)) == {
+        "status": "Pulling from x",
+        "id": "v1",
+    }
+    assert progress.line(Progress(aux={"Tag": "x"})) == {"progressDetail": {}, "aux": {"Tag": "x"}}
     assert progress.error_line("no", code=3) == {
         "errorDetail": {"message": "no", "code": 3},
         "error": "no",

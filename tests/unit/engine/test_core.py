@@ -17,6 +17,7 @@ from stackctl.contracts.container import (
 )
 from stackctl.contracts.state import Subnet
 from stackctl.engine.core import Engine
+from stackctl.engine.filters import PruneFilter
 from stackctl.engine.requests import EventQuery, NetworkRequest, VolumeRequest
 from stackctl.errors import (
     ConflictError,
@@ -256,9 +257,9 @@ async def test_a_volume_in_use_stays_and_prune_takes_only_anonymous_ones(engine:
     with pytest.raises(ConflictError, match="volume is in use"):
         await engine.volumes.remove(anonymous)
     await engine.containers.remove("one")
-    removed, freed = await engine.volumes.prune({})
+    removed, freed = await engine.volumes.prune(PruneFilter())
     assert (removed, freed) == ([anonymous], 5)
-    removed, _ = await engine.volumes.prune({"all": ["true"]})
+    removed, _ = await engine.volumes.prune(PruneFilter(), everything=True)
     assert removed == ["named"]
 
 

@@ -249,3 +249,32 @@ async def test_a_large_blob_is_uploaded_in_parts(tmp_path, monkeypatch):
     assert methods == ["HEAD", "POST", "PATCH", "PATCH", "PUT"]
     assert sent == sorted(sent)
     assert sent[-1] == len(BLOB)
+
+
+@pytest.mark.parametrize(
+    "where", ["/v2/a/b/tags/list", "http://registry.invalid/v2/other/tags/list"]
+)
+async def test_tags_come_in_pages_that_lead_nowhere_else_and_not_in_circles(where):
+    pages = {"": ("c", "last=c"), "c": ("a", "last=a"), "a": ("c", "last=c")}
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        name, following = pages[request.query.get("last", "")]
+        link = f'<{where}?{following}>; rel="next"'
+        return web.json_response({"name": "a/b", "tags": [name]}, headers={"Link": link})
+
+    async with served(answer) as (client, _, reference):
+        assert await client.tags(reference, None) == ["a", "c"]
+    paths = [f"/v2/a/b/tags/list?{query}" for query in ("n=1000", "last=c", "last=a")]
+    assert asked == paths
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"tags": "a"}', b'{"tags": [1]}', b"no"])
+async def test_a_list_of_tags_that_is_none_is_said(body):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    async with served(answer) as (client, _, reference):
+        with pytest.raises(UnavailableError, match="gives no list of tags"):
+            await client.tags(reference, None)
