@@ -255,7 +255,7 @@ class Containers:
     async def _kill(self, record: ContainerRecord) -> None:
         with suppress(ConflictError, NotFoundError, StackctlError):
             if record.status is Status.RESTARTING:
-                await self.running.stop(record.id, timeout=0)
+                await self.running.give_up(record.id)
                 return
             await self.running.kill(record.id, "KILL")
 
@@ -393,13 +393,13 @@ class Containers:
                 author=author,
                 config=config,
             )
+            publish_event(
+                self.events, "commit", record, comment=message, imageID=image_id, imageRef=reference
+            )
         finally:
             if paused:
                 with suppress(ConflictError, NotFoundError):
                     await self.running.unpause(record.id)
-        publish_event(
-            self.events, "commit", record, comment=message, imageID=image_id, imageRef=reference
-        )
         return image_id
 
     async def prune(self, wanted: PruneFilter) -> tuple[Sequence[str], int]:

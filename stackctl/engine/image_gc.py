@@ -188,7 +188,7 @@ async def _delete(
         record = images.untag(record, name)
         done.append(Removal(untagged=name))
     images.forget(record)
-    images.event("delete", record, name=record.id)
+    images.event("delete", record)
     done.append(Removal(deleted=record.id))
     gone = await collect(
         images, tuple(reversed(record.layers)), (record.id, record.manifest, *record.layer_blobs)

@@ -173,7 +173,6 @@ class Sandboxes:
             return self._shared_sandbox(record, mode.partition(":")[2])
         networks = self.endpoints(record)
         if any(network.driver == "host" for network, _ in networks):
-            self._announce(record, networks, "connect")
             return Sandbox(record=record, netns=None, files=self._write_host_files(record))
         sysctls = {
             key: value for key, value in record.spec.sysctls.items() if key.startswith("net.")
@@ -194,7 +193,6 @@ class Sandboxes:
             for network, endpoint in networks:
                 await self._add_names(record, network, endpoint)
         record = await self._publish(record, networks)
-        self._announce(record, networks, "connect")
         return Sandbox(record=record, netns=netns, files=self._write_files(record, networks))
 
     def opened(self, container_id: str) -> None:
@@ -275,15 +273,15 @@ class Sandboxes:
                     partial(self.world.network.disconnect, record.id, network, endpoint),
                 )
 
-    def announce_left(self, record: ContainerRecord) -> None:
-        """Tell of the disconnections of a container that ended."""
+    def announce(self, record: ContainerRecord, action: str) -> None:
+        """Tell of the connections of a container that starts ("connect") or has ended ("disconnect")."""
         if has_own_network(record):
             found = [
                 (network, endpoint)
                 for endpoint in record.endpoints.values()
                 if (network := self.book.find_network(endpoint.network_id)) is not None
             ]
-            self._announce(record, found, "disconnect")
+            self._announce(record, found, action)
 
     # Changes while it runs
 

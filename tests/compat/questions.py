@@ -152,6 +152,8 @@ def answers(engine: Asked) -> Iterator[dict[str, object]]:
         told: object
         if answer.status >= 400:
             told = normal(answer.json["message"], engine.ids)
+        elif path == "/events":
+            told = len(answer.body.splitlines())
         else:
             told = json.loads(normal(json.dumps(listed(path, answer.json)), engine.ids))
         yield {"asked": line, "status": answer.status, "told": told}

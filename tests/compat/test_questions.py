@@ -21,6 +21,20 @@ DEVIATIONS = {
     _NET + '{"dangling":["1"],"label":["asked"]}': (200, ["asked-net2"]),
     _NET + '{"dangling":["false"],"label":["asked"]}': (200, ["asked-net"]),
     _NET + '{"dangling":["0"],"label":["asked"]}': (200, ["asked-net"]),
+    # Dates and durations are taken too; what is neither is named.
+    **{
+        f"GET /events?{query}": (
+            400,
+            f"invalid {field}: {value} is neither a timestamp nor a duration",
+        )
+        for query, field, value in (
+            ("since=x&until=5", "since", '"x"'),
+            ("since=1&until=x", "until", '"x"'),
+            ("since=1.x&until=5", "since", '"1.x"'),
+            ("since=-5&until=5", "since", '"-5"'),
+            ("since=1&until=1.5.5", "until", '"1.5.5"'),
+        )
+    },
     # What is wrong is named.
     'GET /images/json {"before":["BAD"]}': (
         400,

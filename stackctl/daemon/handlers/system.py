@@ -205,8 +205,11 @@ async def events(call: Call) -> web.StreamResponse:
     query = EventQuery(
         since=call.instant("since"),
         until=call.instant("until"),
-        filters=call.filters(event_bodies.KEYS),
+        filters=call.filters(),
     )
+    if query.until and query.until < query.since:
+        since, until = call.text("since"), call.text("until")
+        raise InvalidInputError(f"`since` time ({since}) cannot be after `until` time ({until})")
     source = call.engine.events.subscribe(query)
     response = await call.stream(JSON_TYPE)
 

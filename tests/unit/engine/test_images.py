@@ -417,4 +417,4 @@ async def test_events_are_told(shelf):
     await shelf.images.tag("a:1", "a:2")
     await shelf.images.remove(image_id, force=True)
     actions = [action for _, action, _ in shelf.events]
-    assert actions == ["import", "tag", "untag", "untag", "delete"]
+    assert actions == ["tag", "import", "tag", "untag", "untag", "delete"]
