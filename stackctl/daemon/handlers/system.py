@@ -24,6 +24,7 @@ from stackctl.daemon.streams import until_gone
 from stackctl.engine.logoptions import DRIVERS as LOG_DRIVERS
 from stackctl.engine.requests import EventQuery
 from stackctl.engine.world import AddressPool
+from stackctl.errors import InvalidInputError
 from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
 
