@@ -39,6 +39,8 @@ class Parser:
         self._timed = stamped or bool(since or until)
         self._stamped = stamped
         self._rest = b""
+        # A piece whose end is to come, for the quick way.
+        self._held: list[bytes] = []
         self._stamp = b""
         self._second = b""
         self._whole = 0
@@ -51,8 +53,18 @@ class Parser:
 
     def feed(self, data: bytes) -> list[Entry]:
         """Return the entries that are complete with this chunk."""
-        lines = (self._rest + data).split(b"\n")
+        return self._entries(self._split(data))
+
+    def _split(self, data: bytes) -> list[bytes]:
+        """Return the lines that are whole now, without their newlines."""
+        lines = data.split(b"\n")
+        lines[0] = self._rest + lines[0]
         self._rest = lines.pop()
+        lines[:0] = self._held
+        self._held = []
+        return lines
+
+    def _entries(self, lines: list[bytes]) -> list[Entry]:
         entries: list[Entry] = []
         append = entries.append
         since, until, parts = self._since, self._until, self._parts
@@ -82,16 +94,11 @@ class Parser:
 
         Of very many lines a text may hold several.
         """
-        if not self._parts:
-            data = self._rest + data
-            cut = data.rfind(b"\n") + 1
-            if (found := self._columns(data[:cut])) is not None:
-                runs, taken = found
-                self._rest = data[taken:]
-                return runs
-            # Pieces of both streams, or times on both sides of a limit.
-            self._rest = b""
-        return self._runs_of(self.feed(data))
+        lines = self._split(data)
+        if not self._parts and (found := self._columns(lines)) is not None:
+            return found
+        # Pieces of both streams, or times on both sides of a limit.
+        return self._runs_of(self._entries(lines))
 
     def finish(self) -> list[Entry]:
         """Return the pieces that no newline ended."""
@@ -105,17 +112,17 @@ class Parser:
         """As ``finish``, in the form of ``feed_runs``."""
         return self._runs_of(self.finish())
 
-    def _columns(self, body: bytes) -> tuple[list[Run], int] | None:
-        """Return whole lines as runs, and how much of ``body`` they are; None for what is rare.
+    def _columns(self, lines: list[bytes]) -> list[Run] | None:
+        """Return whole lines as runs; None for what is rare.
 
         The times of one monitor are equally long, so what a line consists of is cut out at the same places in all of
         them, by functions that run over whole lists.
         """
-        width = body.find(b" ", 0, _LONGEST_STAMP)
+        if not lines:
+            return []
+        width = lines[0].find(b" ", 0, _LONGEST_STAMP)
         if width < 0:
-            return None if body else ([], 0)
-        lines = body.split(b"\n")
-        lines.pop()
+            return None
         kinds = list(map(operator.itemgetter(slice(width, width + _TAG)), lines))
         found = set(kinds)
         if not found <= _KINDS.keys():
@@ -130,7 +137,7 @@ class Parser:
             oldest, youngest = min(times.values()), max(times.values())
             if youngest < self._since or oldest > self._until:
                 self.over |= oldest > self._until
-                return [], len(body)
+                return []
             if oldest < self._since or youngest > self._until:
                 return None
             if self._stamped:
@@ -138,46 +145,13 @@ class Parser:
                 texts = list(map(operator.add, map(heads.__getitem__, stamps), bare))
         pieces = [kind for kind in found if not _KINDS[kind][1]]
         if not pieces:
-            return list(_runs(kinds, texts)), len(body)
+            return list(_runs(kinds, texts))
         if len({_KINDS[kind][0] for kind in found}) > 1:
             return None
-        return self._joined(pieces[0], kinds, texts, bare, body)
-
-    def _joined(
-        self,
-        piece: bytes,
-        kinds: list[bytes],
-        texts: list[bytes],
-        bare: list[bytes],
-        body: bytes,
-    ) -> tuple[list[Run], int] | None:
-        """Return the lines of one stream with what is in pieces joined; a last piece waits for its end."""
-        end, taken = len(kinds), len(body)
-        if kinds[-1] == piece:
-            end -= 1
-            taken = body.rfind(b"\n", 0, taken - 1) + 1
-        said: list[bytes] = []
-        many = len(kinds) > _MANY
-        begun = b""
-        start = 0
-        while start < end:
-            try:
-                stop = kinds.index(piece, start, end)
-            except ValueError:
-                stop = end
-            if begun:
-                if stop == start:
-                    return None  # more than two pieces
-                said.append(begun + bare[start] + b"\n")
-                start += 1
-            _append_lines(said, texts[start:stop], many=many)
-            if stop == end:
-                if not said:
-                    return [], taken
-                return [(_KINDS[piece][0], [b"".join(said)] if many else said)], taken
-            begun = texts[stop] if bare[stop] else b""
-            start = stop + 1
-        return None  # the last two are pieces
+        said = _joined(pieces[0], kinds, texts, bare)
+        if said is not None and kinds[-1] == pieces[0]:
+            self._held = [lines[-1]]
+        return None if said is None else [(_KINDS[pieces[0]][0], said)] if said else []
 
     def _times(self, stamps: set[bytes]) -> dict[bytes, int] | None:
         """Return the instants of time stamps; None when one is none."""
@@ -247,6 +221,36 @@ def _runs(kinds: list[bytes], texts: list[bytes]) -> Iterator[Run]:
         _append_lines(said, texts[start:stop], many=len(kinds) > _MANY)
         yield _KINDS[kind][0], said
         start = stop
+
+
+def _joined(
+    piece: bytes, kinds: list[bytes], texts: list[bytes], bare: list[bytes]
+) -> list[bytes] | None:
+    """Return the lines of one stream, those in two pieces joined, without a last piece whose end is to come.
+
+    None where a line is in more pieces.
+    """
+    said: list[bytes] = []
+    many = len(kinds) > _MANY
+    end = len(kinds) - (kinds[-1] == piece)
+    begun = b""
+    start = 0
+    while start < end:
+        try:
+            stop = kinds.index(piece, start, end)
+        except ValueError:
+            stop = end
+        if begun:
+            if stop == start:
+                return None
+            said.append(begun + bare[start] + b"\n")
+            start += 1
+        _append_lines(said, texts[start:stop], many=many)
+        begun = texts[stop] if stop < end and bare[stop] else b""
+        start = stop + 1
+    if begun:
+        return None
+    return [b"".join(said)] if many else said
 
 
 def _append_lines(said: list[bytes], texts: list[bytes], *, many: bool) -> None:
