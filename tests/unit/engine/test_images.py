@@ -272,7 +272,7 @@ async def test_saving_by_id_names_nothing(shelf):
 
 
 async def test_saving_what_is_not_there_fails_before_the_first_byte(shelf):
-    with pytest.raises(NotFoundError, match="No such image: nothing$"):
+    with pytest.raises(NotFoundError, match=r"No such image: nothing$"):
         await anext(shelf.images.save_archive(["nothing"]))
 
 
