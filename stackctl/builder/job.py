@@ -227,6 +227,17 @@ class Job:
             outer=self._plan.global_args,
             platform_args=platform_args,
         )
+        named = self.request.contexts.get(stage.base.lower())
+        if isinstance(named, Path) and stage.parent is None:
+            await builder.step(
+                ins.Copy(
+                    line=stage.start.line,
+                    original=stage.start.original,
+                    sources=(".",),
+                    destination="/",
+                    from_=stage.base,
+                )
+            )
         await self._triggers(builder, stage)
         for instruction in stage.instructions:
             number += 1
@@ -244,20 +255,13 @@ class Job:
         if stage.parent is not None:
             state = self._states[stage.parent].result()
             self.say(f" ---> {digest_of(encode(state))[7:19]}\n")
-            return State(
-                document=state.document, layers=state.layers, blobs=state.blobs, parent=state.parent
-            )
+            return state
         platform = parse_platform(stage.platform) if stage.platform else self._platform
-        if stage.base == SCRATCH:
+        named = self.request.contexts.get(stage.base.lower())
+        if isinstance(named, Path) or (named is None and stage.base == SCRATCH):
+            # The files of a directory are copied into it.
             self.say(" ---> \n")
             return scratch(platform)
-        named = self.request.contexts.get(stage.base.lower())
-        if isinstance(named, Path):
-            raise self.file.error(
-                stage.start.line,
-                f"FROM {stage.base}: a context that is a directory cannot be a base",
-                hint="FROM scratch, then COPY --from it",
-            )
         try:
             state = await self._image(named or stage.base, platform)
         except InvalidInputError as error:

@@ -64,7 +64,7 @@ class BuildRequest:
     ``contexts`` are more contexts by name in lower case, directories of this host, URLs or image references; they go
     before stages and images of the same name. ``no_cache_filter`` are stages whose steps are all done anew. ``ssh`` are
     sockets of SSH agents. ``cache_sources`` and ``cache_targets`` are where steps are taken from beside the engine's
-    own, and kept. ``cache_from`` instead are images that steps must have led to, as the classic builder has it. With a
+    own, and kept. ``host_network`` allows RUN --network=host, as ``network_mode`` "host" does. ``cache_from`` instead are images that steps must have led to, as the classic builder has it. With a
     ``result`` the files or an archive of the image go there as well.
     """
 
@@ -97,6 +97,7 @@ class BuildRequest:
     ulimits: tuple[Ulimit, ...] = ()
     security_opt: tuple[str, ...] = ()
     privileged: bool = False
+    host_network: bool = False
     platform: str = ""
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)

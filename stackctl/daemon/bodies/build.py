@@ -112,6 +112,7 @@ def with_local(request: "BuildRequest", body: Reader) -> "BuildRequest":
         secrets={name: _bytes(secrets.text(name), name) for name in secrets.names()},
         ssh={name: _socket(ssh.text(name), name) for name in ssh.names()},
         privileged=body.boolean("privileged"),
+        host_network=body.boolean("host_network"),
         no_cache_filter=tuple(name.lower() for name in body.texts("no_cache_filter")),
         cache_sources=tuple(_place(item, "cache_from") for item in body.children("cache_from")),
         cache_targets=tuple(_place(item, "cache_to") for item in body.children("cache_to")),

@@ -117,6 +117,7 @@ def local_body(stack: Stack, service: Service) -> JsonObject:
         },
         "ssh": {one.id: one.path or _agent(service.name) for one in build.ssh},
         "privileged": build.privileged or "security.insecure" in build.entitlements,
+        "host_network": "network.host" in build.entitlements,
         "no_cache_filter": list(build.no_cache_filter),
     }
     name = dockerfile_name(build)
