@@ -15,7 +15,7 @@ from stackctl.oci.descriptor import INDEX_TYPES, OCI_INDEX, Descriptor
 from stackctl.oci.digest import chain_ids
 from stackctl.oci.image import Index, Manifest, choose, descriptor_tree, parse_manifest
 from stackctl.oci.platform import Platform
-from stackctl.oci.reference import in_order, parse_reference
+from stackctl.oci.reference import parse_reference
 from stackctl.values import Json, JsonObject
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ async def save(
         index: list[Json] = []
         repositories: dict[str, dict[str, str]] = {}
         for record in records:
-            tags = list(in_order(chosen[record.id]))
+            tags = list(dict.fromkeys(chosen[record.id]))
             layers = await layers_of(images, record)
             files += [(_path(digest), digest) for digest in held if digest in _blobs_of(record)]
             entries.append(

@@ -200,7 +200,7 @@ def world(daemon):
         ("error", "/secrets"),
         ("error", "/configs"),
         ("error", "/plugins/x/json"),
-        ("error", "/images/search?term=x"),
+        ("error", "/images/search?term="),
         ("error", "/containers/json?filters=x"),
         ("error", "/no/such/page"),
     ],

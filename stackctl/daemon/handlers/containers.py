@@ -68,12 +68,13 @@ async def list_(call: Call) -> web.StreamResponse:
 
 
 def image_name(call: Call, record: ContainerRecord) -> str:
-    """Return the name the container was made with, or the image's ID when the name means another one now."""
+    """Return the name the container was made with, or the image's ID when the name means another one now, or none."""
     try:
-        current = call.engine.images.resolve(record.spec.image).id
+        current = call.engine.images.find(record.spec.image)
     except StackctlError:
-        current = record.image_id
-    return record.spec.image if current == record.image_id else record.image_id
+        current = None
+    is_same = current is not None and current.id == record.image_id
+    return record.spec.image if is_same else record.image_id
 
 
 def _ancestors(call: Call, names: tuple[str, ...]) -> frozenset[str]:

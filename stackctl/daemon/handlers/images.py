@@ -7,7 +7,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from stackctl.api.codec import encode_object
-from stackctl.api.filters import Filters, flag, until
+from stackctl.api.filters import Filters, atoi, flag, until
 from stackctl.api.gotime import filter_instant
 from stackctl.contracts.registry import ResolvedManifest
 from stackctl.contracts.state import ImageConfig
@@ -25,6 +25,8 @@ from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import Reference, parse_reference
 from stackctl.values import Json
 
+_SEARCH_KEYS = frozenset({"is-automated", "is-official", "stars"})
+_SEARCH_LIMIT, _MAX_SEARCH = 25, 100
 _PRUNE_KEYS = frozenset({"dangling", "label", "label!", "until"})
 _WITHOUT_FILTER = (1, 41)
 
@@ -322,6 +324,19 @@ async def _platforms(
     return (Platform(architecture=document.architecture, os=document.os, variant=document.variant),)
 
 
+async def search(call: Call) -> web.StreamResponse:
+    limit = atoi(call.text("limit") or "0") or _SEARCH_LIMIT
+    if not 1 <= limit <= _MAX_SEARCH:
+        raise InvalidInputError(f"limit {limit} is outside the range of [1, {_MAX_SEARCH}]")
+    filters = call.filters(_SEARCH_KEYS)
+    bodies.search_body((), filters)
+    term = call.text("term").strip()
+    if not term.isprintable() or not term:
+        raise InvalidInputError("invalid term: name what to look for")
+    found = await call.engine.world.registry.search(term, limit, call.auth())
+    return call.json(bodies.search_body(found, filters))
+
+
 async def tell(
     call: Call,
     source: AsyncIterator[Progress],
@@ -356,6 +371,7 @@ ROUTES = (
     ("POST", "/images/create", create),
     ("POST", "/images/load", load),
     ("POST", "/images/prune", prune),
+    ("GET", "/images/search", search),
     ("GET", "/images/get", save),
     ("GET", "/images/{name:*}/json", inspect),
     ("GET", "/images/{name:*}/history", history),
