@@ -255,6 +255,8 @@ async def save(
         mtime = max((int(instant(record.created)) for record in records), default=0)
         async for chunk in images.parts.content.archive(unique, max(mtime, 0)):
             yield chunk
+        for record in records:
+            images.event("save", record)
 
 
 def _named(images: "Images", reference: str) -> list[tuple[ImageRecord, list[str]]]:

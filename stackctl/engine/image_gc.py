@@ -162,7 +162,7 @@ def _untag_name(
     if not parsed.digest and not any(_repository(tag) == repository for tag in record.tags):
         # The digests of a repository whose last tag went mean nothing to anybody.
         for digest in [item for item in record.digests if _repository(item) == repository]:
-            record = images.untag(record, digest)
+            record = images.untag(record, digest, announce=False)
             done.append(Removal(untagged=digest))
     return record
 
@@ -188,7 +188,7 @@ async def _delete(
         record = images.untag(record, name)
         done.append(Removal(untagged=name))
     images.forget(record)
-    images.event("delete", record, name=record.id)
+    images.event("delete", record)
     done.append(Removal(deleted=record.id))
     gone = await collect(
         images, tuple(reversed(record.layers)), (record.id, record.manifest, *record.layer_blobs)

@@ -53,7 +53,9 @@ async def import_(
         record = await images.add(
             document_tree(document), layers=[layer], tags=[reference] if reference else []
         )
-    images.event("import", record, name=reference or record.id)
+    if reference:
+        images.event("tag", record, name=reference)
+    images.event("import", record)
     return record.id
 
 
@@ -96,7 +98,7 @@ async def commit(images: "Images", container: ContainerRecord, request: CommitRe
                 tags=[request.reference] if request.reference else [],
                 parent=base.id if base else "",
             )
-    images.event("create", record, name=request.reference or record.id)
+    images.event("create", record)
     if request.reference:
         images.event("tag", record, name=request.reference)
     return record.id

@@ -64,13 +64,14 @@ async def pull(
     images: "Images", text: str, platform: Platform | None, credentials: Credentials | None
 ) -> AsyncIterator[Progress]:
     reference = parse_reference(text).with_default_tag()
-    outcome: list[bool] = []
+    outcome: list[tuple[ImageRecord, bool]] = []
     async with aclosing(_pull_one(images, reference, platform, credentials, outcome)) as messages:
         async for message in messages:
             yield message
-    yield _status(str(reference), fresh=any(outcome))
-    record = images.find(str(reference))
-    if platform is not None and record is not None:
+    [(record, fresh)] = outcome
+    images.event("pull", record, name=reference.name, actor=str(reference))
+    yield _status(str(reference), fresh=fresh)
+    if platform is not None:
         own = Platform(os=record.os, architecture=record.architecture, variant=record.variant)
         if not platform.accepts(own):
             yield Progress(
@@ -83,13 +84,14 @@ async def pull_all(
     images: "Images", text: str, platform: Platform | None, credentials: Credentials | None
 ) -> AsyncIterator[Progress]:
     reference = replace(parse_reference(text), tag="", digest="")
-    outcome: list[bool] = []
+    outcome: list[tuple[ImageRecord, bool]] = []
     for tag in await images.parts.registry.tags(reference, credentials):
         source = _pull_one(images, reference.with_tag(tag), platform, credentials, outcome)
         async with aclosing(source) as messages:
             async for message in messages:
                 yield message
-    yield _status(reference.name, fresh=any(outcome))
+    images.parts.publish("image", "pull", reference.name, {"name": reference.name})
+    yield _status(reference.name, fresh=any(fresh for _, fresh in outcome))
 
 
 def _status(name: str, *, fresh: bool) -> Progress:
@@ -102,9 +104,9 @@ async def _pull_one(
     reference: Reference,
     platform: Platform | None,
     credentials: Credentials | None,
-    outcome: list[bool],
+    outcome: list[tuple[ImageRecord, bool]],
 ) -> AsyncGenerator[Progress, None]:
-    """Pull what one name stands for; ``outcome`` gets whether that was anything new."""
+    """Pull what one name stands for; ``outcome`` gets the image, and whether that was anything new."""
     wanted = platform or images.parts.platform
     resolved = await images.parts.registry.resolve(reference, wanted, credentials)
     label = str(reference) if reference.digest else reference.tag
@@ -134,7 +136,7 @@ async def _pull_layers(
     manifest: Manifest,
     credentials: Credentials | None,
     chain: list[str],
-    outcome: list[bool],
+    outcome: list[tuple[ImageRecord, bool]],
 ) -> AsyncGenerator[Progress, None]:
     """Fetch, unpack and record; ``chain`` becomes the layers' chain IDs."""
     names = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
@@ -151,9 +153,8 @@ async def _pull_layers(
                     if not known or message.status != "Already exists":
                         yield message
             record, fresh = await _finish(images, reference, resolved, manifest, job)
-    outcome.append(fresh)
+    outcome.append((record, fresh))
     yield Progress(status=f"Digest: {resolved.top.digest}")
-    images.event("pull", record, name=reference.name, actor=str(reference))
 
 
 async def _fetch_config(

@@ -249,8 +249,9 @@ class Images:
             self.event("tag", record, name=name)
 
     def event(self, action: str, record: ImageRecord, *, name: str = "", actor: str = "") -> None:
-        """Publish an image event with the image's labels."""
-        attributes = {**record.config.labels, "name": name or _first_name(record)}
+        """Publish an image event with the image's labels, which one that is gone has no more; its ID names it."""
+        labels = record.config.labels if record.id in self._records else {}
+        attributes = {**labels, "name": name or record.id}
         self.parts.publish("image", action, actor or record.id, attributes)
 
     async def remove(
@@ -265,9 +266,11 @@ class Images:
     async def prune(self, filters: ImagePruneFilter) -> tuple[Sequence[Removal], int]:
         """Remove unused images; return what was done and the bytes that were freed."""
         async with self.gate.alone():
-            return await image_gc.prune(self, filters)
+            done, freed = await image_gc.prune(self, filters)
+        self.parts.publish("image", "prune", "", {"reclaimed": str(freed)})
+        return done, freed
 
-    def untag(self, record: ImageRecord, name: str) -> ImageRecord:
+    def untag(self, record: ImageRecord, name: str, *, announce: bool = True) -> ImageRecord:
         """Take one name (a tag or a name@digest) from an image."""
         changed = replace(
             record,
@@ -277,7 +280,8 @@ class Images:
         if self._names.get(name) == record.id:
             del self._names[name]
         self.save(changed)
-        self.event("untag", record, name=record.id)
+        if announce:
+            self.event("untag", record)
         return changed
 
     async def collect_blobs(self, digests: Collection[str]) -> None:
@@ -374,10 +378,6 @@ class Images:
         """
         request = CommitRequest(reference=reference, message=message, author=author, config=config)
         return await image_making.commit(self, container, request)
-
-
-def _first_name(record: ImageRecord) -> str:
-    return record.tags[0] if record.tags else record.id
 
 
 def _full_text(reference: str) -> str:
