@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from stackctl.contracts.state import ImageRecord
 from stackctl.engine.image_config import instant, parse_document
 from stackctl.engine.image_making import layers_of
-from stackctl.engine.image_values import Progress, short
+from stackctl.engine.image_values import Progress, platform_of, short
 from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.frozen import frozen
 from stackctl.oci.descriptor import INDEX_TYPES, OCI_INDEX, Descriptor
@@ -208,11 +208,10 @@ async def save(
             chosen.setdefault(record.id, []).extend(tags)
     records = [images.resolve(image_id) for image_id in chosen]
     for record in records:
-        own = Platform(os=record.os, architecture=record.architecture, variant=record.variant)
-        if platform is not None and not platform.accepts(own):
+        if platform is not None and not platform.accepts(platform_of(record)):
             raise NotFoundError(
                 f"no suitable export target found for platform {platform}",
-                hint=f"{short(record.id)} is for {own}",
+                hint=f"{short(record.id)} is for {platform_of(record)}",
             )
     held = [
         item for record in records for item in (record.id, record.manifest, *record.layer_blobs)

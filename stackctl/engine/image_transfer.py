@@ -16,7 +16,7 @@ from stackctl.contracts.state import ImageRecord
 from stackctl.engine import image_gc
 from stackctl.engine.image_config import ImageDocument, parse_document
 from stackctl.engine.image_making import layers_of
-from stackctl.engine.image_values import Progress, first_failure, short
+from stackctl.engine.image_values import Progress, check_platform, first_failure, short
 from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
 from stackctl.frozen import frozen
 from stackctl.oci.descriptor import (
@@ -71,13 +71,10 @@ async def pull(
     [(record, fresh)] = outcome
     images.event("pull", record, name=reference.name, actor=str(reference))
     yield _status(str(reference), fresh=fresh)
-    if platform is not None:
-        own = Platform(os=record.os, architecture=record.architecture, variant=record.variant)
-        if not platform.accepts(own):
-            yield Progress(
-                status=f"WARNING: image with reference {reference} was found but its platform ({own}) "
-                f"does not match the specified platform ({platform})"
-            )
+    try:
+        check_platform(record, str(reference), platform)
+    except NotFoundError as warning:
+        yield Progress(status=f"WARNING: {warning.message}")
 
 
 async def pull_all(

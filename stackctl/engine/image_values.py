@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.container import ContainerRecord, Status
 from stackctl.contracts.registry import Registry
-from stackctl.contracts.state import ImageConfig, StateStore
+from stackctl.contracts.state import ImageConfig, ImageRecord, StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore
-from stackctl.errors import StackctlError
+from stackctl.errors import NotFoundError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.oci.platform import Platform
 from stackctl.values import JsonObject
@@ -146,6 +146,20 @@ class Gate:
 
 def is_running(container: ContainerRecord) -> bool:
     return container.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+
+
+def platform_of(image: ImageRecord) -> Platform:
+    """Return what the image is for."""
+    return Platform(os=image.os, architecture=image.architecture, variant=image.variant)
+
+
+def check_platform(image: ImageRecord, name: str, wanted: Platform | None) -> None:
+    """Raise NotFoundError, in Docker's words, when an image is not for the platform; None is any."""
+    if wanted is not None and not wanted.accepts(platform_of(image)):
+        raise NotFoundError(
+            f"image with reference {name} was found but its platform ({platform_of(image)}) does not match the "
+            f"specified platform ({wanted})"
+        )
 
 
 def short(digest: str) -> str:

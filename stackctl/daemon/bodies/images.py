@@ -12,7 +12,7 @@ from stackctl.contracts.state import ImageConfig, ImageRecord
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER, healthcheck_body
 from stackctl.daemon.bodies.create import read_healthcheck
 from stackctl.engine.image_values import HistoryLine, Removal
-from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.errors import InvalidInputError
 from stackctl.ignore import path_matcher
 from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import parse_reference
@@ -76,17 +76,6 @@ def entry_body(
     if version < _WITHOUT_VIRTUAL_SIZE:
         body["VirtualSize"] = record.size
     return body
-
-
-def check_platform(record: ImageRecord, name: str, text: str) -> None:
-    """Raise NotFoundError when an image is not for the platform asked for (JSON, "" for any), as Docker words it."""
-    wanted = read_platform(text)
-    own = Platform(os=record.os, architecture=record.architecture, variant=record.variant)
-    if wanted is not None and not wanted.accepts(own):
-        raise NotFoundError(
-            f"image with reference {name} was found but its platform ({own}) does not match the specified "
-            f"platform ({wanted})"
-        )
 
 
 def read_platform(text: str) -> Platform | None:

@@ -18,7 +18,7 @@ from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import until_gone
 from stackctl.engine.image_config import parse_document
 from stackctl.engine.image_transfer import reported
-from stackctl.engine.image_values import ImagePruneFilter, Progress
+from stackctl.engine.image_values import ImagePruneFilter, Progress, check_platform
 from stackctl.errors import InvalidInputError, StackctlError
 from stackctl.oci.image import MAX_MANIFEST, Index, parse_manifest
 from stackctl.oci.platform import Platform, parse_platform
@@ -89,14 +89,14 @@ def _bounds(call: Call, filters: Filters) -> tuple[float, float]:
 
 async def inspect(call: Call) -> web.StreamResponse:
     image = call.engine.images.resolve(call.args["name"])
-    bodies.check_platform(image, call.args["name"], call.text("platform"))
+    check_platform(image, _name(call), bodies.read_platform(call.text("platform")))
     places = call.engine.world.layers.places(image.layers)
     return call.json(bodies.inspect_body(image, places, version=call.version))
 
 
 async def history(call: Call) -> web.StreamResponse:
     image = call.engine.images.resolve(call.args["name"])
-    bodies.check_platform(image, call.args["name"], call.text("platform"))
+    check_platform(image, _name(call), bodies.read_platform(call.text("platform")))
     lines = await call.engine.images.history(call.args["name"])
     return call.json([bodies.history_body(line) for line in lines])
 
@@ -233,8 +233,8 @@ async def push(call: Call) -> web.StreamResponse:
     reference = parse_reference(_name(call))
     if word := call.text("tag"):
         reference = reference.with_tag(word)
-    if call.text("platform") and (image := call.engine.images.find(str(reference))) is not None:
-        bodies.check_platform(image, str(reference), call.text("platform"))
+    if (image := call.engine.images.find(str(reference))) is not None:
+        check_platform(image, str(reference), bodies.read_platform(call.text("platform")))
     source = call.engine.images.push(str(reference), credentials=call.auth())
     return await tell(call, source, progress.line)
 

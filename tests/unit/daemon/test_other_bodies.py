@@ -26,7 +26,7 @@ from stackctl.contracts.state import (
 )
 from stackctl.daemon.bodies import events, images, networks, progress, stats, usage, volumes
 from stackctl.engine import merge
-from stackctl.engine.image_values import Progress, Removal
+from stackctl.engine.image_values import Progress, Removal, check_platform
 from stackctl.engine.requests import Event, NetworkCounters
 from stackctl.errors import InvalidInputError, NotFoundError
 
@@ -173,10 +173,13 @@ def test_each_layer_of_the_build_cache_counts_once():
     ],
 )
 def test_a_platform_that_is_not_the_image_s_is_refused(text, words):
-    images.check_platform(IMAGE, "busybox", "")
-    images.check_platform(IMAGE, "busybox", '{"os":"linux","architecture":"amd64"}')
+    def check(text):
+        check_platform(IMAGE, "busybox", images.read_platform(text))
+
+    check("")
+    check('{"os":"linux","architecture":"amd64"}')
     with pytest.raises((InvalidInputError, NotFoundError), match=re.escape(words)):
-        images.check_platform(IMAGE, "busybox", text)
+        check(text)
 
 
 def test_what_a_search_found_is_filtered():
