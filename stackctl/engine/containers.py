@@ -2,7 +2,7 @@
 
 import logging
 import posixpath
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -337,7 +337,7 @@ class Containers:
         """Return what the container changed in its image's files."""
         record = self.book.container(ref)
         found = await self.world.layers.changes(record.id)
-        hidden = _mounted(record, found)
+        hidden = _only_mounted(_ENGINE_PLACES, found)
         return [change for change in found if change.path not in hidden]
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
@@ -398,8 +398,11 @@ class Containers:
                     raise
                 paused = False
         try:
+            # What the engine mounts leaves its places behind, which are no change of anybody's.
+            found = await self.world.layers.changes(record.id)
             image_id = await self.images.commit(
                 record,
+                without=_only_mounted(_ENGINE_PLACES, found),
                 reference=reference,
                 message=message,
                 author=author,
@@ -495,13 +498,10 @@ def _resources(spec: ContainerSpec, change: Update) -> Mapping[str, object]:
     return cast(Mapping[str, object], found)
 
 
-def _mounted(record: ContainerRecord, found: Sequence[Change]) -> frozenset[str]:
+def _only_mounted(places: Collection[str], found: Sequence[Change]) -> frozenset[str]:
     """Return the paths of changes that only came of mounting: the places themselves, and directories made for them."""
     paths = {change.path for change in found}
-    waiting = [
-        *(_ENGINE_PLACES & paths),
-        *(path for mount in record.mounts if (path := mount.target.rstrip("/")) in paths),
-    ]
+    waiting = [path for path in places if path in paths]
     hidden = set(waiting)
     while waiting:
         # A directory counts as changed when something was made in it: not when that was a place to mount alone.

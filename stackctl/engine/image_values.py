@@ -89,12 +89,13 @@ class ImageParts:
 
 @frozen
 class CommitRequest:
-    """What a commit adds; ``config`` goes over the container's, None keeps that."""
+    """What a commit adds; ``config`` goes over the container's, None keeps that; paths ``without`` are left out."""
 
     reference: str = ""
     message: str = ""
     author: str = ""
     config: ImageConfig | None = None
+    without: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

@@ -371,12 +371,20 @@ class Images:
         message: str = "",
         author: str = "",
         config: ImageConfig | None = None,
+        without: Collection[str] = (),
     ) -> str:
         """Make an image of a container's files (snapshot key: its ID) and configuration; return its ID.
 
-        ``config`` goes over what the container ran with where it is given. The caller pauses the container.
+        ``config`` goes over what the container ran with where it is given; of its files the paths ``without`` are left
+        out. The caller pauses the container.
         """
-        request = CommitRequest(reference=reference, message=message, author=author, config=config)
+        request = CommitRequest(
+            reference=reference,
+            message=message,
+            author=author,
+            config=config,
+            without=frozenset(without),
+        )
         return await image_making.commit(self, container, request)
 
 
