@@ -36,6 +36,14 @@ class ResolvedManifest:
 
 
 @frozen
+class TransferLimits:
+    """How many layers are on their way at a time, whoever asked for them."""
+
+    downloads: int = 3
+    uploads: int = 5
+
+
+@frozen
 class SearchResult:
     """A repository that a search found."""
 

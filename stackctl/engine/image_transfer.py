@@ -1,6 +1,6 @@
 """Images from and to registries, with Docker's progress messages.
 
-Layers are downloaded three at a time and unpacked as they come, in any order: a layer is unpacked without those below
+Layers are downloaded a few at a time and unpacked as they come, in any order: a layer is unpacked without those below
 it. What is there already (a layer by chain ID with a blob, a blob by digest) is not fetched again.
 """
 
@@ -38,8 +38,6 @@ from stackctl.oci.reference import Reference, in_order, parse_reference
 if TYPE_CHECKING:
     from stackctl.engine.images import Images
 
-_AT_ONCE = 3
-_PUSH_AT_ONCE = 5
 _REPORT_EVERY = 0.1
 _ATTEMPTS = 3
 _MOUNT_SOURCES = 3
@@ -239,7 +237,7 @@ class _Pull:
         self._images = images
         self._reference = reference
         self._credentials = credentials
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = images.download_slots
         self.instead: dict[str, str] = {}
         self._known: dict[str, Descriptor] = {}
 
@@ -428,7 +426,7 @@ class _Push:
         self._credentials = credentials
         self._report = report
         self._holds = holds
-        self._slots = asyncio.Semaphore(_PUSH_AT_ONCE)
+        self._slots = images.upload_slots
 
     async def run(self, pairs: Sequence[tuple[Descriptor, str]]) -> tuple[Descriptor, ...]:
         """Send layers (blob, diff ID; lowest first); return the blobs as they are in the registry."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.container import ContainerRecord, Status
-from stackctl.contracts.registry import Registry
+from stackctl.contracts.registry import Registry, TransferLimits
 from stackctl.contracts.state import ImageConfig, ImageRecord, StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore
 from stackctl.errors import NotFoundError, StackctlError
@@ -85,6 +85,7 @@ class ImageParts:
     users_of: Callable[[str], Sequence[ContainerRecord]]
     layers_in_use: Callable[[], Collection[str]]
     publish: Publish
+    transfers: TransferLimits = TransferLimits()
 
 
 @frozen

@@ -50,6 +50,8 @@ class Images:
         self._records: dict[str, ImageRecord] = {}
         self._names: dict[str, str] = {}
         self.downloads: dict[str, asyncio.Lock] = {}
+        self.download_slots = asyncio.Semaphore(parts.transfers.downloads)
+        self.upload_slots = asyncio.Semaphore(parts.transfers.uploads)
 
     async def start(self) -> None:
         """Load the records, unpack again what a crash of the machine took, collect what no record names."""
