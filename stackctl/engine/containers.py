@@ -17,7 +17,6 @@ from stackctl.engine.containerfiles import ContainerFiles
 from stackctl.engine.events import Events
 from stackctl.engine.filters import PruneFilter
 from stackctl.engine.images import Images
-from stackctl.engine.logforward import check_present
 from stackctl.engine.mounts import Mounts, source_of
 from stackctl.engine.names import check_container_name, generated_name, new_id
 from stackctl.engine.networks import Networks, network_mode
@@ -79,7 +78,6 @@ class Containers:
         """
         merge.check(spec)
         restart.check(spec.restart_policy, auto_remove=spec.auto_remove)
-        check_present(spec.log_config, self.world.log_sinks)
         image = self.images.resolve(spec.image)
         _check_platform(image, platform)
         container_id = new_id()
