@@ -316,11 +316,10 @@ async def push(
     images: "Images", text: str, credentials: Credentials | None
 ) -> AsyncIterator[Progress]:
     reference = parse_reference(text)
-    targets = _push_targets(images, reference)
     yield Progress(
         status=f"The push refers to repository [{reference.registry}/{reference.repository}]"
     )
-    for target in targets:
+    for target in _push_targets(images, reference):
         record = images.resolve(str(target))
         held = [record.id, record.manifest, *record.layer_blobs]
         with images.held.hold(held):
@@ -333,16 +332,14 @@ async def push(
 
 
 def _push_targets(images: "Images", reference: Reference) -> list[Reference]:
-    if reference.tag:
-        images.resolve(str(reference))
-        return [reference]
     tags = [parse_reference(tag) for record in images.all() for tag in record.tags]
     targets = [tag for tag in tags if tag.name == reference.name]
     if not targets:
-        raise NotFoundError(
-            f"An image does not exist locally with the tag: {reference.name}",
-            hint="tag the image with this name first",
-        )
+        raise NotFoundError(f"An image does not exist locally with the tag: {reference.name}")
+    if reference.tag:
+        targets = [tag for tag in targets if tag.tag == reference.tag]
+        if not targets:
+            raise NotFoundError(f"tag does not exist: {reference}")
     return targets
 
 
