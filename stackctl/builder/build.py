@@ -175,9 +175,9 @@ class Builder:
             blobs = dict.fromkeys(name for step in steps for name in step.blobs)
             await collect(self._images, list(layers), list(blobs))
         after = set(await self._world.layers.layers())
-        return [step.id for step in steps], sum(
-            size for chain, size in before.items() if chain not in after
-        )
+        freed = sum(size for chain, size in before.items() if chain not in after)
+        self._images.parts.publish("builder", "prune", "", {"reclaimed": str(freed)})
+        return [step.id for step in steps], freed
 
     def _platform(self, request: BuildRequest) -> Platform:
         if request.platform:

@@ -331,6 +331,7 @@ class Job:
         record = await images.add(encode(state), layers=state.blobs, tags=tags)
         self._queue.put_nowait(BuildOutput(image_id=record.id))
         self.say(f"Successfully built {short(record.id)}\n")
+        images.event("create", record)
         for tag in tags:
             images.event("tag", record, name=tag)
             self.say(f"Successfully tagged {tag}\n")

@@ -31,7 +31,8 @@ class Live:
     """What is true of one container only as long as this daemon lives.
 
     ``lock`` is held while its state changes; never while waiting for the container to end. ``ended`` is set
-    whenever it has no process. ``last_delay`` is the restart backoff in seconds.
+    whenever it has no process, ``cleaning`` while what it left is being removed. ``last_delay`` is the restart backoff in
+    seconds.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -44,6 +45,7 @@ class Live:
     restart: asyncio.Task[None] | None = None
     last_delay: float = 0.0
     removing: bool = False
+    cleaning: bool = False
     execs: set[str] = field(default_factory=set)
     user: User | None = None
     resumed: asyncio.Event = field(default_factory=asyncio.Event)

@@ -18,7 +18,6 @@ from stackctl.engine.events import Events
 from stackctl.engine.filters import PruneFilter
 from stackctl.engine.image_values import check_platform, platform_of
 from stackctl.engine.images import Images
-from stackctl.engine.logforward import check_present
 from stackctl.engine.mounts import Mounts, source_of
 from stackctl.engine.names import check_container_name, generated_name, new_id
 from stackctl.engine.networks import Networks, network_mode
@@ -81,7 +80,6 @@ class Containers:
         """
         merge.check(spec)
         restart.check(spec.restart_policy, auto_remove=spec.auto_remove)
-        check_present(spec.log_config, self.world.log_sinks)
         image = self.images.resolve(spec.image)
         host = self.images.parts.platform
         # An operating system alone leaves the architecture open.
@@ -267,7 +265,7 @@ class Containers:
     async def _kill(self, record: ContainerRecord) -> None:
         with suppress(ConflictError, NotFoundError, StackctlError):
             if record.status is Status.RESTARTING:
-                await self.running.stop(record.id, timeout=0)
+                await self.running.give_up(record.id)
                 return
             await self.running.kill(record.id, "KILL")
 
@@ -408,13 +406,13 @@ class Containers:
                 author=author,
                 config=config,
             )
+            publish_event(
+                self.events, "commit", record, comment=message, imageID=image_id, imageRef=reference
+            )
         finally:
             if paused:
                 with suppress(ConflictError, NotFoundError):
                     await self.running.unpause(record.id)
-        publish_event(
-            self.events, "commit", record, comment=message, imageID=image_id, imageRef=reference
-        )
         return image_id
 
     async def prune(self, wanted: PruneFilter) -> tuple[Sequence[str], int]:

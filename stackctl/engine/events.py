@@ -5,14 +5,19 @@ The last 256 events are kept for replay (Docker's number). Filters follow Docker
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from stackctl.contracts.clock import Clock
 from stackctl.engine.requests import Event, EventQuery, Filters
+from stackctl.errors import InvalidInputError
+from stackctl.oci.reference import parse_reference
 
 RING = 256
 BACKLOG = 8192
-_PREFIX_ACTIONS = ("health_status", "exec_create", "exec_start")
+_NAMED = frozenset(
+    {"container", "network", "volume", "plugin", "daemon", "service", "node", "secret", "config"}
+)
+_FUZZY_ACTIONS = ("health_status", "exec_create", "exec_start")
 
 
 class Subscription(AsyncIterator[Event]):
@@ -119,37 +124,42 @@ class Events:
 
 
 def matches(filters: Filters, event: Event) -> bool:
-    """Tell whether Docker would show the event under these filters: every key must match, any value of it."""
-    return all(
-        any(_match(key, value, event) for value in values)
-        for key, values in filters.items()
-        if values
-    )
+    """Tell whether Docker would show the event under these filters: every key must match, any value of it, all labels."""
+    return all(_match(key, values, event) for key, values in filters.items() if values)
 
 
-def _match(key: str, value: str, event: Event) -> bool:
+def _match(key: str, values: Sequence[str], event: Event) -> bool:
     attributes = event.attributes
+    if key in _NAMED:
+        # The beginning of an ID or name of whatever the event is about, as in Docker.
+        name = attributes.get("name", "")
+        return any(event.id.startswith(value) or name.startswith(value) for value in values)
     match key:
         case "type":
-            return event.type == value
+            return event.type in values
         case "event":
-            prefix = any(event.action.startswith(item) for item in _PREFIX_ACTIONS)
-            return event.action == value or (prefix and event.action.startswith(value))
+            fuzzy = any(value in _FUZZY_ACTIONS for value in values)
+            return event.action in values or (fuzzy and event.action.startswith(tuple(values)))
         case "label":
-            name, equals, wanted = value.partition("=")
-            return name in attributes and (not equals or attributes[name] == wanted)
+            return all(_has(attributes, value) for value in values)
         case "scope":
-            return value == "local"
+            return "local" in values
         case "image":
-            if event.type == "image":
-                return value in (event.id, attributes.get("name", "")) or (
-                    attributes.get("name", "").partition(":")[0] == value
-                )
-            image = attributes.get("image", "")
-            return value in (image, image.partition(":")[0])
-        case "container" | "network" | "volume" | "plugin" | "daemon":
-            if event.type != key:
-                return key == "container" and attributes.get("container", "").startswith(value)
-            name = attributes.get("name", "")
-            return event.id.startswith(value) or name == value.removeprefix("/")
-    return False
+            image = attributes.get("name" if event.type == "image" else "image", "")
+            return any(
+                item in values for item in (event.id, image, _untagged(event.id), _untagged(image))
+            )
+    # Docker looks at no other keys, and refuses none.
+    return True
+
+
+def _has(attributes: Mapping[str, str], label: str) -> bool:
+    name, equals, value = label.partition("=")
+    return name in attributes and (not equals or attributes[name] == value)
+
+
+def _untagged(image: str) -> str:
+    try:
+        return parse_reference(image).name
+    except InvalidInputError:
+        return image

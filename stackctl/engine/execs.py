@@ -198,19 +198,22 @@ class Execs:
         request: ExecRequest | None,
         **attributes: str,
     ) -> None:
-        text = f"{action}: {' '.join(request.cmd)}" if request is not None else action
-        self.events.publish(
-            "container",
-            text,
-            container.id,
-            {
-                **container.labels,
-                "image": container.spec.image,
-                "name": container.name,
-                "execID": exec_id,
-                **attributes,
-            },
-        )
+        cmd = request.cmd if request is not None else ()
+        publish_exec(self.events, action, container, exec_id, cmd, **attributes)
+
+
+def publish_exec(
+    events: Events,
+    action: str,
+    container: ContainerRecord,
+    exec_id: str,
+    cmd: Sequence[str] = (),
+    **attributes: str,
+) -> None:
+    """Tell of an exec; after the program Docker writes a space also where no argument follows."""
+    text = f"{action}: {cmd[0]} {' '.join(cmd[1:])}" if cmd else action
+    named = {"image": container.spec.image, "name": container.name, "execID": exec_id}
+    events.publish("container", text, container.id, {**container.labels, **named, **attributes})
 
 
 class _Tracked:

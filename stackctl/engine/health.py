@@ -15,7 +15,8 @@ from stackctl.contracts.container import ContainerRecord, Health, Healthcheck, P
 from stackctl.contracts.runtime import ExecSession
 from stackctl.engine.book import Book
 from stackctl.engine.events import Events
-from stackctl.engine.execs import ProcessMaker
+from stackctl.engine.execs import ProcessMaker, publish_exec
+from stackctl.engine.names import new_id
 from stackctl.engine.requests import ExecRequest
 from stackctl.engine.world import World
 from stackctl.errors import StackctlError, StartError
@@ -145,13 +146,15 @@ class HealthMonitor:
         timeout = check.timeout or TIMEOUT
         output = bytearray()
         code = -1
+        exec_id, cmd = new_id(), command_of(check, record.spec.shell)
         session: ExecSession | None = None
         try:
-            process = await self.processes.make(
-                record, ExecRequest(cmd=command_of(check, record.spec.shell))
-            )
+            process = await self.processes.make(record, ExecRequest(cmd=cmd))
+            publish_exec(self.events, "exec_create", record, exec_id, cmd)
+            publish_exec(self.events, "exec_start", record, exec_id, cmd)
             session = await self.world.runtime.execute(record.id, process)
             code = await asyncio.wait_for(_finish(session, output), timeout)
+            publish_exec(self.events, "exec_die", record, exec_id, exitCode=str(code))
             text = output.decode(errors="replace")
         except TimeoutError:
             text = f"Health check exceeded timeout ({_duration(timeout)})"
@@ -159,6 +162,7 @@ class HealthMonitor:
                 text += f": {output.decode(errors='replace')}"
             if session is not None:
                 await session.kill(_KILL)
+                publish_exec(self.events, "exec_die", record, exec_id, exitCode=str(128 + _KILL))
         except StartError as error:
             code, text = error.exit_code, error.message
         except StackctlError as error:

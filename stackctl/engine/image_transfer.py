@@ -383,10 +383,7 @@ def _push_targets(images: "Images", reference: Reference) -> list[Reference]:
     tags = in_order(tag for record in images.all() for tag in record.tags)
     targets = [tag for tag in map(parse_reference, tags) if tag.name == reference.name]
     if not targets:
-        raise NotFoundError(
-            f"An image does not exist locally with the tag: {reference.name}",
-            hint="tag the image with this name first",
-        )
+        raise NotFoundError(f"An image does not exist locally with the tag: {reference.name}")
     if not reference.tag:
         return targets
     if reference not in targets:

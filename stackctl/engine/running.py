@@ -20,7 +20,7 @@ from stackctl.engine.attach import Attached
 from stackctl.engine.book import Book, Live
 from stackctl.engine.events import Events
 from stackctl.engine.health import HealthMonitor, initial_health
-from stackctl.engine.launch import Launcher
+from stackctl.engine.launch import Launched, Launcher
 from stackctl.engine.lifecycle import Step, following
 from stackctl.engine.logforward import FORWARDED, forward
 from stackctl.engine.logoptions import rotate_until, rotation
@@ -90,9 +90,12 @@ class RunningContainers:
             await self._start_locked(record, live)
 
     async def _start_locked(self, record: ContainerRecord, live: Live) -> None:
+        launched: Launched | None = None
         try:
             async with self._starting, AsyncExitStack() as undo:
                 launched = await self._launcher.launch(record, undo)
+                self._announce_mounts(record)
+                self._launcher.sandboxes.announce(launched.record, "connect")
                 for attached in tuple(live.pending):
                     await attached.join()
                 # Before it is let go: it may have ended when the call returns.
@@ -110,6 +113,9 @@ class RunningContainers:
                 self.book.save(record)
                 undo.pop_all()
         except Exception as error:
+            if launched is None and isinstance(error, StartError):
+                self._announce_mounts(record)
+            self._announce_end(record)
             await self._start_failed(record, live, error)
             raise
         finally:
@@ -118,10 +124,6 @@ class RunningContainers:
         live.ended.clear()
         live.resumed.set()
         live.user = launched.user
-        for mount in record.mounts:
-            if mount.type == "volume":
-                attributes = mount_attributes(mount, record.id)
-                self.events.publish("volume", "mount", mount.name, attributes)
         self.event("start", record)
         self.watch_running(record, launched.running)
 
@@ -186,24 +188,28 @@ class RunningContainers:
             ran_for=ran_for,
             last_delay=live.last_delay,
         )
-        # First the record: the runtime forgets the exit code when it is cleaned.
-        was = record
-        record = self.book.save(
-            replace(
-                record,
-                status=following(record, Step.EXIT),
-                exit_code=result.code,
-                oom_killed=result.oom_killed,
-                # A short program may end before its start was noted.
-                finished_at=max(result.at, record.started_at),
-                pid=0,
-                ports=(),
+        live.cleaning = True
+        try:
+            # First the record: the runtime forgets the exit code when it is cleaned.
+            was = record
+            record = self.book.save(
+                replace(
+                    record,
+                    status=following(record, Step.EXIT),
+                    exit_code=result.code,
+                    oom_killed=result.oom_killed,
+                    # A short program may end before its start was noted.
+                    finished_at=max(result.at, record.started_at),
+                    pid=0,
+                    ports=(),
+                )
             )
-        )
-        await self.clean(was)
+            if result.oom_killed:
+                self.event("oom", record)
+            await self.clean(was)
+        finally:
+            live.cleaning = False
         live.ended.set()
-        if result.oom_killed:
-            self.event("oom", record)
         self.event("die", record, exitCode=str(result.code), execDuration=str(int(ran_for)))
         if decision.restart:
             record = self.book.save(replace(record, status=following(record, Step.AWAIT_RESTART)))
@@ -222,15 +228,20 @@ class RunningContainers:
             await self._launcher.clean(record)
         except StackctlError as error:
             log.warning("could not clean up after container %s: %s", record.id[:12], error)
-        self._launcher.sandboxes.announce_left(record)
+        self._announce_end(record)
+
+    def _announce_mounts(self, record: ContainerRecord) -> None:
         for mount in record.mounts:
             if mount.type == "volume":
-                self.events.publish(
-                    "volume",
-                    "unmount",
-                    mount.name,
-                    {"container": record.id, "driver": mount.driver or "local"},
-                )
+                attributes = mount_attributes(mount, record.id)
+                self.events.publish("volume", "mount", mount.name, attributes)
+
+    def _announce_end(self, record: ContainerRecord) -> None:
+        self._launcher.sandboxes.announce(record, "disconnect")
+        for mount in record.mounts:
+            if mount.type == "volume":
+                attributes = {"container": record.id, "driver": mount.driver or "local"}
+                self.events.publish("volume", "unmount", mount.name, attributes)
 
     def restart_later(self, record: ContainerRecord, delay: float) -> None:
         """Start the container again after that many seconds, as its policy wants."""
@@ -282,6 +293,10 @@ class RunningContainers:
                     hint="A process of it hangs in the kernel; see its state in /proc.",
                 )
         self.event("stop", record)
+
+    async def give_up(self, container_id: str) -> None:
+        """End a restart that waits, as the container is to go."""
+        await self._prepare_stop(container_id)
 
     async def _prepare_stop(
         self, container_id: str
@@ -404,7 +419,9 @@ class RunningContainers:
         live = self.book.live(record.id)
         if condition == "removed":
             return self._future(live.removals)
-        if condition != "next-exit" and record.status not in lifecycle.BUSY:
+        # One whose networks and ports are still being given back is not done with.
+        over = record.status not in lifecycle.BUSY and not live.cleaning
+        if condition != "next-exit" and over:
             future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
             future.set_result(
                 Exit(code=record.exit_code, at=record.finished_at, oom_killed=record.oom_killed)

@@ -3,32 +3,14 @@
 from stackctl.engine.requests import Event
 from stackctl.values import JsonObject
 
-KEYS = frozenset(
-    {
-        "config",
-        "container",
-        "daemon",
-        "event",
-        "image",
-        "label",
-        "network",
-        "node",
-        "plugin",
-        "scope",
-        "secret",
-        "service",
-        "type",
-        "volume",
-    }
-)
-
 
 def event_body(event: Event) -> JsonObject:
     """Return one message; the fields ``status``, ``id`` and ``from`` are those of API 1.21 and still read."""
     body: JsonObject = {}
     if event.type in ("container", "image"):
         body["status"] = event.action
-        body["id"] = event.id
+        if event.id:
+            body["id"] = event.id
     if event.type == "container" and "image" in event.attributes:
         body["from"] = event.attributes["image"]
     body.update(

@@ -29,19 +29,12 @@ async def create(call: Call) -> web.StreamResponse:
     limits.check_sets(spec, cpu_list=host.cpu_list, memory_nodes=host.memory_nodes)
     checks.check_runtime(spec, call.serving.settings.runtime_paths)
     spec, told = checks.settle(spec, body, host)
-    try:
-        made = await call.engine.containers.create(
-            spec,
-            name=name,
-            platform=call.text("platform"),
-            claim=claim_of(call, "container", spec.labels),
-        )
-    except NotFoundError as error:
-        if error.message.startswith("network "):
-            # Clients take 404 for a missing image, and would pull it.
-            words = f"failed to set up container networking: {error.message}"
-            raise InvalidInputError(words, hint=error.hint) from error
-        raise
+    made = await call.engine.containers.create(
+        spec,
+        name=name,
+        platform=call.text("platform"),
+        claim=claim_of(call, "container", spec.labels),
+    )
     return call.json({"Id": made.id, "Warnings": [*told, *made.warnings]}, status=201)
 
 

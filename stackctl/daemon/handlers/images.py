@@ -1,12 +1,13 @@
 """/images, /commit and /distribution: list, inspect, pull, import, push, load, save, tag, remove, prune, commit."""
 
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from aiohttp import web
 
-from stackctl.api.codec import encode_object
+from stackctl.api.codec import encode_message
 from stackctl.api.filters import Filters, atoi, flag, until
 from stackctl.api.gotime import filter_instant
 from stackctl.contracts.registry import ResolvedManifest
@@ -29,6 +30,7 @@ _SEARCH_KEYS = frozenset({"is-automated", "is-official", "stars"})
 _SEARCH_LIMIT, _MAX_SEARCH = 25, 100
 _PRUNE_KEYS = frozenset({"dangling", "label", "label!", "until"})
 _WITHOUT_FILTER = (1, 41)
+_FULL_ID = re.compile("(?:sha256:)?[0-9a-f]{64}")
 
 
 async def list_(call: Call) -> web.StreamResponse:
@@ -285,6 +287,8 @@ async def commit(call: Call) -> web.StreamResponse:
 
 
 async def distribution(call: Call) -> web.StreamResponse:
+    if _FULL_ID.fullmatch(_name(call)):
+        raise InvalidInputError("no manifest found for full image ID")
     reference = parse_reference(_name(call)).with_default_tag()
     registry = call.engine.world.registry
     found = await registry.resolve(reference, None, call.auth())
@@ -353,12 +357,12 @@ async def tell(
 
     async def lines() -> AsyncGenerator[bytes, None]:
         if first is not None:
-            yield encode_object(line(first))
+            yield encode_message(line(first))
         try:
             async for step in source:
-                yield encode_object(line(step))
+                yield encode_message(line(step))
         except StackctlError as error:
-            yield encode_object(progress.error_line(text_of(error)))
+            yield encode_message(progress.error_line(text_of(error)))
 
     async with aclosing(lines()) as rendered:
         await until_gone(call, rendered, response.write)

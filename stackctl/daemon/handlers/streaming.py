@@ -18,6 +18,7 @@ from stackctl.daemon.streams import (
     stream_type,
     until_gone,
 )
+from stackctl.engine.logmessages import details_of
 from stackctl.engine.requests import LogQuery
 from stackctl.errors import InvalidInputError, StackctlError
 
@@ -113,8 +114,10 @@ async def logs(call: Call) -> web.StreamResponse:
     )
     stamped = call.flag("timestamps")
     source: AsyncIterator[bytes]
-    if stamped or query.since or query.until:
-        source = _entries(call.engine.logs.read(record.id, query), tty=tty, stamped=stamped)
+    details = details_of(record) if call.flag("details") else b""
+    if stamped or details or query.since or query.until:
+        entries = call.engine.logs.read(record.id, query)
+        source = _entries(entries, tty=tty, stamped=stamped, details=details)
     else:
         source = _runs(call.engine.logs.read_runs(record.id, query), tty=tty)
     response = await call.stream(stream_type(call.version, tty=tty))
@@ -125,9 +128,10 @@ async def logs(call: Call) -> web.StreamResponse:
 
 
 async def _entries(
-    source: AsyncIterator[tuple[int, float, bytes]], *, tty: bool, stamped: bool
+    source: AsyncIterator[tuple[int, float, bytes]], *, tty: bool, stamped: bool, details: bytes
 ) -> AsyncIterator[bytes]:
     async for stream, seconds, line in source:
+        line = details + line
         if stamped:
             line = times.rfc3339_nano(seconds).encode() + b" " + line
         yield line if tty else encode_frame(stream, line)

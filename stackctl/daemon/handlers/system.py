@@ -24,6 +24,7 @@ from stackctl.daemon.streams import until_gone
 from stackctl.engine.logoptions import DRIVERS as LOG_DRIVERS
 from stackctl.engine.requests import EventQuery
 from stackctl.engine.world import AddressPool
+from stackctl.errors import InvalidInputError
 from stackctl.oci.platform import of_machine
 from stackctl.values import Json, JsonObject
 
@@ -205,8 +206,11 @@ async def events(call: Call) -> web.StreamResponse:
     query = EventQuery(
         since=call.instant("since"),
         until=call.instant("until"),
-        filters=call.filters(event_bodies.KEYS),
+        filters=call.filters(),
     )
+    if query.until and query.until < query.since:
+        since, until = call.text("since"), call.text("until")
+        raise InvalidInputError(f"`since` time ({since}) cannot be after `until` time ({until})")
     source = call.engine.events.subscribe(query)
     response = await call.stream(JSON_TYPE)
 
