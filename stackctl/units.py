@@ -40,8 +40,8 @@ _SIZE_HINT = 'write a number with an optional unit b, k, m, g or t, like "512m"'
 _DURATION_HINT = 'write numbers with units h, m, s, ms, us, ns, like "1m30s"'
 
 
-def parse_bytes(text: str | int) -> int:
-    """Return the bytes that ``512m``, ``1.5 GiB`` or ``1024`` stand for; units are powers of 1024.
+def parse_bytes(text: str | int, *, base: int = 1024) -> int:
+    """Return the bytes that ``512m``, ``1.5 GiB`` or ``1024`` stand for; units are powers of ``base``.
 
     ``-1`` (unlimited) is kept. Raises InvalidInputError for anything else.
     """
@@ -54,7 +54,8 @@ def parse_bytes(text: str | int) -> int:
     if match is None or len(words) > 40:
         raise InvalidInputError(f"{str(text)[:40]!r} is not a size", hint=_SIZE_HINT)
     number, unit = match.groups()
-    size = int(_exact(number) * (_FACTORS[unit.lower()] if unit else 1))
+    power = "kmgtp".index(unit.lower()) + 1 if unit else 0
+    size = int(_exact(number) * base**power)
     if size > _MAX_SIZE:
         raise InvalidInputError(f"{text!r} is too large a size", hint=_SIZE_HINT)
     return size

@@ -194,6 +194,11 @@ def _mismatch(at: str, expected: str, value: Json) -> InvalidInputError:
     return InvalidInputError(f"invalid {at}: expected {expected}, got {_kind(value)}")
 
 
+def encode_message(value: object) -> bytes:
+    """Return one message of a stream of progress, with the line end that Docker gives those."""
+    return encode_object(value)[:-1] + b"\r\n"
+
+
 def encode_object(value: object) -> bytes:
     """Return the compact JSON of a response body, with the line feed that Docker ends it with."""
     return (

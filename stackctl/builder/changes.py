@@ -27,8 +27,9 @@ def apply_changes(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
     file = parse("\n".join(changes), name="")
     for statement in file.statements:
         if statement.keyword not in _ALLOWED:
+            word = statement.original.split()[0]
             raise InvalidInputError(
-                f"{statement.keyword[:40]} is not a valid change command",
+                f"{word[:40]} is not a valid change command",
                 hint=f"these are: {', '.join(_ALLOWED)}",
             )
     cmd_set = False

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import os
 import posixpath
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -39,6 +40,10 @@ class Fetch:
         self.size = 0
         self._url = url
         self._answer: http.client.HTTPResponse | None = None
+        # A read cannot be broken off from outside: what is being read is closed by its reader.
+        self._turn = threading.Lock()
+        self._reading = False
+        self._over = False
 
     async def __aenter__(self) -> "Fetch":
         with _said(self._url):
@@ -48,18 +53,36 @@ class Fetch:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._answer is not None:
-            self._answer.close()
+        with self._turn:
+            self._over = True
+            if self._answer is not None and not self._reading:
+                self._answer.close()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the bytes as they come. Raises UnavailableError when they break off."""
+        with _said(self._url):
+            while piece := await self._next():
+                yield piece
+
+    async def _next(self) -> bytes:
         answer = self._answer
         assert answer is not None
-        with _said(self._url):
-            while piece := await asyncio.to_thread(answer.read1, _CHUNK):
-                yield piece
-            if answer.length:
-                raise http.client.IncompleteRead(b"", answer.length)
+        self._reading = True
+
+        def work() -> bytes:
+            try:
+                piece = answer.read1(_CHUNK)
+                left = answer.length or 0
+            finally:
+                with self._turn:
+                    self._reading = False
+                    if self._over:
+                        answer.close()
+            if not piece and left:
+                raise http.client.IncompleteRead(piece, left)
+            return piece
+
+        return await asyncio.to_thread(work)
 
 
 def _opened(url: str) -> http.client.HTTPResponse:

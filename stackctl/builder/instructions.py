@@ -510,7 +510,9 @@ def _pairs(reading: _Reading) -> tuple[tuple[str, str], ...]:
     if words and "=" not in words[0]:
         parts = reading.statement.rest.split(None, 1)
         if len(parts) < 2:
-            raise reading.error(f"{keyword} must have two arguments: {keyword} name=value")
+            raise reading.error(
+                f"{keyword} must have two arguments", hint=f"write it as {keyword} name=value"
+            )
         return ((parts[0], parts[1]),)
     pairs = []
     for word in words:

@@ -35,6 +35,24 @@ class ResolvedManifest:
     platforms: tuple[Platform, ...] = ()
 
 
+@frozen
+class TransferLimits:
+    """How many layers are on their way at a time, whoever asked for them."""
+
+    downloads: int = 3
+    uploads: int = 5
+
+
+@frozen
+class SearchResult:
+    """A repository that a search found."""
+
+    name: str
+    description: str = ""
+    stars: int = 0
+    official: bool = False
+
+
 class Registry(Protocol):
     """One client for all registries. Raises NotFoundError, UnauthorizedError, ForbiddenError, UnavailableError, each
     naming the registries that were tried.
@@ -77,6 +95,11 @@ class Registry(Protocol):
         self, reference: Reference, data: bytes, media_type: str, credentials: Credentials | None
     ) -> Descriptor:
         """Publish a manifest under the reference's tag."""
+
+    async def search(
+        self, term: str, limit: int, credentials: Credentials | None
+    ) -> Sequence[SearchResult]:
+        """Return what a registry's index finds for a word; "host/word" asks another than Docker Hub."""
 
     async def login(self, credentials: Credentials) -> str:
         """Check credentials; return an identity token or ""."""

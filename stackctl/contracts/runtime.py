@@ -188,12 +188,13 @@ class Runtime(Protocol):
         until: int = 0,
         tail: int = -1,
         stamped: bool = False,
+        details: bytes = b"",
     ) -> Iterator[list[tuple[int, list[bytes]]]]:
         """Yield the lines of a log, rotated parts included: lists of (1|2, texts that follow one another).
 
         ``since`` and ``until`` are nanoseconds since the epoch, inclusive; 0 is no limit. A text is a line with its
-        newline, a piece of a very long one, or, of very many, several lines; with ``stamped`` every line begins with
-        its time.
+        newline, a piece of a very long one, or, of very many, several lines; every line begins
+        with its time where they are ``stamped``, and with the ``details``.
         """
         ...
 
@@ -205,6 +206,7 @@ class Runtime(Protocol):
         until: int = 0,
         tail: int = -1,
         stamped: bool = False,
+        details: bytes = b"",
         ended: "Ended",
     ) -> AsyncIterator[list[tuple[int, list[bytes]]]]:
         """As ``read_log``, then go on as lines come until ``ended`` says so and the rest is read; loses no line."""

@@ -171,12 +171,18 @@ class LayerStore(Protocol):
         """Return every key."""
 
     async def commit(
-        self, key: str, parent: Sequence[str], *, consume: bool = False
+        self,
+        key: str,
+        parent: Sequence[str],
+        *,
+        consume: bool = False,
+        without: Collection[str] = (),
     ) -> PackedLayer | None:
         """Freeze what the snapshot holds as a new layer on ``parent`` (chain IDs) and store its tar as a blob.
 
         None when nothing changed. The snapshot is still there afterwards; with ``consume`` its files become the
-        layer's without a copy and it is discarded (when nothing changed it stays).
+        layer's without a copy and it is discarded (when nothing changed it stays). Paths ``without``, absolute, are
+        left out with all below them; not to be used with ``consume``.
         """
 
     async def changes(self, key: str) -> Sequence[Change]:

@@ -59,7 +59,9 @@ class Engine:
         self.volumes = Volumes(world, self.book, self.events)
         self.sandboxes = Sandboxes(world, self.book, self.events, self.files)
         self.networks = Networks(world, self.book, self.events, self.sandboxes)
-        self.launcher = Launcher(world, self.book, self.images, self.volumes, self.sandboxes)
+        self.launcher = Launcher(
+            world, self.book, self.images, self.volumes, self.sandboxes, self.networks
+        )
         self.remover = Remover(
             world=world,
             book=self.book,
@@ -126,6 +128,7 @@ class Engine:
             users_of=self._containers_of,
             layers_in_use=self._layers_in_use,
             publish=self._publish,
+            transfers=world.transfers,
         )
 
     def _containers_of(self, image_id: str) -> list[ContainerRecord]:

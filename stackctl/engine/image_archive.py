@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, cast
 from stackctl.contracts.state import ImageRecord
 from stackctl.engine.image_config import instant, parse_document
 from stackctl.engine.image_making import layers_of
-from stackctl.engine.image_values import Progress, short
+from stackctl.engine.image_values import Progress, platform_of, short
 from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.frozen import frozen
 from stackctl.oci.descriptor import INDEX_TYPES, OCI_INDEX, Descriptor
 from stackctl.oci.digest import chain_ids
 from stackctl.oci.image import Index, Manifest, choose, descriptor_tree, parse_manifest
 from stackctl.oci.platform import Platform
-from stackctl.oci.reference import in_order, parse_reference
+from stackctl.oci.reference import parse_reference
 from stackctl.values import Json, JsonObject
 
 if TYPE_CHECKING:
@@ -208,11 +208,10 @@ async def save(
             chosen.setdefault(record.id, []).extend(tags)
     records = [images.resolve(image_id) for image_id in chosen]
     for record in records:
-        own = Platform(os=record.os, architecture=record.architecture, variant=record.variant)
-        if platform is not None and not platform.accepts(own):
+        if platform is not None and not platform.accepts(platform_of(record)):
             raise NotFoundError(
                 f"no suitable export target found for platform {platform}",
-                hint=f"{short(record.id)} is for {own}",
+                hint=f"{short(record.id)} is for {platform_of(record)}",
             )
     held = [
         item for record in records for item in (record.id, record.manifest, *record.layer_blobs)
@@ -223,7 +222,7 @@ async def save(
         index: list[Json] = []
         repositories: dict[str, dict[str, str]] = {}
         for record in records:
-            tags = list(in_order(chosen[record.id]))
+            tags = list(dict.fromkeys(chosen[record.id]))
             layers = await layers_of(images, record)
             files += [(_path(digest), digest) for digest in held if digest in _blobs_of(record)]
             entries.append(

@@ -69,7 +69,9 @@ async def commit(images: "Images", container: ContainerRecord, request: CommitRe
         )
     held = [container.image_id, *container.layers]
     with images.held.hold(held):
-        packed = await images.parts.layers.commit(container.id, container.layers)
+        packed = await images.parts.layers.commit(
+            container.id, container.layers, without=request.without
+        )
         document = await _base_document(images, base)
         layers = list(await layers_of(images, base)) if base else []
         own = container_config(container, base.config if base else ImageConfig())

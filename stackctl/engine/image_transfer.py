@@ -1,6 +1,6 @@
 """Images from and to registries, with Docker's progress messages.
 
-Layers are downloaded three at a time and unpacked as they come, in any order: a layer is unpacked without those below
+Layers are downloaded a few at a time and unpacked as they come, in any order: a layer is unpacked without those below
 it. What is there already (a layer by chain ID with a blob, a blob by digest) is not fetched again.
 """
 
@@ -16,7 +16,7 @@ from stackctl.contracts.state import ImageRecord
 from stackctl.engine import image_gc
 from stackctl.engine.image_config import ImageDocument, parse_document
 from stackctl.engine.image_making import layers_of
-from stackctl.engine.image_values import Progress, first_failure, short
+from stackctl.engine.image_values import Progress, check_platform, first_failure, short
 from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
 from stackctl.frozen import frozen
 from stackctl.oci.descriptor import (
@@ -38,8 +38,6 @@ from stackctl.oci.reference import Reference, in_order, parse_reference
 if TYPE_CHECKING:
     from stackctl.engine.images import Images
 
-_AT_ONCE = 3
-_PUSH_AT_ONCE = 5
 _REPORT_EVERY = 0.1
 _ATTEMPTS = 3
 _MOUNT_SOURCES = 3
@@ -64,32 +62,31 @@ async def pull(
     images: "Images", text: str, platform: Platform | None, credentials: Credentials | None
 ) -> AsyncIterator[Progress]:
     reference = parse_reference(text).with_default_tag()
-    outcome: list[bool] = []
+    outcome: list[tuple[ImageRecord, bool]] = []
     async with aclosing(_pull_one(images, reference, platform, credentials, outcome)) as messages:
         async for message in messages:
             yield message
-    yield _status(str(reference), fresh=any(outcome))
-    record = images.find(str(reference))
-    if platform is not None and record is not None:
-        own = Platform(os=record.os, architecture=record.architecture, variant=record.variant)
-        if not platform.accepts(own):
-            yield Progress(
-                status=f"WARNING: image with reference {reference} was found but its platform ({own}) "
-                f"does not match the specified platform ({platform})"
-            )
+    [(record, fresh)] = outcome
+    images.event("pull", record, name=reference.name, actor=str(reference))
+    yield _status(str(reference), fresh=fresh)
+    try:
+        check_platform(record, str(reference), platform)
+    except NotFoundError as warning:
+        yield Progress(status=f"WARNING: {warning.message}")
 
 
 async def pull_all(
     images: "Images", text: str, platform: Platform | None, credentials: Credentials | None
 ) -> AsyncIterator[Progress]:
     reference = replace(parse_reference(text), tag="", digest="")
-    outcome: list[bool] = []
+    outcome: list[tuple[ImageRecord, bool]] = []
     for tag in await images.parts.registry.tags(reference, credentials):
         source = _pull_one(images, reference.with_tag(tag), platform, credentials, outcome)
         async with aclosing(source) as messages:
             async for message in messages:
                 yield message
-    yield _status(reference.name, fresh=any(outcome))
+    images.parts.publish("image", "pull", reference.name, {"name": reference.name})
+    yield _status(reference.name, fresh=any(fresh for _, fresh in outcome))
 
 
 def _status(name: str, *, fresh: bool) -> Progress:
@@ -102,9 +99,9 @@ async def _pull_one(
     reference: Reference,
     platform: Platform | None,
     credentials: Credentials | None,
-    outcome: list[bool],
+    outcome: list[tuple[ImageRecord, bool]],
 ) -> AsyncGenerator[Progress, None]:
-    """Pull what one name stands for; ``outcome`` gets whether that was anything new."""
+    """Pull what one name stands for; ``outcome`` gets the image, and whether that was anything new."""
     wanted = platform or images.parts.platform
     resolved = await images.parts.registry.resolve(reference, wanted, credentials)
     label = str(reference) if reference.digest else reference.tag
@@ -134,7 +131,7 @@ async def _pull_layers(
     manifest: Manifest,
     credentials: Credentials | None,
     chain: list[str],
-    outcome: list[bool],
+    outcome: list[tuple[ImageRecord, bool]],
 ) -> AsyncGenerator[Progress, None]:
     """Fetch, unpack and record; ``chain`` becomes the layers' chain IDs."""
     names = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
@@ -151,9 +148,8 @@ async def _pull_layers(
                     if not known or message.status != "Already exists":
                         yield message
             record, fresh = await _finish(images, reference, resolved, manifest, job)
-    outcome.append(fresh)
+    outcome.append((record, fresh))
     yield Progress(status=f"Digest: {resolved.top.digest}")
-    images.event("pull", record, name=reference.name, actor=str(reference))
 
 
 async def _fetch_config(
@@ -241,7 +237,7 @@ class _Pull:
         self._images = images
         self._reference = reference
         self._credentials = credentials
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = images.download_slots
         self.instead: dict[str, str] = {}
         self._known: dict[str, Descriptor] = {}
 
@@ -387,10 +383,7 @@ def _push_targets(images: "Images", reference: Reference) -> list[Reference]:
     tags = in_order(tag for record in images.all() for tag in record.tags)
     targets = [tag for tag in map(parse_reference, tags) if tag.name == reference.name]
     if not targets:
-        raise NotFoundError(
-            f"An image does not exist locally with the tag: {reference.name}",
-            hint="tag the image with this name first",
-        )
+        raise NotFoundError(f"An image does not exist locally with the tag: {reference.name}")
     if not reference.tag:
         return targets
     if reference not in targets:
@@ -430,7 +423,7 @@ class _Push:
         self._credentials = credentials
         self._report = report
         self._holds = holds
-        self._slots = asyncio.Semaphore(_PUSH_AT_ONCE)
+        self._slots = images.upload_slots
 
     async def run(self, pairs: Sequence[tuple[Descriptor, str]]) -> tuple[Descriptor, ...]:
         """Send layers (blob, diff ID; lowest first); return the blobs as they are in the registry."""

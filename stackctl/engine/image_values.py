@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.container import ContainerRecord, Status
-from stackctl.contracts.registry import Registry
-from stackctl.contracts.state import ImageConfig, StateStore
+from stackctl.contracts.registry import Registry, TransferLimits
+from stackctl.contracts.state import ImageConfig, ImageRecord, StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore
-from stackctl.errors import StackctlError
+from stackctl.errors import NotFoundError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.oci.platform import Platform
 from stackctl.values import JsonObject
@@ -85,16 +85,18 @@ class ImageParts:
     users_of: Callable[[str], Sequence[ContainerRecord]]
     layers_in_use: Callable[[], Collection[str]]
     publish: Publish
+    transfers: TransferLimits = TransferLimits()
 
 
 @frozen
 class CommitRequest:
-    """What a commit adds; ``config`` goes over the container's, None keeps that."""
+    """What a commit adds; ``config`` goes over the container's, None keeps that; paths ``without`` are left out."""
 
     reference: str = ""
     message: str = ""
     author: str = ""
     config: ImageConfig | None = None
+    without: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -146,6 +148,20 @@ class Gate:
 
 def is_running(container: ContainerRecord) -> bool:
     return container.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+
+
+def platform_of(image: ImageRecord) -> Platform:
+    """Return what the image is for."""
+    return Platform(os=image.os, architecture=image.architecture, variant=image.variant)
+
+
+def check_platform(image: ImageRecord, name: str, wanted: Platform | None) -> None:
+    """Raise NotFoundError, in Docker's words, when an image is not for the platform; None is any."""
+    if wanted is not None and not wanted.accepts(platform_of(image)):
+        raise NotFoundError(
+            f"image with reference {name} was found but its platform ({platform_of(image)}) does not match the "
+            f"specified platform ({wanted})"
+        )
 
 
 def short(digest: str) -> str:

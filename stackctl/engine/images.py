@@ -50,6 +50,8 @@ class Images:
         self._records: dict[str, ImageRecord] = {}
         self._names: dict[str, str] = {}
         self.downloads: dict[str, asyncio.Lock] = {}
+        self.download_slots = asyncio.Semaphore(parts.transfers.downloads)
+        self.upload_slots = asyncio.Semaphore(parts.transfers.uploads)
 
     async def start(self) -> None:
         """Load the records, unpack again what a crash of the machine took, collect what no record names."""
@@ -249,8 +251,8 @@ class Images:
             self.event("tag", record, name=name)
 
     def event(self, action: str, record: ImageRecord, *, name: str = "", actor: str = "") -> None:
-        """Publish an image event with the image's labels, which one that is deleted has no more."""
-        labels = {} if action == "delete" else record.config.labels
+        """Publish an image event with the image's labels, which one that is gone has no more; its ID names it."""
+        labels = record.config.labels if record.id in self._records else {}
         attributes = {**labels, "name": name or record.id}
         self.parts.publish("image", action, actor or record.id, attributes)
 
@@ -270,7 +272,7 @@ class Images:
         self.parts.publish("image", "prune", "", {"reclaimed": str(freed)})
         return done, freed
 
-    def untag(self, record: ImageRecord, name: str) -> ImageRecord:
+    def untag(self, record: ImageRecord, name: str, *, announce: bool = True) -> ImageRecord:
         """Take one name (a tag or a name@digest) from an image."""
         changed = replace(
             record,
@@ -280,7 +282,8 @@ class Images:
         if self._names.get(name) == record.id:
             del self._names[name]
         self.save(changed)
-        self.event("untag", record)
+        if announce:
+            self.event("untag", record)
         return changed
 
     async def collect_blobs(self, digests: Collection[str]) -> None:
@@ -370,12 +373,20 @@ class Images:
         message: str = "",
         author: str = "",
         config: ImageConfig | None = None,
+        without: Collection[str] = (),
     ) -> str:
         """Make an image of a container's files (snapshot key: its ID) and configuration; return its ID.
 
-        ``config`` goes over what the container ran with where it is given. The caller pauses the container.
+        ``config`` goes over what the container ran with where it is given; of its files the paths ``without`` are left
+        out. The caller pauses the container.
         """
-        request = CommitRequest(reference=reference, message=message, author=author, config=config)
+        request = CommitRequest(
+            reference=reference,
+            message=message,
+            author=author,
+            config=config,
+            without=frozenset(without),
+        )
         return await image_making.commit(self, container, request)
 
 

@@ -14,13 +14,21 @@ from stackctl.contracts.runtime import Launch, Running
 from stackctl.engine import devices, hosts, lifecycle
 from stackctl.engine.book import Book
 from stackctl.engine.images import Images
+from stackctl.engine.logoptions import check_start
 from stackctl.engine.merge import merge_env
+from stackctl.engine.networks import Networks
 from stackctl.engine.runtime_spec import SpecInputs, runtime_spec
 from stackctl.engine.sandbox import Sandbox, Sandboxes, legacy_links
 from stackctl.engine.users import User, resolve_user
 from stackctl.engine.volumes import Volumes
 from stackctl.engine.world import World
-from stackctl.errors import ConflictError, NotFoundError, StackctlError, StartError
+from stackctl.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    StackctlError,
+    StartError,
+)
 from stackctl.frozen import frozen
 
 log = logging.getLogger(__name__)
@@ -65,6 +73,13 @@ class Launcher:
     images: Images
     volumes: Volumes
     sandboxes: Sandboxes
+    networks: Networks
+
+    def _release(self, before: ContainerRecord, now: ContainerRecord) -> None:
+        kept = {endpoint.endpoint_id for endpoint in before.endpoints.values()}
+        self.networks.release(
+            item for item in now.endpoints.values() if item.endpoint_id not in kept
+        )
 
     async def launch(self, record: ContainerRecord, undo: AsyncExitStack) -> Launched:
         """Create the container, its first process waiting; every step's undo is on ``undo``.
@@ -72,12 +87,16 @@ class Launcher:
         Raises StartError and what the doors raise.
         """
         world = self.world
+        check_start(record, world.log_sinks)
         _push(undo, world.layers.unmount, record.id)
         root = await world.layers.mount(record.id)
         user = await self.user_in(root, record)
         mounts = await self._sources(record, undo)
         _push(undo, self.sandboxes.close, record)
-        sandbox = await self.sandboxes.open(record)
+        settled = self.networks.settle(record)
+        if settled is not record:
+            undo.callback(self._release, record, settled)
+        sandbox = await self.sandboxes.open(settled)
         record = sandbox.record
         _push(undo, self.sandboxes.close, record)
         inputs = self._inputs(record, root, user, mounts, sandbox)
@@ -253,7 +272,12 @@ class Launcher:
         other = self.book.container(mode.partition(":")[2])
         if other.status not in lifecycle.LIVE:
             raise ConflictError(
-                f"cannot join {kind.upper()} namespace of a non running container: {other.id}"
+                f"failed to join {kind.upper()} namespace: container {other.id} is not running"
+            )
+        if kind == "ipc" and other.spec.ipc_mode != "shareable":
+            raise InvalidInputError(
+                f"failed to join IPC namespace: container {other.id}: non-shareable IPC "
+                "(hint: use IpcMode:shareable for the donor container)"
             )
         return f"/proc/{other.pid}/ns/{kind}"
 
@@ -283,13 +307,11 @@ def _hard_limits() -> dict[str, int]:
 
 
 def _inside(base: str, subpath: str) -> str:
-    """Return a place in a volume or image, following no link out of it; raises StartError when it is not there."""
+    """Return a place in a volume or image, following no link out of it; raises NotFoundError when it is not there."""
     root = Path(base).resolve()
     place = (root / subpath.lstrip("/")).resolve()
     if not place.is_relative_to(root):
         raise StartError(f"subpath {subpath!r} leads out of the volume", exit_code=127)
     if not place.exists():
-        raise StartError(
-            f"failed to mount subpath {subpath!r}: no such file or directory", exit_code=127
-        )
+        raise NotFoundError(f"cannot access path {place}: lstat {place}: no such file or directory")
     return str(place)

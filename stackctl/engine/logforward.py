@@ -19,13 +19,11 @@ FORWARDED = ("journald", "syslog")
 def check_present(config: LogConfig, sinks: LogSinks | None) -> None:
     """Raise InvalidInputError where the machine has not what the driver needs."""
     if config.type == "journald" and (sinks is None or not sinks.has_journal()):
-        raise InvalidInputError(
-            "logging driver journald: journald is not enabled on this host", hint="use json-file"
-        )
+        raise InvalidInputError("journald is not enabled on this host", hint="use json-file")
     own = config.type == "syslog" and not config.config.get("syslog-address", "")
     if own and (sinks is None or not sinks.has_syslog()):
         raise InvalidInputError(
-            "logging driver syslog: no syslog daemon listens at /dev/log",
+            "no syslog daemon listens at /dev/log",
             hint="name one in the option syslog-address",
         )
 

@@ -4,6 +4,7 @@ import re
 import struct
 import time
 from collections.abc import Mapping
+from urllib.parse import quote_plus
 
 from stackctl.contracts.container import ContainerRecord, LogConfig
 from stackctl.errors import InvalidInputError
@@ -21,27 +22,22 @@ _NAME = re.compile(r"[^A-Z0-9_]")
 
 
 def check_options(config: LogConfig) -> None:
-    """Raise InvalidInputError for values that no message could be made with."""
+    """Raise InvalidInputError for values that no message could be made with, in Docker's words."""
     options = config.config
-    tag_of(options.get("tag", ""), _EXAMPLE)
     if config.type != "syslog":
         return
+    address = options.get("syslog-address", "")
+    if address and not address.startswith(_SCHEMES):
+        scheme = address.partition("://")[0] if "://" in address else ""
+        raise InvalidInputError(
+            f"unsupported scheme: '{scheme[:80]}'",
+            hint=f"syslog-address begins with one of {', '.join(_SCHEMES)}",
+        )
     _facility(options.get("syslog-facility", ""))
     if options.get("syslog-format", "") not in _FORMATS:
         raise InvalidInputError(
             "Invalid syslog format", hint=f"syslog-format is one of {', '.join(_FORMATS[1:])}"
         )
-    address = options.get("syslog-address", "")
-    if address and not address.startswith(_SCHEMES):
-        raise InvalidInputError(
-            f"invalid value for syslog-address: {address[:80]}",
-            hint=f"write it as one of {', '.join(_SCHEMES)}",
-        )
-
-
-_EXAMPLE = dict.fromkeys(
-    ("ID", "FullID", "Name", "ImageID", "ImageFullID", "ImageName", "DaemonName"), ""
-)
 
 
 def tag_of(template: str, values: Mapping[str, str]) -> str:
@@ -62,10 +58,13 @@ def tag_of(template: str, values: Mapping[str, str]) -> str:
 
 
 def tag_values(record: ContainerRecord) -> dict[str, str]:
+    """Return what a tag's fields stand for."""
     image = record.image_id.removeprefix("sha256:")
     return {
         "ID": record.id[:12], "FullID": record.id, "Name": record.name, "ImageID": image[:12],
         "ImageFullID": record.image_id, "ImageName": record.spec.image, "DaemonName": "docker",
+        "ContainerID": record.id, "ContainerName": f"/{record.name}", "ContainerImageID": record.image_id,
+        "ContainerImageName": record.spec.image, "Command": " ".join((record.path, *record.args)),
     }  # fmt: skip
 
 
@@ -80,7 +79,8 @@ def _facility(text: str) -> int:
         if len(number) < 4 and value <= _LOCAL + 7:
             return value
     raise InvalidInputError(
-        f"invalid syslog facility: {text[:80]}", hint="daemon, user, local0 to local7, or a number"
+        "invalid syslog facility",
+        hint="syslog-facility is daemon, user, local0 to local7, or a number",
     )
 
 
@@ -102,7 +102,7 @@ class Messages:
             "CONTAINER_TAG": self._tag,
             "IMAGE_NAME": record.spec.image,
             "SYSLOG_IDENTIFIER": self._tag,
-            **_chosen(record, options),
+            **_journal_fields(attributes_of(record)),
         }
         self._fields = b"".join(_field(name, value.encode()) for name, value in fields.items())
 
@@ -132,16 +132,60 @@ class Messages:
         return f"<{priority}>{stamp} {host}{tag}[{process}]: "
 
 
-def _chosen(record: ContainerRecord, options: Mapping[str, str]) -> dict[str, str]:
-    """Return the labels and variables that the options "labels" and "env" name, as fields of the journal."""
-    environment = dict(item.partition("=")[::2] for item in record.env)
-    found = {}
+def attributes_of(record: ContainerRecord) -> dict[str, str]:
+    """Return the labels and variables that the log options name, by key or by a regular expression for keys.
+
+    Raises InvalidInputError for what is no expression.
+    """
+    options = record.spec.log_config.config
+    patterns = {
+        option: _pattern(option, text)
+        for option in ("labels", "env")
+        if (text := options.get(f"{option}-regex", ""))
+    }
+    environment = dict(item.partition("=")[::2] for item in record.env if "=" in item)
+    found: dict[str, str] = {}
     for option, values in (("labels", record.labels), ("env", environment)):
         for key in options.get(option, "").split(","):
-            if key.strip() in values:
-                name = _NAME.sub("_", key.strip().upper()).lstrip("_0123456789")
-                found[name] = values[key.strip()]
-    return {name: value for name, value in found.items() if name}
+            if key in values:
+                found[key] = values[key]
+        if option in patterns:
+            chosen = patterns[option].search
+            found |= {key: value for key, value in values.items() if chosen(key)}
+    return found
+
+
+def _pattern(option: str, text: str) -> "re.Pattern[str]":
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise InvalidInputError(
+            f"error parsing regexp: {error}: `{text[:80]}`",
+            hint=f"The log option {option}-regex is a regular expression for keys.",
+        ) from error
+
+
+def details_of(record: ContainerRecord) -> bytes:
+    """Return what ``docker logs --details`` shows before each line, the space included."""
+    config = record.spec.log_config
+    if config.type not in ("json-file", "journald"):
+        return b" "
+    found = attributes_of(record)
+    if config.type == "journald":
+        found = _journal_fields(found)
+    elif config.config.get("tag"):
+        found["tag"] = tag_of(config.config["tag"], tag_values(record))
+    pairs = (f"{quote_plus(key)}={quote_plus(value)}" for key, value in sorted(found.items()))
+    return ",".join(pairs).encode() + b" "
+
+
+def _journal_fields(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Return attributes by names that journald takes."""
+    named = {
+        _NAME.sub("_", key.upper()).lstrip("_0123456789"): value
+        for key, value in attributes.items()
+    }
+    return {name: value for name, value in named.items() if name}
 
 
 def _field(name: str, value: bytes) -> bytes:

@@ -77,6 +77,7 @@ class Logs:
                 until=query.until,
                 tail=query.tail,
                 stamped=query.stamped,
+                details=query.details,
                 ended=self.book.live(container_id).ended,
             )
         else:
@@ -87,6 +88,7 @@ class Logs:
                     until=query.until,
                     tail=query.tail,
                     stamped=query.stamped,
+                    details=query.details,
                 )
             )
         async for batch in source:

@@ -156,7 +156,8 @@ def check(spec: ContainerSpec) -> None:
         _check_shared_network(spec)
     if mode == "host" and spec.links:
         raise InvalidInputError(
-            "conflicting options: host type networking can't be used with links"
+            "conflicting options: host type networking can't be used with links. "
+            "This would result in undefined behavior"
         )
     if spec.working_dir and not spec.working_dir.startswith("/"):
         raise InvalidInputError(

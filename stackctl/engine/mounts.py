@@ -37,7 +37,7 @@ def plan(
         else:
             asked[checked.target] = checked
     for target in image_volumes:
-        request = check(MountRequest(type="volume", target=target, origin="image"))
+        request = check(MountRequest(type="volume", target=f"/{target}", origin="image"))
         fillers.setdefault(request.target, request)
     kept = [mount for mount in inherited if mount.target not in asked]
     covered = {mount.target for mount in kept} | asked.keys()
@@ -81,7 +81,7 @@ def inherited_mounts(spec: ContainerSpec, book: Book) -> list[MountPoint]:
     for item in spec.volumes_from:
         name, _, mode = item.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
-            raise InvalidInputError(f"invalid mode for volumes-from: {mode}")
+            raise InvalidInputError(f"invalid mode: {mode[:80]}")
         other = book.find(name)
         if other is None:
             raise InvalidInputError(f"No such container: {name[:80]}")

@@ -253,7 +253,7 @@ class Networks:
     def plan(self, record: ContainerRecord) -> dict[str, Endpoint]:
         """Reserve the endpoints a new container asks for; the caller releases them when the create fails.
 
-        Raises NotFoundError for a missing network, InvalidInputError, ForbiddenError for addresses.
+        A network that is not there yet has a place without an ID. Raises InvalidInputError, ForbiddenError for addresses.
         """
         spec = record.spec
         mode = network_mode(spec.network_mode)
@@ -266,12 +266,13 @@ class Networks:
         try:
             for position, (name, request) in enumerate(_ordered(requests, mode)):
                 network = self.book.find_network(name)
-                if network is None:
-                    # The container's own network may appear later; Docker, too, looks at start.
-                    raise NotFoundError(f"network {name} not found")
                 wanted = request
                 if position == 0 and spec.mac_address and not request.mac_address:
                     wanted = replace(request, mac_address=spec.mac_address)
+                if network is None:
+                    # It may appear until the start.
+                    made[name] = _place(name, wanted)
+                    continue
                 if position == 0 and spec.links and is_user_defined(network):
                     wanted = replace(wanted, links=(*wanted.links, *spec.links))
                 made[network.name] = self.reserve(record, network, wanted)
@@ -279,6 +280,32 @@ class Networks:
             self.release(made.values())
             raise
         return made
+
+    def settle(self, record: ContainerRecord) -> ContainerRecord:
+        """Return the record, of a container that starts, with places in networks that came after it.
+
+        Raises NotFoundError for one that is not there.
+        """
+        endpoints = dict(record.endpoints)
+        made: list[Endpoint] = []
+        try:
+            for name, endpoint in record.endpoints.items():
+                if endpoint.network_id and self.book.find_network(endpoint.network_id):
+                    continue
+                network = None
+                if not endpoint.network_id or not record.started_at:
+                    network = self.book.find_network(name)
+                if network is None:
+                    raise NotFoundError(
+                        f"failed to set up container networking: network {name} not found"
+                    )
+                endpoints.pop(name)
+                endpoints[network.name] = self.reserve(record, network, _again(endpoint))
+                made.append(endpoints[network.name])
+        except BaseException:
+            self.release(made)
+            raise
+        return replace(record, endpoints=endpoints) if made else record
 
     def reserve(
         self, container: ContainerRecord, network: NetworkRecord, request: EndpointRequest
@@ -407,6 +434,41 @@ class Networks:
         )
 
 
+def _place(name: str, request: EndpointRequest) -> Endpoint:
+    """Return a place in a network that is not there yet."""
+    return Endpoint(
+        network_id="",
+        network_name=name,
+        endpoint_id="",
+        mac_address=request.mac_address,
+        aliases=request.aliases,
+        links=request.links,
+        driver_opts=dict(request.driver_opts),
+        gw_priority=request.gw_priority,
+        requested_ipv4=request.ipv4_address,
+        requested_ipv6=request.ipv6_address,
+        link_local_ips=request.link_local_ips,
+    )
+
+
+def _again(endpoint: Endpoint) -> EndpointRequest:
+    """Return what was asked for when the endpoint was made."""
+    asked = endpoint.mac_address
+    if endpoint.endpoint_id and asked == addresses.mac_address(endpoint.endpoint_id):
+        asked = ""
+    return EndpointRequest(
+        network=endpoint.network_name,
+        aliases=endpoint.aliases,
+        links=endpoint.links,
+        ipv4_address=endpoint.requested_ipv4,
+        ipv6_address=endpoint.requested_ipv6,
+        mac_address=asked,
+        driver_opts=endpoint.driver_opts,
+        gw_priority=endpoint.gw_priority,
+        link_local_ips=endpoint.link_local_ips,
+    )
+
+
 def _bridge_subnet(address: str) -> Subnet:
     return addresses.complete(Subnet(subnet=address, gateway=address.partition("/")[0]))
 
@@ -505,7 +567,8 @@ def _check_endpoint(
         return
     if not user_defined and request.aliases:
         raise InvalidInputError(
-            "network-scoped aliases are only supported for user-defined networks"
+            f"invalid config for network {network.name}: invalid endpoint settings:\n"
+            "network-scoped alias is supported only for containers in user defined networks"
         )
     for address in (request.ipv4_address, request.ipv6_address):
         if not address:

@@ -94,7 +94,7 @@ class ExecRecord:
 
 @frozen
 class LogQuery:
-    """Which log lines, and whether each begins with its time.
+    """Which log lines, and whether each begins with its time and these ``details``.
 
     ``tail`` is -1 for all; ``since`` and ``until`` are nanoseconds since the epoch, 0 for no limit.
     """
@@ -106,6 +106,7 @@ class LogQuery:
     tail: int = -1
     follow: bool = False
     stamped: bool = False
+    details: bytes = b""
 
 
 @frozen

@@ -22,6 +22,7 @@ from stackctl.engine.names import short_id
 from stackctl.engine.world import World
 from stackctl.errors import (
     ConflictError,
+    HostError,
     InvalidInputError,
     NotFoundError,
     PortTakenError,
@@ -159,7 +160,10 @@ class Sandboxes:
         for endpoint in record.endpoints.values():
             network = self.book.find_network(endpoint.network_id)
             if network is None:
-                raise NotFoundError(f"network {endpoint.network_name} not found")
+                raise NotFoundError(
+                    "failed to set up container networking: "
+                    f"network {endpoint.network_name} not found"
+                )
             found.append((network, endpoint))
         return found
 
@@ -218,10 +222,15 @@ class Sandboxes:
         return replace(record, endpoints=connected)
 
     def _shared_sandbox(self, record: ContainerRecord, ref: str) -> Sandbox:
-        other = self.book.container(ref)
+        other = self.book.find(ref)
+        if other is None:
+            raise NotFoundError(
+                f"joining network namespace of container: No such container: {ref[:80]}"
+            )
         if other.status not in lifecycle.LIVE:
             raise ConflictError(
-                f"cannot join network namespace of a non running container: {other.id}"
+                "cannot join network namespace of a non running container: "
+                f"container {other.name} is {other.status.value}"
             )
         if other.id == record.id:
             raise InvalidInputError("cannot join own network")
@@ -428,10 +437,20 @@ class Sandboxes:
         try:
             published = await self.world.network.publish(record.id, endpoint, wanted)
         except PortTakenError as error:
-            holder = self.book.find(error.holder) if error.holder else None
-            if holder is None:
-                raise
-            raise ConflictError(f"{error.message} (held by container {holder.name})") from error
+            words, holder = error.message, self.book.find(error.holder) if error.holder else None
+            if holder is not None:
+                where = words.removeprefix("failed to bind host port ").partition("/")[0]
+                words = (
+                    f"Bind for {where} failed: port is already allocated "
+                    f"(held by container {holder.name})"
+                )
+            raise PortTakenError(
+                _programming(record, endpoint) + words, holder=error.holder
+            ) from error
+        except HostError as error:
+            raise HostError(
+                _programming(record, endpoint) + error.message, hint=error.hint, errno=error.errno
+            ) from error
         return replace(record, ports=tuple(published))
 
     def _write_host_files(self, record: ContainerRecord) -> FileSet:
@@ -525,6 +544,14 @@ class Sandboxes:
             await undo()
         except StackctlError as error:
             log.warning("could not %s: %s", what, error)
+
+
+def _programming(record: ContainerRecord, endpoint: Endpoint) -> str:
+    """Return how Docker begins to tell that a port cannot be published."""
+    return (
+        "failed to set up container networking: driver failed programming external connectivity on endpoint "
+        f"{record.name} ({endpoint.endpoint_id}): "
+    )
 
 
 def has_own_network(record: ContainerRecord) -> bool:

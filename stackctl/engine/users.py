@@ -108,7 +108,7 @@ def _group_id(text: str, groups: Sequence[_Group], field: str) -> int:
     if text.isascii() and text.isdigit():
         return _number(text, field)
     raise InvalidInputError(
-        f"Unable to find group {text}: no matching entries in group file",
+        f"unable to find group {text}: no matching entries in group file",
         hint=f"{field} must name a group of the image, or be a number.",
     )
 

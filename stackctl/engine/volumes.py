@@ -3,7 +3,7 @@
 import asyncio
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stackctl.contracts.container import ContainerRecord
 from stackctl.contracts.state import VolumeRecord
@@ -42,17 +42,27 @@ class Volumes:
 
         ``anonymous`` volumes go with the container that made them.
         """
+        anonymous = anonymous or not request.name
+        request = replace(request, name=request.name or new_id())
+        try:
+            return await self._create(request, anonymous=anonymous, claim=claim)
+        except (InvalidInputError, NotFoundError) as error:
+            words = f"create {request.name[:200]}: {error.message}"
+            raise type(error)(words, hint=error.hint) from error
+
+    async def _create(
+        self, request: VolumeRequest, *, anonymous: bool, claim: Claim
+    ) -> VolumeRecord:
         driver = request.driver or "local"
         if driver != "local":
             raise NotFoundError(
                 f'error looking up volume plugin {driver}: plugin "{driver}" not found',
                 hint="Only the local driver is offered; it mounts NFS and devices through its options.",
             )
-        is_anonymous = anonymous or not request.name
-        name = check_volume_name(request.name or new_id())
+        name = check_volume_name(request.name)
         unknown = sorted(set(request.options) - _OPTIONS)
         if unknown:
-            raise InvalidInputError(f'create {name}: invalid option: "{unknown[0]}"')
+            raise InvalidInputError(f'invalid option: "{unknown[0]}"')
         async with self._lock:
             known = self.book.find_volume(name)
             if known is not None:
@@ -67,7 +77,7 @@ class Volumes:
                 await self.world.volumes.remove(name)
                 raise
             labels = dict(request.labels)
-            if is_anonymous:
+            if anonymous:
                 labels.setdefault(ANONYMOUS_LABEL, "")
             record = self.book.save_volume(
                 VolumeRecord(
@@ -77,7 +87,7 @@ class Volumes:
                     mountpoint=str(mountpoint),
                     labels=labels,
                     options=dict(request.options),
-                    anonymous=is_anonymous,
+                    anonymous=anonymous,
                 )
             )
         self.events.publish("volume", "create", name, {"driver": driver})

@@ -95,7 +95,7 @@ class Asked:
 
     def clear(self) -> None:
         """Remove what was made."""
-        for name, _, _ in (*_CONTAINERS, ("asked-parent", "", {})):
+        for name, _, _ in (*_CONTAINERS, ("asked-parent", "", {}), ("asked-tried", "", {})):
             self.ask("DELETE", f"/containers/{name}?force=1&v=1")
         for network in _NETWORKS:
             self.ask("DELETE", f"/networks/{network['Name']}")
@@ -136,6 +136,9 @@ def normal(text: str, ids: dict[str, str]) -> str:
 def answers(engine: Asked) -> Iterator[dict[str, object]]:
     """Put every question and yield what came back; IDs are those of this engine."""
     for line in questions():
+        if line.startswith("TRY "):
+            yield tried(engine, line)
+            continue
         method, target, *filters = line.split(" ", 2)
         path = target
         if filters:
@@ -157,6 +160,23 @@ def answers(engine: Asked) -> Iterator[dict[str, object]]:
         else:
             told = json.loads(normal(json.dumps(listed(path, answer.json)), engine.ids))
         yield {"asked": line, "status": answer.status, "told": told}
+
+
+def tried(engine: Asked, line: str) -> dict[str, object]:
+    """Create a container with a body and start it; return both answers and how it is then."""
+    body = {"Image": "asked-box", "Cmd": ["sleep", "1000"], **json.loads(line.removeprefix("TRY "))}
+    made = engine.ask("POST", "/containers/create?name=asked-tried", body)
+    told = [normal(made.json.get("message", "created"), engine.ids)]
+    statuses = [made.status]
+    if made.status == 201:
+        started = engine.ask("POST", "/containers/asked-tried/start")
+        state = engine.ask("GET", "/containers/asked-tried/json").json["State"]
+        words = started.json["message"] if started.body else "started"
+        told += [normal(words, {**engine.ids, "asked-tried": made.json["Id"]})]
+        told += [f"{state['Status']} {state['ExitCode']}"]
+        statuses.append(started.status)
+        engine.ask("DELETE", "/containers/asked-tried?force=1&v=1")
+    return {"asked": line, "status": statuses, "told": told}
 
 
 def questions() -> list[str]:

@@ -298,3 +298,73 @@ def test_events_tell_of_files_that_came_and_went(sock):
     lines = asked(sock, "GET", f"/events?since={until - 300}&until={until}&filters={filters}").body
     actions = [json.loads(line)["Action"] for line in lines.splitlines()]
     assert actions == ["create", "archive-path", "extract-to-dir"]
+
+
+def test_a_network_may_come_between_create_and_start(sock):
+    body = {
+        "Image": "busybox",
+        "Cmd": ["sleep", "1000"],
+        "HostConfig": {"NetworkMode": "fields-late"},
+        "NetworkingConfig": {"EndpointsConfig": {"fields-late": {"Aliases": ["x"]}}},
+    }
+    made = asked(sock, "POST", "/containers/create", body)
+    assert made.status == 201, made
+    where = f"/containers/{made.json['Id']}"
+    for _ in range(2):
+        refused = asked(sock, "POST", f"{where}/start")
+        words = "failed to set up container networking: network fields-late not found"
+        assert (refused.status, refused.json["message"]) == (404, words)
+    assert place_of(sock, where)["NetworkID"] == ""
+    network = asked(sock, "POST", "/networks/create", {"Name": "fields-late"}).json["Id"]
+    assert asked(sock, "POST", f"{where}/start").status == 204
+    place = place_of(sock, where)
+    assert (place["NetworkID"], place["Aliases"]) == (network, ["x"])
+    assert place["IPAddress"]
+    assert "x" in place["DNSNames"]
+    # Another of the same name, after the first was used, is not the same network.
+    assert asked(sock, "POST", f"{where}/stop?t=0").status == 204
+    assert asked(sock, "DELETE", "/networks/fields-late").status == 204
+    assert asked(sock, "POST", f"{where}/start").status == 404
+
+
+def place_of(sock, where):
+    return asked(sock, "GET", f"{where}/json").json["NetworkSettings"]["Networks"]["fields-late"]
+
+
+def test_a_volume_s_path_may_be_without_its_slash(sock):
+    script = "grep -c ' /data ' /proc/mounts"
+    body = {"Image": "busybox", "Cmd": ["sh", "-c", script], "Volumes": {"data": {}}}
+    where = f"/containers/{asked(sock, 'POST', '/containers/create', body).json['Id']}"
+    assert asked(sock, "POST", f"{where}/start").status == 204
+    assert asked(sock, "POST", f"{where}/wait").json == {"StatusCode": 0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "shown"),
+    [
+        ("json-file", {}, ""),
+        ("json-file", {"env": "A,X,EMPTY,NONE"}, "A=b+c,EMPTY=,X=%C3%A9%3D1"),
+        ("json-file", {"labels-regex": "^l", "env-regex": "^A"}, "A=b+c,AB=d%2Ce,l.one=1,l.two=2%26"),
+        ("json-file", {"labels": "other", "tag": "{{.Name}}/t"}, "other=z,tag=fields-log%2Ft"),
+        ("local", {}, ""),
+    ],
+)  # fmt: skip
+def test_details_of_a_log_are_its_attributes(sock, kind, options, shown):
+    body = {
+        "Image": "busybox", "Cmd": ["sh", "-c", "echo one; printf two"],
+        "Env": ["A=b c", "AB=d,e", "X=é=1", "EMPTY="],
+        "Labels": {"l.one": "1", "l.two": "2&", "other": "z"},
+        "HostConfig": {"LogConfig": {"Type": kind, "Config": options}},
+    }  # fmt: skip
+    where = (
+        f"/containers/{asked(sock, 'POST', '/containers/create?name=fields-log', body).json['Id']}"
+    )
+    assert asked(sock, "POST", f"{where}/start").status == 204
+    asked(sock, "POST", f"{where}/wait")
+    output = asked(sock, "GET", f"{where}/logs?stdout=1&details=1").body
+    said = b"".join(payload for _, payload in raw.frames(output)).decode()
+    assert said == f"{shown} one\n{shown} two"
+    last = asked(sock, "GET", f"{where}/logs?stdout=1&details=1&timestamps=1&tail=1").body
+    ((_, line),) = raw.frames(last)
+    assert line.decode().partition(" ")[2] == f"{shown} two"
+    asked(sock, "DELETE", where)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.compat import raw
+from tests.contracts.test_registry import LocalRegistry
 
 pytestmark = pytest.mark.root
 SHAPES = json.loads((Path(__file__).parent / "shapes.json").read_text())
@@ -130,7 +131,15 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def world(daemon):
+def registry(tmp_path_factory):
+    """Debian's docker-registry on a free port of the loopback address."""
+    local = LocalRegistry(tmp_path_factory.mktemp("registry"))
+    yield local.host
+    local.stop()
+
+
+@pytest.fixture(scope="module")
+def world(daemon, registry):
     """One of everything: a container with every field, one that ended, a network, a volume, execs, events."""
     client = Client(daemon.paths.socket)
     since = int(time.time())
@@ -148,14 +157,27 @@ def world(daemon):
         "/containers/shape-full/exec", {"Cmd": ["sh", "-c", "touch /new; sleep 100"]}
     )["Id"]
     client.made(f"/exec/{running}/start", {"Detach": True})
+    daemon.run("tag", "busybox", f"{registry}/shape/image:v1")
+    pushed = daemon.out("push", "-q", f"{registry}/shape/image:v1")
+    assert pushed == f"{registry}/shape/image:v1"
+    (named,) = client.got(f"/images/{registry}/shape/image:v1/json").json["RepoDigests"]
     deadline = time.monotonic() + 30
     while client.got("/containers/shape-full/json").json["State"]["Health"]["Status"] != "healthy":
         assert time.monotonic() < deadline
         time.sleep(0.1)
     yield (
         client,
-        {"ready": ready, "running": running, "since": str(since), "now": str(int(time.time()) + 1)},
+        {
+            "ready": ready,
+            "running": running,
+            "since": str(since),
+            "now": str(int(time.time()) + 1),
+            "registry": registry,
+            "digest": named.partition("@")[2],
+            "full_id": "sha256:" + "a" * 64,
+        },
     )
+    daemon.run("rmi", f"{registry}/shape/image:v1")
     daemon.clear()
 
 
@@ -200,7 +222,13 @@ def world(daemon):
         ("error", "/secrets"),
         ("error", "/configs"),
         ("error", "/plugins/x/json"),
-        ("error", "/images/search?term=x"),
+        ("/distribution/{name}/json", "/distribution/{registry}/shape/image:v1/json"),
+        ("/distribution/{name}/json", "/distribution/{registry}/shape/image@{digest}/json"),
+        ("error", "/distribution/{registry}/shape/image/json"),
+        ("error", "/distribution/{registry}/shape/nothing/json"),
+        ("error", "/distribution/BAD/json"),
+        ("error", "/distribution/{full_id}/json"),
+        ("error", "/images/search?term="),
         ("error", "/containers/json?filters=x"),
         ("error", "/no/such/page"),
     ],
@@ -219,6 +247,24 @@ def test_events_have_their_shape(world):
     assert not [
         line for event in lines for line in deviations(json.loads(event), SHAPES["/events"])
     ]
+
+
+def test_a_push_of_what_is_not_there_is_told_in_its_stream(world):
+    client, names = world
+    for name, tag, words in (
+        ("nothing", "", "An image does not exist locally with the tag: {0}/nothing"),
+        ("nothing", "v1", "An image does not exist locally with the tag: {0}/nothing"),
+        ("shape/image", "v2", "tag does not exist: {0}/shape/image:v2"),
+    ):
+        host = names["registry"]
+        answer = raw.request(
+            client.path, "POST", f"/v1.51/images/{host}/{name}/push{tag and f'?tag={tag}'}"
+        )
+        assert answer.status == 200
+        first, error = (json.loads(line) for line in answer.body.split(b"\r\n")[:-1])
+        assert first == {"status": f"The push refers to repository [{host}/{name}]"}
+        message = words.format(host)
+        assert error == {"errorDetail": {"message": message}, "error": message}
 
 
 def test_a_shape_that_is_not_kept_is_told():

@@ -96,7 +96,7 @@ def test_a_port_that_a_container_has_says_which(fails, engine):
     other.write_text(f"name: other\nservices:\n  web: {stack}\n")
     engine.stackctl("-f", str(other), "up", "-d")
     said = fails("up", "-d", stack=f"name: bad\nservices:\n  a: {stack}\n")
-    assert f":{port}/tcp: address already in use (held by container other-web-1)" in said
+    assert f":{port} failed: port is already allocated (held by container other-web-1)" in said
     engine.stackctl("-f", str(other), "down")
 
 

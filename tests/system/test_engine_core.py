@@ -222,7 +222,7 @@ async def test_a_published_port_answers_on_the_host(engine: Engine) -> None:
 
     assert (await ask()).endswith(b"hi")
     binding = PortBinding(container_port=80, host_ip="127.0.0.1", host_port=port.host_port)
-    with pytest.raises(ConflictError, match="in use"):
+    with pytest.raises(ConflictError, match="port is already allocated"):
         await up(engine, "rival", port_bindings=(binding,))
     assert engine.containers.resolve("rival").status is Status.CREATED
     await engine.running.stop("web", timeout=0)

@@ -20,7 +20,7 @@ from stackctl.adapters.registry.transport import (
     with_context,
 )
 from stackctl.contracts.clock import Clock
-from stackctl.contracts.registry import Credentials, ResolvedManifest
+from stackctl.contracts.registry import Credentials, ResolvedManifest, SearchResult
 from stackctl.errors import (
     ForbiddenError,
     InvalidInputError,
@@ -48,6 +48,7 @@ _PIECE = 1 << 20
 _CHUNK = 64 << 20
 _MAX_TAGS = 16 << 20
 _UPLOAD_TRIES = 3
+_HUB_INDEX = "index.docker.io"
 _HUB_LOGINS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "")
 
 
@@ -295,6 +296,27 @@ class RegistryClient:
                 raise await _refusal(response, reference, credentials)
         return Descriptor(media_type=media_type, digest=digest, size=len(data))
 
+    async def search(
+        self, term: str, limit: int, credentials: Credentials | None
+    ) -> Sequence[SearchResult]:
+        registry, word = _searched(term)
+        way = await self._transport.endpoint(registry)
+        # The index is older than /v2/ (Docker Hub's and old registries' /v1/search).
+        query = urlencode({"q": word, "n": limit})
+        call = Call(
+            registry=registry,
+            method="GET",
+            path=f"{way.base}/v1/search?{query}",
+            credentials=credentials,
+        )
+        async with await self._transport.send(call) as response:
+            if response.status != 200:
+                raise UnavailableError(
+                    f"{registry} answers a search with {response.status}",
+                    hint="few registries have an index that can be searched",
+                )
+            return _results(await read_bounded(response, MAX_MANIFEST), registry)
+
     async def login(self, credentials: Credentials) -> str:
         address = credentials.server_address
         host = address.partition("://")[2] or address
@@ -404,6 +426,28 @@ async def _refusal(
         case status if status >= 500:
             return UnavailableError(f"{reference}: {tried}")
     return InvalidInputError(f"{reference}: the registry refuses: {tried}")
+
+
+def _searched(term: str) -> tuple[str, str]:
+    """Return the registry that is searched and the word: a first part that looks like a host is one."""
+    head, slash, rest = term.partition("/")
+    if slash and ("." in head or ":" in head or head == "localhost"):
+        return head, rest
+    return _HUB_INDEX, term.removeprefix("library/")
+
+
+def _results(data: bytes, registry: str) -> list[SearchResult]:
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        return [
+            SearchResult(
+                name=str(item["name"]),
+                description=str(item.get("description") or ""),
+                stars=int(item.get("star_count") or 0),
+                official=item.get("is_official") is True,
+            )
+            for item in json.loads(data)["results"] or []
+        ]
+    raise UnavailableError(f"{registry} answers a search with something that is no list of results")
 
 
 def _tag_names(data: bytes) -> list[str]:

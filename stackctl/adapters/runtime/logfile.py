@@ -31,11 +31,8 @@ def read_entries(
         yield rest
 
 
-def read_runs(
-    log_path: Path, *, since: int = 0, until: int = 0, tail: int = -1, stamped: bool = False
-) -> Iterator[list[Run]]:
-    """Yield the lines that are there now, a chunk's worth at a time; ``stamped`` ones begin with their time."""
-    parser = Parser(since=since, until=until, stamped=stamped)
+def read_runs(log_path: Path, parser: Parser, *, tail: int = -1) -> Iterator[list[Run]]:
+    """Yield the lines that are there now as the parser gives them, a chunk's worth at a time."""
     yield from _read(log_path, parser, parser.feed_runs, tail=tail)
     if rest := parser.finish_runs():
         yield rest
@@ -54,16 +51,9 @@ async def follow_entries(
 
 
 async def follow_runs(
-    log_path: Path,
-    *,
-    since: int = 0,
-    until: int = 0,
-    tail: int = -1,
-    stamped: bool = False,
-    ended: Ended,
+    log_path: Path, parser: Parser, *, tail: int = -1, ended: Ended
 ) -> AsyncGenerator[list[Run], None]:
-    """As ``follow_entries``, in the form of ``read_runs``; ends with the first line younger than ``until`` too."""
-    parser = Parser(since=since, until=until, stamped=stamped)
+    """As ``follow_entries``, in the form of ``read_runs``; ends with the first line younger than the limit, too."""
     source = _followed(log_path, parser, parser.feed_runs, tail=tail, ended=ended)
     async with contextlib.aclosing(source):
         async for batch in source:

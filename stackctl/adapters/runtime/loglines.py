@@ -29,15 +29,19 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 class Parser:
     """Bytes of a log in, entries or runs out; keeps what is unfinished from one chunk to the next.
 
-    ``since`` and ``until`` are nanoseconds since the epoch, both inclusive; 0 for no limit. With ``stamped`` the
-    lines of runs begin with their time, as Docker writes it.
+    ``since`` and ``until`` are nanoseconds since the epoch, both inclusive; 0 for no limit. The lines of runs begin
+    with their time, as Docker writes it, where they are ``stamped``, and with the ``details``.
     """
 
-    def __init__(self, *, since: int = 0, until: int = 0, stamped: bool = False) -> None:
+    def __init__(
+        self, *, since: int = 0, until: int = 0, stamped: bool = False, details: bytes = b""
+    ) -> None:
         self._since = since
         self._until = until or _EVER
-        self._timed = stamped or bool(since or until)
+        self._headed = stamped or bool(details)
+        self._timed = self._headed or bool(since or until)
         self._stamped = stamped
+        self._details = details
         self._rest = b""
         # A piece whose end is to come, for the quick way.
         self._held: list[bytes] = []
@@ -140,7 +144,7 @@ class Parser:
                 return []
             if oldest < self._since or youngest > self._until:
                 return None
-            if self._stamped:
+            if self._headed:
                 heads = {stamp: self._head(at) for stamp, at in times.items()}
                 texts = list(map(operator.add, map(heads.__getitem__, stamps), bare))
         pieces = [kind for kind in found if not _KINDS[kind][1]]
@@ -164,12 +168,13 @@ class Parser:
         return found
 
     def _head(self, at: int) -> bytes:
-        """Return a time as Docker writes it before a line: UTC, nine decimals."""
+        """Return what a line begins with: its time as Docker writes it (UTC, nine decimals), the details."""
         if not self._stamped:
-            return b""
+            return self._details
         whole, fraction = divmod(at, 10**9)
         moment = _EPOCH + datetime.timedelta(seconds=whole)
-        return b"%s.%09dZ " % (moment.strftime("%Y-%m-%dT%H:%M:%S").encode(), fraction)
+        stamp = moment.strftime("%Y-%m-%dT%H:%M:%S").encode()
+        return b"%s.%09dZ %s" % (stamp, fraction, self._details)
 
     def _runs_of(self, entries: Sequence[Entry]) -> list[Run]:
         return [

@@ -310,8 +310,10 @@ class ConmonRuntime:
         until: int = 0,
         tail: int = -1,
         stamped: bool = False,
+        details: bytes = b"",
     ) -> Iterator[list[loglines.Run]]:
-        return logfile.read_runs(log_path, since=since, until=until, tail=tail, stamped=stamped)
+        parser = loglines.Parser(since=since, until=until, stamped=stamped, details=details)
+        return logfile.read_runs(log_path, parser, tail=tail)
 
     def follow_log(
         self,
@@ -321,11 +323,11 @@ class ConmonRuntime:
         until: int = 0,
         tail: int = -1,
         stamped: bool = False,
+        details: bytes = b"",
         ended: Ended,
     ) -> AsyncIterator[list[loglines.Run]]:
-        return logfile.follow_runs(
-            log_path, since=since, until=until, tail=tail, stamped=stamped, ended=ended
-        )
+        parser = loglines.Parser(since=since, until=until, stamped=stamped, details=details)
+        return logfile.follow_runs(log_path, parser, tail=tail, ended=ended)
 
     def follow_log_entries(
         self, log_path: Path, *, since: int = 0, ended: Ended

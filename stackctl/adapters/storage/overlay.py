@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -215,7 +215,12 @@ class OverlayStore:
         return sorted(path.name for path in self._snapshots_root.iterdir())
 
     async def commit(
-        self, key: str, parent: Sequence[str], *, consume: bool = False
+        self,
+        key: str,
+        parent: Sequence[str],
+        *,
+        consume: bool = False,
+        without: Collection[str] = (),
     ) -> PackedLayer | None:
         """See LayerStore. With ``consume`` the snapshot's files become the layer's and the snapshot is discarded."""
         home = self._home(key)
@@ -223,7 +228,13 @@ class OverlayStore:
         target = self._content.new_file()
         async with self._lock(key):
             try:
-                packed = await pack(PackJob(source=str(home / "upper"), target=str(target)))
+                packed = await pack(
+                    PackJob(
+                        source=str(home / "upper"),
+                        target=str(target),
+                        without=tuple(sorted(without)),
+                    )
+                )
                 if not packed.entries:
                     return None
                 blob = await self._content.adopt(target, packed.digest, packed.length, OCI_LAYER)

@@ -111,7 +111,7 @@ def _check_network_mode(spec: ContainerSpec) -> None:
     if mode.startswith("container:"):
         if not mode.removeprefix("container:"):
             raise InvalidInputError(
-                "invalid HostConfig.NetworkMode: no container name or ID after container:"
+                "invalid network mode: invalid container format container:<name|id>"
             )
         conflicts = (
             (spec.hostname, "hostname and the network mode"),
@@ -133,7 +133,8 @@ def _check_network_mode(spec: ContainerSpec) -> None:
                 raise InvalidInputError(f"conflicting options: {words}")
     if mode == "host" and spec.links:
         raise InvalidInputError(
-            "conflicting options: host type networking can't be used with links"
+            "conflicting options: host type networking can't be used with links. "
+            "This would result in undefined behavior"
         )
     if spec.uts_mode == "host" and spec.hostname:
         raise InvalidInputError("conflicting options: hostname and the UTS mode")

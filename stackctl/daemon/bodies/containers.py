@@ -21,6 +21,7 @@ from stackctl.values import Json, JsonObject
 
 LIVE = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 STORAGE_DRIVER = "overlay2"
+_PREDEFINED = ("bridge", "host", "none")
 
 
 @frozen
@@ -245,7 +246,9 @@ def network_settings(record: ContainerRecord, sandbox: str) -> JsonObject:
     live = record.status in (Status.RUNNING, Status.PAUSED)
     requests = {request.network: request for request in record.spec.endpoints}
     networks: JsonObject = {
-        name: endpoint_body(endpoint, requests.get(name), record.id, live=live)
+        name: endpoint_body(
+            endpoint, requests.get(name), record.id, live=live, started=record.started_at > 0
+        )
         for name, endpoint in record.endpoints.items()
     }
     # The flat fields are those of the default bridge, kept for clients of the time before networks had names.
@@ -273,9 +276,14 @@ def network_settings(record: ContainerRecord, sandbox: str) -> JsonObject:
 
 
 def endpoint_body(
-    endpoint: Endpoint, request: EndpointRequest | None, container_id: str, *, live: bool
+    endpoint: Endpoint,
+    request: EndpointRequest | None,
+    container_id: str,
+    *,
+    live: bool,
+    started: bool = True,
 ) -> JsonObject:
-    """Return one NetworkSettings.Networks entry."""
+    """Return one NetworkSettings.Networks entry; of a container that was never started Docker tells little."""
     aliases = [*endpoint.aliases]
     names = list(dict.fromkeys(endpoint.dns_names or (*aliases, container_id[:12])))
     ipam: JsonObject = {}
@@ -292,7 +300,7 @@ def endpoint_body(
         "MacAddress": endpoint.mac_address if live or _asked_mac(endpoint) else "",
         "DriverOpts": {**endpoint.driver_opts} or None,
         "GwPriority": endpoint.gw_priority,
-        "NetworkID": endpoint.network_id,
+        "NetworkID": endpoint.network_id if started else "",
         "EndpointID": endpoint.endpoint_id if live else "",
         "Gateway": endpoint.gateway if live else "",
         "IPAddress": endpoint.ipv4_address if live else "",
@@ -300,7 +308,7 @@ def endpoint_body(
         "IPv6Gateway": endpoint.ipv6_gateway if live else "",
         "GlobalIPv6Address": endpoint.ipv6_address if live else "",
         "GlobalIPv6PrefixLen": endpoint.ipv6_prefix if live else 0,
-        "DNSNames": None if endpoint.network_name in ("bridge", "host", "none") else [*names],
+        "DNSNames": [*names] if started and endpoint.network_name not in _PREDEFINED else None,
     }
 
 

@@ -182,7 +182,7 @@ def _storage_opt(host: Reader) -> dict[str, str]:
 def _isolation(host: Reader) -> str:
     text = host.text("Isolation")
     if text.lower() not in ("", "default"):
-        raise InvalidInputError(f"invalid isolation '{text[:80]}' on linux")
+        raise InvalidInputError(f"invalid isolation ({text[:80]}): linux only supports 'default'")
     return text
 
 
@@ -257,10 +257,13 @@ def read_restart_policy(reader: Reader | None) -> RestartPolicy:
             "'on-failure', or 'unless-stopped'",
         )
     if count < 0:
-        raise reader.fail("MaximumRetryCount", "maximum retry count cannot be negative")
+        raise reader.fail(
+            "MaximumRetryCount", "invalid restart policy: maximum retry count cannot be negative"
+        )
     if count and name != "on-failure":
         raise reader.fail(
-            "MaximumRetryCount", "maximum retry count can only be used with 'on-failure'"
+            "MaximumRetryCount",
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'",
         )
     return RestartPolicy(name=name or "no", maximum_retry_count=count)
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from stackctl.api import times
 from stackctl.api.codec import Reader, parse_object
-from stackctl.api.filters import Filters, flag, labels_match
+from stackctl.api.filters import Filters, atoi, flag, labels_match
 from stackctl.api.versions import MAXIMUM, Version
+from stackctl.contracts.registry import SearchResult
 from stackctl.contracts.state import ImageConfig, ImageRecord
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER, healthcheck_body
 from stackctl.daemon.bodies.create import read_healthcheck
 from stackctl.engine.image_values import HistoryLine, Removal
-from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.errors import InvalidInputError
 from stackctl.ignore import path_matcher
 from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import parse_reference
@@ -75,17 +76,6 @@ def entry_body(
     if version < _WITHOUT_VIRTUAL_SIZE:
         body["VirtualSize"] = record.size
     return body
-
-
-def check_platform(record: ImageRecord, name: str, text: str) -> None:
-    """Raise NotFoundError when an image is not for the platform asked for (JSON, "" for any), as Docker words it."""
-    wanted = read_platform(text)
-    own = Platform(os=record.os, architecture=record.architecture, variant=record.variant)
-    if wanted is not None and not wanted.accepts(own):
-        raise NotFoundError(
-            f"image with reference {name} was found but its platform ({own}) does not match the specified "
-            f"platform ({wanted})"
-        )
 
 
 def read_platform(text: str) -> Platform | None:
@@ -180,6 +170,33 @@ def history_body(line: HistoryLine) -> JsonObject:
         "Size": line.size,
         "Tags": [*line.tags] or None,
     }
+
+
+def search_body(found: Sequence[SearchResult], filters: Filters) -> list[Json]:
+    """Return the answer to GET /images/search: what the filters leave (no repository is automated any more)."""
+    stars = [_stars(text) for text in filters.get("stars", ())]
+    official = flag(filters, "is-official") if "is-official" in filters else None
+    automated = flag(filters, "is-automated") if "is-automated" in filters else None
+    return [
+        {
+            "star_count": item.stars,
+            "is_official": item.official,
+            "name": item.name,
+            "is_automated": False,
+            "description": item.description,
+        }
+        for item in found
+        if item.stars >= max(stars, default=0)
+        and official in (None, item.official)
+        and automated in (None, False)
+    ]
+
+
+def _stars(text: str) -> int:
+    try:
+        return atoi(text)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"invalid filter 'stars={text[:80]}': {error.message}") from error
 
 
 def removals_body(gone: Sequence[Removal]) -> list[Json]:

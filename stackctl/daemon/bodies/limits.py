@@ -98,7 +98,10 @@ def _cpuset(host: Reader, name: str) -> str:
     for part in text.split(",") if text else ():
         low, dash, high = part.strip().partition("-")
         if not low.isdecimal() or (dash and not (high.isdecimal() and int(high) >= int(low))):
-            raise host.fail(name, f'"{text[:80]}" is not a list of numbers and ranges')
+            what = "cpus" if name == "CpusetCpus" else "mems"
+            raise host.fail(
+                name, f"Invalid value {text[:80]} for cpuset {what}: invalid format: {text[:80]}"
+            )
         if int(high or low) > _LAST_CPU:
             raise host.fail(name, f"value out of range, maximum is {_LAST_CPU}")
     return text

@@ -281,7 +281,13 @@ def entry_body(
         },
         "NetworkSettings": {
             "Networks": {
-                name: endpoint_body(endpoint, requests.get(name), record.id, live=live)
+                name: endpoint_body(
+                    endpoint,
+                    requests.get(name),
+                    record.id,
+                    live=live,
+                    started=record.started_at > 0,
+                )
                 for name, endpoint in record.endpoints.items()
             }
         },

@@ -79,20 +79,24 @@ def read_all(config: Reader, host: Reader) -> tuple[MountRequest, ...]:
     volumes = (
         MountRequest(type="volume", target=clean, driver=driver, origin="volumes")
         for target in config.child("Volumes").names()
-        if (clean := _target(target, at=config.path("Volumes"))) not in targets
+        # A path that is not absolute is taken from the root, as in a VOLUME of an image.
+        if (clean := _target(f"/{target}", at=config.path("Volumes"))) not in targets
     )
     return (*explicit, *volumes)
 
 
-def _target(text: str, *, at: str) -> str:
+def _target(text: str, *, at: str, within: str = "") -> str:
+    """Return a place in the container; ``within`` is what Docker's words begin with."""
     if not text.startswith("/"):
         raise InvalidInputError(
-            f"invalid {at}: invalid mount path: '{text[:200]}' mount path must be absolute"
+            f"invalid {at}: {within}invalid mount path: '{text[:200]}' mount path must be absolute"
         )
     clean = posixpath.normpath(text)
     clean = "/" + clean.lstrip("/")
     if clean == "/":
-        raise InvalidInputError(f"invalid {at}: invalid specification: destination can't be '/'")
+        raise InvalidInputError(
+            f"invalid {at}: {within}invalid specification: destination can't be '/'"
+        )
     return clean
 
 
@@ -100,12 +104,15 @@ def parse_bind(text: str, *, at: str, driver: str = "") -> MountRequest:
     """Return the mount of "source:target[:mode]" or "target"; raises InvalidInputError."""
     parts = text.split(":")
     if len(parts) > 3 or not all(parts):
-        raise InvalidInputError(f'invalid {at}: invalid volume specification: "{text[:200]}"')
+        raise InvalidInputError(f"invalid {at}: invalid volume specification: '{text[:200]}'")
+    kind = "bind" if len(parts) > 1 and parts[0].startswith("/") else "volume"
+    within = (
+        f"invalid volume specification: '{text[:200]}': invalid mount config for type \"{kind}\": "
+    )
+    target = _target(parts[min(1, len(parts) - 1)], at=at, within=within)
     if len(parts) == 1:
-        return MountRequest(
-            type="volume", target=_target(parts[0], at=at), driver=driver, origin="binds"
-        )
-    source, target = parts[0], _target(parts[1], at=at)
+        return MountRequest(type="volume", target=target, driver=driver, origin="binds")
+    source = parts[0]
     mode = parts[2] if len(parts) == 3 else ""
     words = mode.split(",") if mode else []
     propagation = ""
@@ -139,7 +146,7 @@ def parse_bind(text: str, *, at: str, driver: str = "") -> MountRequest:
 def _read_mount(item: Reader) -> MountRequest:
     kind = item.text("Type")
     if kind not in _TYPES:
-        raise item.fail("Type", f'mount type unknown: "{kind[:80]}"')
+        raise _bad(item, "Type", kind, "mount type unknown")
     source = item.text("Source")
     bind, volume = item.child("BindOptions"), item.child("VolumeOptions")
     tmpfs, image = item.child("TmpfsOptions"), item.child("ImageOptions")
@@ -153,33 +160,38 @@ def _read_mount(item: Reader) -> MountRequest:
             and item.has(name)
             and any(item.child(name).raw(key) for key in item.child(name).names())
         ):
-            raise item.fail(name, f"field {name} must not be specified for a mount of type {kind}")
+            raise _bad(item, name, kind, f"field {name} must not be specified")
     if kind in ("bind", "image") and not source:
-        raise item.fail("Source", "field Source must not be empty")
+        raise _bad(item, "Source", kind, "field Source must not be empty")
     if kind == "bind" and not source.startswith("/"):
-        raise item.fail(
-            "Source", f"invalid mount path: '{source[:200]}' mount path must be absolute"
-        )
+        words = f"invalid mount path: '{source[:200]}' mount path must be absolute"
+        raise _bad(item, "Source", kind, words)
     if kind == "tmpfs" and source:
-        raise item.fail("Source", "field Source must not be specified for a mount of type tmpfs")
+        raise _bad(item, "Source", kind, "field Source must not be specified")
     if kind == "volume" and source and not _VOLUME_NAME.fullmatch(source):
         raise item.fail(
             "Source", f'"{source[:200]}" includes invalid characters for a local volume name'
         )
+    if not item.text("Target"):
+        raise _bad(item, "Target", kind, "field Target must not be empty")
+    subpath = volume.text("Subpath") or image.text("Subpath")
+    if posixpath.normpath(subpath or ".").startswith(("/", "..")):
+        words = "subpath must be a relative path within the volume"
+        raise _bad(item, f"{kind.capitalize()}Options.Subpath", kind, words)
     propagation = bind.text("Propagation")
     if propagation and propagation not in _PROPAGATIONS:
         raise bind.fail("Propagation", f'"{propagation[:80]}" is not a mount propagation')
     driver = volume.child("DriverConfig")
     return MountRequest(
         type=kind,
-        target=_target(item.text("Target"), at=item.path("Target")),
+        target=_target(item.text("Target"), at=item.path("Target"), within=_config_of(kind)),
         source=source,
         read_only=item.boolean("ReadOnly"),
         propagation=propagation,
         non_recursive=bind.boolean("NonRecursive"),
         create_source=bind.boolean("CreateMountpoint"),
         no_copy=volume.boolean("NoCopy"),
-        subpath=volume.text("Subpath") or image.text("Subpath"),
+        subpath=subpath,
         driver=driver.text("Name"),
         driver_options=driver.text_map("Options"),
         labels=volume.text_map("Labels"),
@@ -188,6 +200,15 @@ def _read_mount(item: Reader) -> MountRequest:
         tmpfs_options=_tmpfs_options(tmpfs),
         origin="mounts",
     )
+
+
+def _config_of(kind: str) -> str:
+    return f'invalid mount config for type "{kind[:80]}": '
+
+
+def _bad(item: Reader, name: str, kind: str, words: str) -> InvalidInputError:
+    """Return the error of a field of a mount, in Docker's words."""
+    return item.fail(name, _config_of(kind) + words)
 
 
 def _tmpfs_options(tmpfs: Reader) -> str:

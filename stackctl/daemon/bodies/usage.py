@@ -31,7 +31,7 @@ def cache_rows(
             "Description": step.description,
             "InUse": False,
             "Shared": bool(fresh) and not own,
-            "Size": sum(sizes.get(layer, 0) for layer in own or fresh),
+            "Size": sum(sizes.get(layer, 0) for layer in own or fresh[-1:]),
             "CreatedAt": times.rfc3339(step.created_at or step.used_at),
             "LastUsedAt": times.rfc3339(step.used_at),
             "UsageCount": step.uses,

@@ -1,7 +1,6 @@
 """Volume bodies; pure."""
 
 import json
-import re
 from collections.abc import Sequence
 
 from stackctl.api import times
@@ -13,17 +12,6 @@ from stackctl.values import JsonObject
 KEYS = frozenset({"dangling", "driver", "label", "name"})
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-
-
-def check_name(name: str) -> str:
-    """Return a volume name that may be used, or "" for an anonymous one; raises InvalidInputError."""
-    if name and not _NAME.fullmatch(name):
-        raise InvalidInputError(
-            f'invalid Name: "{name[:200]}" includes invalid characters for a local volume name, only '
-            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
-        )
-    return name
 
 
 def volume_body(record: VolumeRecord, *, size: int | None = None, users: int = 0) -> JsonObject:

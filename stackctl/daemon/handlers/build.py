@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from stackctl.api.auth import CONFIG_HEADER, decode_config
-from stackctl.api.codec import Reader, encode_object
+from stackctl.api.codec import Reader, encode_message
 from stackctl.contracts.container import Ulimit
 from stackctl.contracts.registry import Credentials
 from stackctl.daemon.bodies import build as bodies
@@ -42,13 +42,13 @@ async def build(call: Call) -> web.StreamResponse:
     async def lines() -> AsyncGenerator[bytes, None]:
         if first is not None:
             for body in _lines(first, quiet=quiet):
-                yield encode_object(body)
+                yield encode_message(body)
         try:
             async for output in source:
                 for body in _lines(output, quiet=quiet):
-                    yield encode_object(body)
+                    yield encode_message(body)
         except StackctlError as error:
-            yield encode_object(progress.error_line(text_of(error)))
+            yield encode_message(progress.error_line(text_of(error)))
 
     async with aclosing(lines()) as rendered:
         await until_gone(call, rendered, response.write)

@@ -29,19 +29,12 @@ async def create(call: Call) -> web.StreamResponse:
     limits.check_sets(spec, cpu_list=host.cpu_list, memory_nodes=host.memory_nodes)
     checks.check_runtime(spec, call.serving.settings.runtime_paths)
     spec, told = checks.settle(spec, body, host)
-    try:
-        made = await call.engine.containers.create(
-            spec,
-            name=name,
-            platform=call.text("platform"),
-            claim=claim_of(call, "container", spec.labels),
-        )
-    except NotFoundError as error:
-        if error.message.startswith("network "):
-            # Clients take 404 for a missing image, and would pull it.
-            words = f"failed to set up container networking: {error.message}"
-            raise InvalidInputError(words, hint=error.hint) from error
-        raise
+    made = await call.engine.containers.create(
+        spec,
+        name=name,
+        platform=call.text("platform"),
+        claim=claim_of(call, "container", spec.labels),
+    )
     return call.json({"Id": made.id, "Warnings": [*told, *made.warnings]}, status=201)
 
 
@@ -68,12 +61,13 @@ async def list_(call: Call) -> web.StreamResponse:
 
 
 def image_name(call: Call, record: ContainerRecord) -> str:
-    """Return the name the container was made with, or the image's ID when the name means another one now."""
+    """Return the name the container was made with, or the image's ID when the name means another one now, or none."""
     try:
-        current = call.engine.images.resolve(record.spec.image).id
+        current = call.engine.images.find(record.spec.image)
     except StackctlError:
-        current = record.image_id
-    return record.spec.image if current == record.image_id else record.image_id
+        current = None
+    is_same = current is not None and current.id == record.image_id
+    return record.spec.image if is_same else record.image_id
 
 
 def _ancestors(call: Call, names: tuple[str, ...]) -> frozenset[str]:

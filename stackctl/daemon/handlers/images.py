@@ -1,13 +1,14 @@
 """/images, /commit and /distribution: list, inspect, pull, import, push, load, save, tag, remove, prune, commit."""
 
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from aiohttp import web
 
-from stackctl.api.codec import encode_object
-from stackctl.api.filters import Filters, flag, until
+from stackctl.api.codec import encode_message
+from stackctl.api.filters import Filters, atoi, flag, until
 from stackctl.api.gotime import filter_instant
 from stackctl.contracts.registry import ResolvedManifest
 from stackctl.contracts.state import ImageConfig
@@ -18,15 +19,18 @@ from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import until_gone
 from stackctl.engine.image_config import parse_document
 from stackctl.engine.image_transfer import reported
-from stackctl.engine.image_values import ImagePruneFilter, Progress
+from stackctl.engine.image_values import ImagePruneFilter, Progress, check_platform
 from stackctl.errors import InvalidInputError, StackctlError
 from stackctl.oci.image import MAX_MANIFEST, Index, parse_manifest
 from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import Reference, parse_reference
 from stackctl.values import Json
 
+_SEARCH_KEYS = frozenset({"is-automated", "is-official", "stars"})
+_SEARCH_LIMIT, _MAX_SEARCH = 25, 100
 _PRUNE_KEYS = frozenset({"dangling", "label", "label!", "until"})
 _WITHOUT_FILTER = (1, 41)
+_FULL_ID = re.compile("(?:sha256:)?[0-9a-f]{64}")
 
 
 async def list_(call: Call) -> web.StreamResponse:
@@ -87,14 +91,14 @@ def _bounds(call: Call, filters: Filters) -> tuple[float, float]:
 
 async def inspect(call: Call) -> web.StreamResponse:
     image = call.engine.images.resolve(call.args["name"])
-    bodies.check_platform(image, call.args["name"], call.text("platform"))
+    check_platform(image, _name(call), bodies.read_platform(call.text("platform")))
     places = call.engine.world.layers.places(image.layers)
     return call.json(bodies.inspect_body(image, places, version=call.version))
 
 
 async def history(call: Call) -> web.StreamResponse:
     image = call.engine.images.resolve(call.args["name"])
-    bodies.check_platform(image, call.args["name"], call.text("platform"))
+    check_platform(image, _name(call), bodies.read_platform(call.text("platform")))
     lines = await call.engine.images.history(call.args["name"])
     return call.json([bodies.history_body(line) for line in lines])
 
@@ -231,8 +235,8 @@ async def push(call: Call) -> web.StreamResponse:
     reference = parse_reference(_name(call))
     if word := call.text("tag"):
         reference = reference.with_tag(word)
-    if call.text("platform") and (image := call.engine.images.find(str(reference))) is not None:
-        bodies.check_platform(image, str(reference), call.text("platform"))
+    if (image := call.engine.images.find(str(reference))) is not None:
+        check_platform(image, str(reference), bodies.read_platform(call.text("platform")))
     source = call.engine.images.push(str(reference), credentials=call.auth())
     return await tell(call, source, progress.line)
 
@@ -283,6 +287,8 @@ async def commit(call: Call) -> web.StreamResponse:
 
 
 async def distribution(call: Call) -> web.StreamResponse:
+    if _FULL_ID.fullmatch(_name(call)):
+        raise InvalidInputError("no manifest found for full image ID")
     reference = parse_reference(_name(call)).with_default_tag()
     registry = call.engine.world.registry
     found = await registry.resolve(reference, None, call.auth())
@@ -322,6 +328,19 @@ async def _platforms(
     return (Platform(architecture=document.architecture, os=document.os, variant=document.variant),)
 
 
+async def search(call: Call) -> web.StreamResponse:
+    limit = atoi(call.text("limit") or "0") or _SEARCH_LIMIT
+    if not 1 <= limit <= _MAX_SEARCH:
+        raise InvalidInputError(f"limit {limit} is outside the range of [1, {_MAX_SEARCH}]")
+    filters = call.filters(_SEARCH_KEYS)
+    bodies.search_body((), filters)
+    term = call.text("term").strip()
+    if not term.isprintable() or not term:
+        raise InvalidInputError("invalid term: name what to look for")
+    found = await call.engine.world.registry.search(term, limit, call.auth())
+    return call.json(bodies.search_body(found, filters))
+
+
 async def tell(
     call: Call,
     source: AsyncIterator[Progress],
@@ -338,12 +357,12 @@ async def tell(
 
     async def lines() -> AsyncGenerator[bytes, None]:
         if first is not None:
-            yield encode_object(line(first))
+            yield encode_message(line(first))
         try:
             async for step in source:
-                yield encode_object(line(step))
+                yield encode_message(line(step))
         except StackctlError as error:
-            yield encode_object(progress.error_line(text_of(error)))
+            yield encode_message(progress.error_line(text_of(error)))
 
     async with aclosing(lines()) as rendered:
         await until_gone(call, rendered, response.write)
@@ -356,6 +375,7 @@ ROUTES = (
     ("POST", "/images/create", create),
     ("POST", "/images/load", load),
     ("POST", "/images/prune", prune),
+    ("GET", "/images/search", search),
     ("GET", "/images/get", save),
     ("GET", "/images/{name:*}/json", inspect),
     ("GET", "/images/{name:*}/history", history),

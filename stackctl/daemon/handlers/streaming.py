@@ -17,6 +17,7 @@ from stackctl.daemon.streams import (
     stream_type,
     until_gone,
 )
+from stackctl.engine.logmessages import details_of
 from stackctl.engine.requests import LogQuery
 from stackctl.errors import InvalidInputError, StackctlError
 
@@ -108,6 +109,7 @@ async def logs(call: Call) -> web.StreamResponse:
         tail=_tail(call),
         follow=call.flag("follow"),
         stamped=call.flag("timestamps"),
+        details=details_of(record) if call.flag("details") else b"",
     )
     source = _framed(call.engine.logs.read(record.id, query), tty=tty)
     response = await call.stream(stream_type(call.version, tty=tty))

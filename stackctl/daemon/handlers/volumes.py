@@ -36,7 +36,7 @@ async def create(call: Call) -> web.StreamResponse:
     body = await call.body()
     record = await call.engine.volumes.create(
         VolumeRequest(
-            name=bodies.check_name(body.text("Name")),
+            name=body.text("Name"),
             driver=body.text("Driver") or "local",
             options=body.text_map("DriverOpts"),
             labels=body.text_map("Labels"),

@@ -60,7 +60,7 @@ def test_changes_see_the_environment_and_go_on_from_one_another():
     [
         ("RUN x", "RUN is not a valid change command"),
         ("MAINTAINER me", "MAINTAINER is not a valid change command"),
-        ("nonsense", "NONSENSE is not a valid change command"),
+        ("nonsense", "nonsense is not a valid change command"),
         ('SHELL ["x"]', "SHELL is not a valid change command"),
         ("", "the file holds no instructions"),
         ("EXPOSE x", "invalid containerPort: x"),

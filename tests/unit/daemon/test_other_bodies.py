@@ -1,6 +1,7 @@
 """Images, networks, volumes, progress, events and statistics on the wire."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,13 +14,21 @@ from stackctl.contracts.container import (
     Healthcheck,
     MountRequest,
 )
+from stackctl.contracts.registry import SearchResult
 from stackctl.contracts.runtime import Usage
-from stackctl.contracts.state import ImageConfig, ImageRecord, NetworkRecord, Subnet, VolumeRecord
-from stackctl.daemon.bodies import events, images, networks, progress, stats, volumes
+from stackctl.contracts.state import (
+    BuildCacheRecord,
+    ImageConfig,
+    ImageRecord,
+    NetworkRecord,
+    Subnet,
+    VolumeRecord,
+)
+from stackctl.daemon.bodies import events, images, networks, progress, stats, usage, volumes
 from stackctl.engine import merge
-from stackctl.engine.image_values import Progress, Removal
+from stackctl.engine.image_values import Progress, Removal, check_platform
 from stackctl.engine.requests import Event, NetworkCounters
-from stackctl.errors import InvalidInputError
+from stackctl.errors import InvalidInputError, NotFoundError
 
 IMAGE = ImageRecord(
     id="sha256:" + "a" * 64,
@@ -116,6 +125,79 @@ def test_a_commits_config_goes_over_the_containers():
     assert merge.over(own, own) == own
 
 
+def step(number, *layers, description=""):
+    return BuildCacheRecord(
+        id=f"sha256:{number}", image_id="x", layers=layers, description=description,
+        created_at=float(number), used_at=100.0, uses=number,
+    )  # fmt: skip
+
+
+def test_each_layer_of_the_build_cache_counts_once():
+    steps = [
+        step(1, "base", "a", description="RUN a"),
+        step(2, "base", "a", description="ENV x"),
+        step(3, "base", "a", "b"),
+        step(4, "base", "c"),
+        BuildCacheRecord(id="note:x", image_id="sha256:x"),
+    ]
+    sizes = {"base": 1000, "a": 1, "b": 20, "c": 300}
+    rows = usage.cache_rows(steps, sizes, {"base", "c"})
+    found = [(row["ID"], row["Size"], row["Shared"]) for row in rows]
+    assert found == [
+        ("sha256:4", 300, True),
+        ("sha256:3", 20, False),
+        ("sha256:2", 0, False),
+        ("sha256:1", 1, False),
+    ]
+    assert rows[-1] == {
+        "ID": "sha256:1", "Type": "regular", "Description": "RUN a", "InUse": False, "Shared": False, "Size": 1,
+        "CreatedAt": "1970-01-01T00:00:01Z", "LastUsedAt": "1970-01-01T00:01:40Z", "UsageCount": 1,
+    }  # fmt: skip
+    # Without an image the base is the first step's that stands on it.
+    assert sum(row["Size"] for row in usage.cache_rows(steps, sizes, ())) == 1321
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            '{"os":"linux","architecture":"arm64"}',
+            "does not match the specified platform (linux/arm64)",
+        ),
+        ('{"os":"linux","architecture":"arm64","variant":"v8"}', "(linux/arm64/v8)"),
+        ('{"os":"linux"}', "both OS and Architecture must be provided"),
+        ("{}", "both OS and Architecture must be provided"),
+        ("x", "failed to parse platform"),
+        ("[]", "failed to parse platform"),
+        ('{"os":1}', "os"),
+    ],
+)
+def test_a_platform_that_is_not_the_image_s_is_refused(text, words):
+    def check(text):
+        check_platform(IMAGE, "busybox", images.read_platform(text))
+
+    check("")
+    check('{"os":"linux","architecture":"amd64"}')
+    with pytest.raises((InvalidInputError, NotFoundError), match=re.escape(words)):
+        check(text)
+
+
+def test_what_a_search_found_is_filtered():
+    found = [SearchResult(name="a", stars=5, official=True), SearchResult(name="b", stars=1)]
+
+    def names(**filters):
+        pairs = {key.replace("_", "-"): values for key, values in filters.items()}
+        return [item["name"] for item in images.search_body(found, pairs)]
+
+    assert names() == ["a", "b"]
+    assert names(is_official=("true",)) == ["a"]
+    assert names(is_official=("false",)) == ["b"]
+    assert names(stars=("1", "3")) == ["a"]
+    assert names(is_automated=("true",)) == []
+    with pytest.raises(InvalidInputError, match="invalid filter 'stars=x'"):
+        names(stars=("x",))
+
+
 def test_subnets_read_and_are_checked():
     config = {
         "IPAM": {
@@ -203,8 +285,6 @@ def test_volumes_are_shown_and_selected():
     assert volumes.matches(record, {"dangling": ("true",)}, used=False)
     assert not volumes.matches(record, {"dangling": ("true",)}, used=True)
     assert not volumes.matches(record, {"name": ("other",)}, used=False)
-    with pytest.raises(InvalidInputError, match="Name"):
-        volumes.check_name("../x")
 
 
 def test_progress_lines_are_dockers():

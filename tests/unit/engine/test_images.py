@@ -418,3 +418,13 @@ async def test_events_are_told(shelf):
     await shelf.images.remove(image_id, force=True)
     actions = [action for _, action, _ in shelf.events]
     assert actions == ["tag", "import", "tag", "untag", "untag", "delete"]
+    shelf.events.clear()
+    first = await made(shelf, "a:1", changes=["LABEL l=1"])
+    await collected(shelf.images.save_archive(["a:1"]))
+    await shelf.images.prune(ImagePruneFilter())
+    assert shelf.events == [
+        ("image", "tag", first),
+        ("image", "import", first),
+        ("image", "save", first),
+        ("image", "prune", ""),
+    ]

@@ -1,5 +1,6 @@
 """Lines as messages of journald and syslog."""
 
+import re
 import struct
 import time
 from dataclasses import replace
@@ -68,19 +69,17 @@ def test_a_value_with_line_feeds_cannot_make_fields_of_its_own():
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        ("json-file", {"tag": "{{.Bogus}}"}, "there is no {{.Bogus}}"),
-        ("json-file", {"tag": "{{.Name"}, "invalid value for tag"),
         ("journald", {"max-size": "1m"}, "unknown log opt 'max-size' for journald"),
-        ("syslog", {"syslog-facility": "nobody"}, "invalid syslog facility: nobody"),
+        ("syslog", {"syslog-facility": "nobody"}, "invalid syslog facility"),
         ("syslog", {"syslog-facility": "local9"}, "invalid syslog facility"),
         ("syslog", {"syslog-format": "xml"}, "Invalid syslog format"),
-        ("syslog", {"syslog-address": "x"}, "invalid value for syslog-address: x"),
-        ("syslog", {"syslog-address": "tcp+tls://x"}, "syslog-address"),
+        ("syslog", {"syslog-address": "x"}, "unsupported scheme: ''"),
+        ("syslog", {"syslog-address": "tcp+tls://x"}, "unsupported scheme: 'tcp+tls'"),
         ("gelf", {}, 'plugin "gelf" not found'),
     ],
 )
 def test_options_are_looked_at(kind, options, words):
-    with pytest.raises(InvalidInputError, match=words.replace("{", r"\{").replace(".", r"\.")):
+    with pytest.raises(InvalidInputError, match=re.escape(words)):
         check_log_config(LogConfig(type=kind, config=options))
 
 
@@ -98,3 +97,39 @@ def test_a_driver_needs_what_it_writes_to():
         check_present(LogConfig(type="syslog"), Nothing())
     check_present(LogConfig(type="syslog", config={"syslog-address": "udp://x"}), Nothing())
     check_present(LogConfig(type="json-file"), None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "shown"),
+    [
+        ("json-file", {}, ""),
+        ("json-file", {"labels": "other,none", "env": "A, B"}, "A=b,other=y"),
+        ("json-file", {"labels-regex": "^my|r$"}, "my.label=x,other=y"),
+        (
+            "json-file",
+            {"env-regex": ".", "tag": "{{.Name}} {{.ID}}/é"},
+            "A=b,tag=web+0123456789ab%2F%C3%A9",
+        ),
+        ("json-file", {"env": ""}, ""),
+        ("journald", {"labels-regex": "my", "tag": "t"}, "MY_LABEL=x"),
+        ("local", {}, ""),
+        ("syslog", {"labels": "other"}, ""),
+    ],
+)
+def test_details_are_shown_as_docker_shows_them(kind, options, shown):
+    config = LogConfig(type=kind, config=options)
+    record = replace(RECORD, spec=replace(RECORD.spec, log_config=config))
+    assert logmessages.details_of(record).decode() == f"{shown} "
+
+
+def test_the_journal_gets_what_expressions_choose():
+    assert b"MY_LABEL=x\n" in made("journald", {"labels-regex": "^my"})
+    assert b"OTHER=" not in made("journald", {"labels-regex": "^my"})
+    with pytest.raises(InvalidInputError, match="error parsing regexp"):
+        made("journald", {"env-regex": "["})
+
+
+@pytest.mark.parametrize("tag", ["{{.Bogus}}", "{{.Name"])
+def test_tags_that_cannot_be_are_refused(tag):
+    with pytest.raises(InvalidInputError, match="invalid value for tag"):
+        logmessages.tag_of(tag, logmessages.tag_values(RECORD))

@@ -30,7 +30,7 @@ def test_a_user_is_looked_up_as_docker_does(text: str, wanted: User) -> None:
     ("text", "said"),
     [
         ("nobody", "unable to find user nobody"),
-        ("web:none", "Unable to find group none"),
+        ("web:none", "unable to find group none"),
         (str(MAX_ID + 1), "must be in range"),
         ("4294967296", "must be in range"),
         ("0:4294967296", "must be in range"),

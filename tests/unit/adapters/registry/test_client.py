@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from stackctl.adapters.registry.client import RegistryClient
-from stackctl.contracts.registry import Credentials
+from stackctl.contracts.registry import Credentials, SearchResult
 from stackctl.errors import (
     ForbiddenError,
     InvalidInputError,
@@ -278,3 +278,34 @@ async def test_a_list_of_tags_that_is_none_is_said(body):
     async with served(answer) as (client, _, reference):
         with pytest.raises(UnavailableError, match="gives no list of tags"):
             await client.tags(reference, None)
+
+
+async def test_an_index_is_searched():
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        if request.query.get("q") == "none":
+            return web.Response(status=404)
+        found = {"name": "a/b", "description": "words", "star_count": 3, "is_official": True}
+        return web.json_response({"results": [found, {"name": "c", "description": None}]})
+
+    async with served(answer) as (client, _, reference):
+        found = await client.search(f"{reference.registry}/x/y z", 7, None)
+        assert found == [
+            SearchResult(name="a/b", description="words", stars=3, official=True),
+            SearchResult(name="c"),
+        ]
+        with pytest.raises(UnavailableError, match="answers a search with 404"):
+            await client.search(f"{reference.registry}/none", 25, None)
+    assert asked == ["/v1/search?q=x%2Fy+z&n=7", "/v1/search?q=none&n=25"]
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"results": 1}', b'{"results": [{}]}', b"no"])
+async def test_an_answer_to_a_search_that_is_none_is_said(body):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    async with served(answer) as (client, _, reference):
+        with pytest.raises(UnavailableError, match="no list of results"):
+            await client.search(f"{reference.registry}/x", 25, None)

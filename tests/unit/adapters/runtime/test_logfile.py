@@ -113,7 +113,7 @@ async def test_following_ends_with_the_last_line_and_sees_growth_and_rotation(
     found: list[bytes] = []
 
     async def follow() -> None:
-        async for batch in logfile.follow_runs(path, ended=ended):
+        async for batch in logfile.follow_runs(path, loglines.Parser(), ended=ended):
             found.extend(text for _, texts in batch for text in texts)
 
     task = asyncio.create_task(follow())
@@ -310,7 +310,10 @@ def test_blocks_of_lines_say_what_single_lines_say(bursts, chunk) -> None:
 def test_runs_with_times_say_what_entries_say(bursts, chunk, since, until) -> None:
     limits = {"since": since and BASE + since, "until": until and BASE + until}
     data = written(bursts)
-    plain, fast = loglines.Parser(**limits), loglines.Parser(**limits, stamped=True)
+    plain, fast = (
+        loglines.Parser(**limits),
+        loglines.Parser(**limits, stamped=True, details=b"a=b "),
+    )
     entries, found = [], []
     for start in range(0, len(data), chunk):
         entries += plain.feed(data[start : start + chunk])
@@ -318,7 +321,7 @@ def test_runs_with_times_say_what_entries_say(bursts, chunk, since, until) -> No
     entries += plain.finish()
     found += fast.finish_runs()
     assert [(stream, text) for stream, texts in found for text in texts] == [
-        (stream, f"2023-11-14T22:13:20.{at - BASE:09d}Z ".encode() + text)
+        (stream, f"2023-11-14T22:13:20.{at - BASE:09d}Z a=b ".encode() + text)
         for stream, at, text, _ in entries
     ]
 
@@ -340,5 +343,7 @@ def test_a_resumed_reader_gets_the_line_it_names_exactly(tmp_path: Path) -> None
     path.write_bytes(written([("stdout", [b"%d" % number], False) for number in range(3)]))
     at = BASE + 1
     assert [
-        texts for batch in logfile.read_runs(path, since=at, until=at) for _, texts in batch
+        texts
+        for batch in logfile.read_runs(path, loglines.Parser(since=at, until=at))
+        for _, texts in batch
     ] == [[b"1\n"]]
