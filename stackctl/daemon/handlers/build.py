@@ -64,6 +64,8 @@ def _lines(output: "BuildOutput", *, quiet: bool) -> list[JsonObject]:
     """Return what one piece of output is on the wire; a quiet build tells the image's ID alone."""
     if output.error:
         return [progress.error_line(output.error, code=output.code)]
+    if output.checked:
+        return [{"aux": {"Checked": True}}]
     if output.image_id:
         found: list[JsonObject] = [{"aux": {"ID": output.image_id}}]
         return [*found, {"stream": f"{output.image_id}\n"}] if quiet else found
