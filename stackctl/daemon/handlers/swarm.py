@@ -35,12 +35,6 @@ no_search = refuse(
     "image search is not offered by this engine",
     hint="look the image up on the registry's web page",
 )
-no_buildkit = refuse(
-    UnsupportedError,
-    "BuildKit's session protocol is not offered by this engine",
-    hint="set DOCKER_BUILDKIT=0",
-)
-
 no_cluster_volumes = refuse(
     UnavailableError, "volume update only valid for cluster volumes, but swarm is unavailable"
 )
@@ -67,8 +61,6 @@ ROUTES = (
     ("POST", "/plugins/{rest:*}", no_plugins),
     ("DELETE", "/plugins/{rest:*}", no_plugins),
     ("GET", "/images/search", no_search),
-    ("POST", "/session", no_buildkit),
-    ("POST", "/grpc", no_buildkit),
     ("PUT", "/volumes/{name}", no_cluster_volumes),
     ("GET", "/containers/{id}/checkpoints", no_checkpoints),
     ("POST", "/containers/{id}/checkpoints", no_checkpoints),
