@@ -8,7 +8,9 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
 import tarfile
+import time
 import urllib.request
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pytest
 from tests.conformance.cases import write_layout
 from tests.contracts.test_registry import LocalRegistry
 from tests.sourceserver import Sources, context_tar
+from tests.sshserver import SshServer
 
 pytestmark = pytest.mark.root
 
@@ -550,3 +553,53 @@ def test_a_step_sees_the_context_without_what_is_ignored(engine, tmp_path):
     assert printed(engine, "cat /seen").split() == ["/c", "/c/deep", "/c/deep/kept"]
     assert "/c/deep/new" in printed(engine, "cat /written")
     assert not (home / "deep" / "new").exists()
+
+
+@pytest.fixture
+def shell_server(tmp_path):
+    server = SshServer(tmp_path / "sshd", path=os.environ["PATH"])
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", tmp_path / "key"], stdout=subprocess.DEVNULL)
+    environ = {"SSH_AUTH_SOCK": str(tmp_path / "key")}
+    try:
+        while not (tmp_path / "key").exists():
+            assert agent.poll() is None
+            time.sleep(0.01)
+        key = tmp_path / "sshd" / "user"
+        subprocess.run(
+            ["ssh-add", "-q", key], env={**os.environ, **environ}, check=True, capture_output=True
+        )
+        yield f"ssh://root@127.0.0.1:{server.port}", environ
+    finally:
+        agent.terminate()
+        agent.wait(10)
+        server.stop()
+
+
+def test_repositories_over_ssh_are_read_with_the_builds_agent(
+    engine, sources, shell_server, tmp_path
+):
+    url, environ = shell_server
+    engine.import_busybox("conformance-base")
+    text = (
+        f"FROM busybox\nADD {url}{sources.home}/project.git#v1 /added\n"
+        "COPY --from=code run.sh /named\nCOPY --from=outer inner/readme.txt /of-a-submodule\n"
+    )
+    contexts = {
+        "code": f"{url}{sources.home}/project.git#v1:sub",
+        "outer": f"{url}{sources.home}/outer.git",
+    }
+    home = stack(tmp_path / "ssh", {"ssh": ["default"], "additional_contexts": contexts}, text)
+    engine.stackctl("build", cwd=home, environ=environ)
+    assert printed(engine, "cat /added/readme.txt /of-a-submodule") == "first\n" * 2
+    assert "#!/bin/sh" in printed(engine, "cat /named")
+    services = {"web": {"image": "made:v1", "build": {"context": contexts["outer"]}}}
+    services["web"]["build"]["ssh"] = ["default"]
+    (home / "stack.yaml").write_text(json.dumps({"name": "lb", "services": services}))
+    engine.stackctl("build", cwd=home, environ=environ)
+    assert printed(engine, "cat /made/inner/readme.txt") == "first\n"
+    del services["web"]["build"]["ssh"]
+    (home / "stack.yaml").write_text(json.dumps({"name": "lb", "services": services}))
+    refused = engine.stackctl("build", cwd=home, check=False)
+    assert refused.returncode == 1
+    assert "Permission denied" in refused.stderr
+    assert "build.ssh" in refused.stderr
