@@ -96,7 +96,7 @@ def parse(text: str, *, name: str = "Dockerfile") -> Dockerfile:
     reader = _Reader(name, lines, escape, raw)
     statements = tuple(reader.statements())
     if not statements:
-        raise InvalidInputError(f"{name}:1: the file holds no instructions")
+        raise located(name, lines, 1, "the file holds no instructions")
     return Dockerfile(
         name=name,
         lines=lines,

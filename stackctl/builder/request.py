@@ -100,7 +100,8 @@ class BuildOutput:
     """One message of a build; exactly one of the five kinds is set.
 
     ``stream`` is text to show; ``status`` (with ``id``, ``current``, ``total``) progress of a pull; ``image_id`` the
-    result, the JSON line's aux; ``checked`` the end of one that was only checked; ``error`` the end of a failed build, with the exit ``code`` of a RUN (0 otherwise).
+    result, the JSON line's aux; ``checked`` the end of one that was only checked; ``error`` the end of a failed build,
+    with the exit ``code`` of a RUN (0 otherwise) and, where that is not part of it, the same with its place (``located``).
     """
 
     stream: str = ""
@@ -112,3 +113,4 @@ class BuildOutput:
     checked: bool = False
     error: str = ""
     code: int = 0
+    located: str = ""

@@ -61,9 +61,11 @@ _FOREIGN = "exec format error"
 class RunFailedError(InvalidInputError):
     """A RUN ended with a code other than 0."""
 
-    def __init__(self, message: str, *, code: int) -> None:
+    def __init__(self, message: str, *, code: int, located: str) -> None:
+        """``message`` is what Docker's classic builder says, ``located`` the same with its place and line."""
         super().__init__(message)
         self.code = code
+        self.located = located
 
 
 @frozen
@@ -122,6 +124,14 @@ class StageBuilder:
     async def step(self, instruction: ins.Instruction, *, literal: bool = False) -> None:
         """Do one instruction. Raises InvalidInputError naming the line, RunFailedError, or what the host refused."""
         scope = Scope(file=self._tools.file, line=instruction.line, variables=variables(self.state))
+        try:
+            await self._step(instruction, scope, literal=literal)
+        except RunFailedError:
+            raise
+        except StackctlError as error:
+            raise _located(error, scope) from error
+
+    async def _step(self, instruction: ins.Instruction, scope: Scope, *, literal: bool) -> None:
         if literal and isinstance(instruction, ins.Label):
             config = replace(
                 self.state.config, labels={**self.state.config.labels, **dict(instruction.pairs)}
@@ -381,9 +391,8 @@ class StageBuilder:
                         raise scope.error(error.message, hint=error.hint) from error
                     if code:
                         self._refuse_foreign("".join(said), scope)
-                        raise RunFailedError(
-                            f"The command '{shown}' returned a non-zero code: {code}", code=code
-                        )
+                        text = f"The command '{shown}' returned a non-zero code: {code}"
+                        raise RunFailedError(text, code=code, located=scope.error(text).message)
                     tools.say(f" ---> Removed intermediate container {container_id[:12]}\n")
                     await mounted.aclose()
                     layer = await self._commit(key, self.state)

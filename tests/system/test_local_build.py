@@ -107,6 +107,14 @@ def test_secrets_reach_their_step_and_nothing_else(engine, tmp_path):
     assert "Dockerfile:2" in refused.stderr
 
 
+def test_a_step_that_fails_is_told_with_its_line(engine, tmp_path):
+    home = stack(tmp_path / "fails", {}, "FROM busybox\n\nRUN echo why >&2; \\\n  exit 7\n")
+    failed = engine.stackctl("build", cwd=home, check=False)
+    assert failed.returncode == 1
+    assert "Dockerfile:3: The command '/bin/sh -c echo why >&2;   exit 7'" in failed.stderr
+    assert "returned a non-zero code: 7\n  3 | RUN echo why >&2; \\" in failed.stderr
+
+
 def test_an_ssh_agent_reaches_its_step(engine, tmp_path):
     path = tmp_path / "agent"
     with socket.socket(socket.AF_UNIX) as agent:
