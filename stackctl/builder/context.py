@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 
-from stackctl.builder.parser import MAX_SIZE
+from stackctl.builder.parser import MAX_SIZE, located
 from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.frozen import frozen
 from stackctl.ignore import Ignore, path_matcher
@@ -237,7 +237,21 @@ def named_tree(root: Path, digests: Digests) -> Tree:
         text = _text_of(Tree(root, digests, ours=True), ".dockerignore")
     except NotFoundError:
         text = ""
-    return Tree(root, digests, ignore=Ignore.parse(text), ours=True)
+    return Tree(root, digests, ignore=_ignore(".dockerignore", text), ours=True)
+
+
+def _ignore(name: str, text: str) -> Ignore:
+    """Return the patterns of a file; raises InvalidInputError naming the line of one that is not well formed."""
+    try:
+        return Ignore.parse(text)
+    except InvalidInputError as error:
+        lines = text.splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                Ignore.parse(line)
+            except InvalidInputError:
+                raise located(name, lines, number, error.message) from error
+        raise
 
 
 def _text_of(plain: Tree, name: str) -> str:
@@ -273,7 +287,7 @@ class Context:
                 text = self.read(name)
             except NotFoundError:
                 continue
-            self.tree = Tree(self.root, self._digests, ignore=Ignore.parse(text), ours=True)
+            self.tree = Tree(self.root, self._digests, ignore=_ignore(name, text), ours=True)
             return
 
     def read(self, name: str) -> str:

@@ -10,6 +10,7 @@ import os
 import posixpath
 import stat
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -50,17 +51,21 @@ from stackctl.engine.users import owner_of
 from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.oci.digest import digest_of
+from stackctl.oci.platform import Platform
 from stackctl.values import Json
 
 _MAX_LINKS = 40
+_FOREIGN = "exec format error"
 
 
 class RunFailedError(InvalidInputError):
     """A RUN ended with a code other than 0."""
 
-    def __init__(self, message: str, *, code: int) -> None:
+    def __init__(self, message: str, *, code: int, located: str) -> None:
+        """``message`` is what Docker's classic builder says, ``located`` the same with its place and line."""
         super().__init__(message)
         self.code = code
+        self.located = located
 
 
 @frozen
@@ -119,6 +124,14 @@ class StageBuilder:
     async def step(self, instruction: ins.Instruction, *, literal: bool = False) -> None:
         """Do one instruction. Raises InvalidInputError naming the line, RunFailedError, or what the host refused."""
         scope = Scope(file=self._tools.file, line=instruction.line, variables=variables(self.state))
+        try:
+            await self._step(instruction, scope, literal=literal)
+        except RunFailedError:
+            raise
+        except StackctlError as error:
+            raise _located(error, scope) from error
+
+    async def _step(self, instruction: ins.Instruction, scope: Scope, *, literal: bool) -> None:
         if literal and isinstance(instruction, ins.Label):
             config = replace(
                 self.state.config, labels={**self.state.config.labels, **dict(instruction.pairs)}
@@ -347,6 +360,12 @@ class StageBuilder:
             # A step's name of its own is no secret, but it would make each run another.
             env = ("HOSTNAME", *(f"{name}={value}" for name, value in values.items()))
 
+            said: deque[str] = deque(maxlen=4)
+
+            def say(text: str) -> None:
+                said.append(text)
+                tools.say(text)
+
             async def work() -> State:
                 async with self._snapshot(self.state) as (key, root), AsyncExitStack() as mounted:
                     points = [await mount.prepare(mounted) for mount in mounts]
@@ -365,14 +384,15 @@ class StageBuilder:
                     )
                     try:
                         code = await tools.runner.run(
-                            container_id, root, command, tools.request, tools.say
+                            container_id, root, command, tools.request, say
                         )
                     except StackctlError as error:
+                        self._refuse_foreign(error.message, scope)
                         raise scope.error(error.message, hint=error.hint) from error
                     if code:
-                        raise RunFailedError(
-                            f"The command '{shown}' returned a non-zero code: {code}", code=code
-                        )
+                        self._refuse_foreign("".join(said), scope)
+                        text = f"The command '{shown}' returned a non-zero code: {code}"
+                        raise RunFailedError(text, code=code, located=scope.error(text).message)
                     tools.say(f" ---> Removed intermediate container {container_id[:12]}\n")
                     await mounted.aclose()
                     layer = await self._commit(key, self.state)
@@ -388,6 +408,20 @@ class StageBuilder:
             plain = not (mounts or network or insecure)
             goal = _Goal(config=self.state.config, created_by=created_by) if plain else None
             await self._cached(key, work, goal)
+
+    def _refuse_foreign(self, said: str, scope: Scope) -> None:
+        """Raise when a step failed since its programs are another machine's (with an emulator they would run)."""
+        document, mine = self.state.document, self._tools.images.parts.platform
+        wanted = Platform(
+            os=document.os, architecture=document.architecture, variant=document.variant
+        )
+        if _FOREIGN not in said or mine.accepts(wanted):
+            return
+        raise scope.error(
+            f"RUN for {wanted} does not run on this machine, which is {mine}",
+            hint="FROM --platform=$BUILDPLATFORM builds here what COPY --from then takes; or install an emulator"
+            " (qemu-user-static, binfmt_misc)",
+        )
 
     def _command(self, instruction: ins.Run) -> tuple[tuple[str, ...], str]:
         if not instruction.shell:

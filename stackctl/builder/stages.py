@@ -137,7 +137,7 @@ def _split(
                 instruction.line, "no build stage in current context: FROM must come first"
             )
     if not groups:
-        raise file.error(len(file.lines), "the file has no FROM")
+        raise file.error(head[-1].line, "the file has no FROM after its ARGs")
     return head, groups
 
 
