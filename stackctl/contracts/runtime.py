@@ -193,8 +193,8 @@ class Runtime(Protocol):
         """Yield the lines of a log, rotated parts included: lists of (1|2, texts that follow one another).
 
         ``since`` and ``until`` are nanoseconds since the epoch, inclusive; 0 is no limit. A text is a line with its
-        newline, a piece of a very long one, or, of very many, several lines; every line begins
-        with its time where they are ``stamped``, and with the ``details``.
+        newline, a piece of a very long one, or, of very many, several lines. Every line begins with its time where they
+        are ``stamped``, and with the ``details``.
         """
         ...
 
