@@ -266,7 +266,7 @@ class Images:
         self.parts.publish("image", "prune", "", {"reclaimed": str(freed)})
         return done, freed
 
-    def untag(self, record: ImageRecord, name: str) -> ImageRecord:
+    def untag(self, record: ImageRecord, name: str, *, announce: bool = True) -> ImageRecord:
         """Take one name (a tag or a name@digest) from an image."""
         changed = replace(
             record,
@@ -276,7 +276,8 @@ class Images:
         if self._names.get(name) == record.id:
             del self._names[name]
         self.save(changed)
-        self.event("untag", record)
+        if announce:
+            self.event("untag", record)
         return changed
 
     async def collect_blobs(self, digests: Collection[str]) -> None:

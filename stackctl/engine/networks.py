@@ -425,6 +425,8 @@ class Networks:
         record = self.book.container(container)
         async with self.book.live(record.id).lock:
             record = self.book.container(record.id)
+            if network.config_only:
+                raise ForbiddenError("cannot create endpoint on configuration-only network")
             _check_connect(record, network)
             endpoint = self.reserve(record, network, request)
             try:
