@@ -70,6 +70,13 @@ def findings(
     return tuple(sorted(found, key=lambda item: item.line))
 
 
+def listed(file: Dockerfile, found: Sequence[Finding]) -> str:
+    """Return findings as one text: how many, then each with its line of the file."""
+    count = f"{len(found)} finding" + ("s" if len(found) > 1 else "")
+    texts = [file.error(item.line, f"{item.rule}: {item.message}").message for item in found]
+    return "\n".join([f"the check of {file.name} has {count}", *texts])
+
+
 def refuse(file: Dockerfile, found: Sequence[Finding]) -> InvalidInputError:
     """Return the error that findings are under ``error=true``."""
     rules = ", ".join(dict.fromkeys(item.rule for item in found))

@@ -70,6 +70,11 @@ class Tree:
         self._digests = digests
         self._ignore = ignore or Ignore(())
 
+    @property
+    def ignoring(self) -> bool:
+        """Whether there are patterns of what is left out."""
+        return bool(self._ignore)
+
     def host_path(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root
 
@@ -102,9 +107,13 @@ class Tree:
             if waiting and not stat.S_ISDIR(info.st_mode):
                 raise NotFoundError(f"stat {path}: not a directory")
         name = "/".join(done)
-        if name and self._ignore.ignores(name) and not stat.S_ISDIR(info.st_mode):
+        if name and self._ignore.ignores(name) and not self._holds(name, info):
             raise NotFoundError(f"stat {path}: file does not exist")
         return Node(path=name, info=os.lstat(self.host_path(name)))
+
+    def _holds(self, name: str, info: os.stat_result) -> bool:
+        """Tell whether what is ignored is a directory with something in it that is not."""
+        return stat.S_ISDIR(info.st_mode) and any(True for _ in self.walk(name))
 
     def _lstat(self, name: str, asked: str) -> os.stat_result:
         try:
@@ -177,6 +186,29 @@ def _names(directory: str) -> list[str]:
         return [entry.name for entry in scan]
 
 
+def named_tree(root: Path, digests: Digests) -> Tree:
+    """Return the files of a named context, without what its own .dockerignore names."""
+    try:
+        text = _text_of(Tree(root, digests, ours=True), ".dockerignore")
+    except NotFoundError:
+        text = ""
+    return Tree(root, digests, ignore=Ignore.parse(text), ours=True)
+
+
+def _text_of(plain: Tree, name: str) -> str:
+    node = plain.find(name)
+    if not stat.S_ISREG(node.info.st_mode):
+        raise InvalidInputError(f"{name} is not a regular file")
+    if node.info.st_size > MAX_SIZE:
+        raise InvalidInputError(f"{name} is larger than {MAX_SIZE >> 20} MiB")
+    with open(plain.host_path(node.path), "rb") as file:
+        data = file.read(MAX_SIZE + 1)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{name} is not UTF-8 text: {error.reason}") from error
+
+
 class Context:
     """The received context on disk. ``dockerfile`` is its text, ``name`` how messages call it."""
 
@@ -201,18 +233,7 @@ class Context:
 
     def read(self, name: str) -> str:
         """Return a text file of the context; raises NotFoundError or InvalidInputError."""
-        plain = Tree(self.root, self._digests, ours=True)
-        node = plain.find(name)
-        if not stat.S_ISREG(node.info.st_mode):
-            raise InvalidInputError(f"{name} is not a regular file")
-        if node.info.st_size > MAX_SIZE:
-            raise InvalidInputError(f"{name} is larger than {MAX_SIZE >> 20} MiB")
-        with open(plain.host_path(node.path), "rb") as file:
-            data = file.read(MAX_SIZE + 1)
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidInputError(f"{name} is not UTF-8 text: {error.reason}") from error
+        return _text_of(Tree(self.root, self._digests, ours=True), name)
 
     def close(self) -> None:
         """Remove it when it is a temporary one; may be called twice; blocks."""

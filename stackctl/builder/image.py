@@ -64,6 +64,12 @@ def of_record(record: ImageRecord, document: ImageDocument, blobs: Sequence[Desc
     )
 
 
+def of_layout(document: ImageDocument, blobs: Sequence[Descriptor]) -> State:
+    """Return the state that FROM an image starts with which has no record here."""
+    layers = tuple(chain_ids(document.diff_ids))
+    return State(document=_with_path(document), layers=layers, blobs=tuple(blobs))
+
+
 def _with_path(document: ImageDocument) -> ImageDocument:
     """Give a stage the default PATH where its base has none, as Docker does: ENV PATH=/x:$PATH relies on it."""
     config = document.config

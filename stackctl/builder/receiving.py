@@ -69,10 +69,11 @@ class Receiver:
 
 def _new_directory(parent: Path) -> Path:
     for _ in range(100):
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return Path(tempfile.mkdtemp(prefix="context-", dir=parent))
-        except FileNotFoundError:  # another context was the last one in it
+        except (FileNotFoundError, FileExistsError):
+            # Another context was the last one in it, and took it away in between (mkdir says "exists" for that too).
             continue
     raise HostError(f"cannot make a directory in {parent}")
 

@@ -4,12 +4,22 @@ A stage is what stands between two FROMs. It needs the stages its FROM, its COPY
 stages that the target does not need are not built.
 """
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from stackctl.builder.expand import ExpandError, expand
-from stackctl.builder.instructions import Arg, Copy, From, Instruction, Run
+from stackctl.builder.instructions import (
+    Arg,
+    Copy,
+    From,
+    Instruction,
+    Onbuild,
+    Run,
+    read_trigger,
+)
 from stackctl.builder.parser import Dockerfile, suggestion
+from stackctl.errors import InvalidInputError
 from stackctl.frozen import frozen
 
 SCRATCH = "scratch"
@@ -74,7 +84,10 @@ def plan_stages(
             )
         parent = None if base.lower() in named else by_name.get(base.lower())
         needs = {parent} if parent is not None else set()
-        needs |= _references(file, body, by_name, index, named)
+        triggers = (
+            _triggers(groups[parent][1], groups[parent][0].line) if parent is not None else ()
+        )
+        needs |= _references(file, [*triggers, *body], by_name, index, named)
         stages.append(
             Stage(
                 index=index,
@@ -148,6 +161,16 @@ def _expanded(file: Dockerfile, line: int, text: str, variables: Mapping[str, st
         return expand(text, variables, escape=file.escape).text
     except ExpandError as error:
         raise file.error(line, f"failed to process {text[:120]!r}: {error}") from error
+
+
+def _triggers(body: Sequence[Instruction], line: int) -> list[Instruction]:
+    """Return what the ONBUILDs of a stage have the stages FROM it do; one that is wrong is told when it is done."""
+    found: list[Instruction] = []
+    for item in body:
+        if isinstance(item, Onbuild):
+            with contextlib.suppress(InvalidInputError):
+                found.append(read_trigger(item.trigger, line=line))
+    return found
 
 
 def _references(

@@ -671,6 +671,7 @@ class Session:
         args: Mapping[str, str | None],
         ssh: Mapping[str, str] | None = None,
         output: Mapping[str, str] | None = None,
+        asked: Mapping[str, str] | None = None,
     ) -> None:
         """Build the images of services, ``ssh`` being agents and keys by ID; with ``output`` (type, path) the files of one go there."""
         from stackctl.cli import joining
@@ -684,6 +685,7 @@ class Session:
             args=args,
             ssh=ssh or {},
             output=output or {},
+            asked=asked or {},
         )
 
     def has_image(self, reference: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compat import raw
 from tests.conftest import busybox_rootfs
 
 pytestmark = pytest.mark.root
@@ -530,6 +531,42 @@ def test_health_shows_in_ps(dock):
         "100",
     )
     eventually(lambda: "(healthy)" in dock.out("ps", "--format", "{{.Status}}"))
+
+
+def test_docker_without_its_build_plugin_builds_here_by_itself(dock, tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo built > /made\n")
+    argv, environ = dock.command("build", "-t", "by-itself", ".")
+    environ = {name: value for name, value in environ.items() if name != "DOCKER_BUILDKIT"}
+    done = subprocess.run(
+        argv, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Successfully tagged by-itself:latest" in done.stdout
+    assert dock.out("run", "--rm", "--network", "none", "by-itself", "cat", "/made") == "built"
+    dock.run("rmi", "by-itself")
+
+
+def test_who_speaks_buildkit_is_told_what_to_do_instead(dock):
+    call = (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        b"\0\0\0\x04\0\0\0\0\0"  # SETTINGS
+        b"\0\0\x01\x01\x05\0\0\0\x01\x82"  # HEADERS of stream 1
+    )
+    head = b"POST /grpc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with raw.connect(dock.paths.socket) as sock:
+        sock.sendall(head)
+        said = b""
+        while b"\r\n\r\n" not in said:
+            said += sock.recv(4096)
+        assert said.startswith(b"HTTP/1.1 101 ")
+        sock.sendall(call)
+        while b"DOCKER_BUILDKIT=0" not in said:
+            more = sock.recv(4096)
+            assert more, said
+            said += more
+    plain = raw.request(dock.paths.socket, "POST", "/session")
+    assert plain.status == 501
+    assert "DOCKER_BUILDKIT=0" in plain.json["message"]
 
 
 def test_build_makes_an_image(dock, tmp_path):

@@ -64,7 +64,6 @@ def test_changes_see_the_environment_and_go_on_from_one_another():
         ('SHELL ["x"]', "SHELL is not a valid change command"),
         ("", "the file holds no instructions"),
         ("EXPOSE x", "invalid containerPort: x"),
-        ("EXPOSE 0", "invalid containerPort: 0"),
         ("EXPOSE 70000", "invalid containerPort: 70000"),
         ("ENV", "ENV requires at least one argument"),
         ("ENV A", "ENV must have two arguments"),
