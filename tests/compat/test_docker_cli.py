@@ -188,6 +188,14 @@ def test_save_and_load_carry_an_image(dock):
     dock.run("rmi", "moving:1")
 
 
+def test_a_container_has_its_images_volumes_too(dock):
+    dock.run("import", "-c", "VOLUME /of-image", "-", "vols:1", stdin=busybox_rootfs())
+    dock.run("create", "--name", "vols", "-v", "/own", "vols:1", "true")
+    assert inspect(dock, "vols")["Config"]["Volumes"] == {"/of-image": {}, "/own": {}}
+    dock.run("rm", "-v", "vols")
+    dock.run("rmi", "vols:1")
+
+
 def test_commit_makes_an_image_of_a_container(dock):
     dock.run("run", "--name", "made", "busybox", "sh", "-c", "echo content > /file")
     dock.run("commit", "-m", "words", "-c", 'CMD ["cat", "/file"]', "made", "committed:1")
