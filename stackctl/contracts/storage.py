@@ -151,9 +151,17 @@ class LayerStore(Protocol):
     async def layers(self) -> Sequence[str]:
         """Return every chain ID."""
 
-    async def prepare(self, key: str, layers: Sequence[str], *, volatile: bool = False) -> None:
+    async def prepare(
+        self,
+        key: str,
+        layers: Sequence[str],
+        *,
+        volatile: bool = False,
+        files: Sequence[str] = (),
+    ) -> None:
         """Make a snapshot on layers (lowest first; none for an empty root); success when it is there already.
 
+        It holds empty ``files`` (names in its root, mode 0755) from the start.
         A ``volatile`` one is never flushed to the disk, which makes unmounting it cheap: for what a crash of the
         machine makes worthless anyway, such as a build step. fsync inside it does nothing.
         """

@@ -32,9 +32,11 @@ from stackctl.oci.platform import parse_platform
 log = logging.getLogger(__name__)
 # How often a container is killed before its removal is given up: it may be starting just then.
 _ATTEMPTS = 3
-# What a container finds mounted without asking; Docker keeps these out of its changes as well.
+# What programs tell by that they run in a container.
+_MARK = ".dockerenv"
+# What a container finds there without asking; Docker keeps these out of its changes as well.
 _ENGINE_PLACES = frozenset(
-    {"/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys"}
+    {f"/{_MARK}", "/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys"}
     | {"/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf"}
 )
 
@@ -150,7 +152,9 @@ class Containers:
         self.files.make(container_id)
         undo.push_async_callback(self.world.layers.discard, container_id)
         # What goes with its container needs no flush to the disk, which unmounting would wait for.
-        await self.world.layers.prepare(container_id, image.layers, volatile=spec.auto_remove)
+        await self.world.layers.prepare(
+            container_id, image.layers, volatile=spec.auto_remove, files=(_MARK,)
+        )
         return record
 
     async def _drop_volumes(self, made: Sequence[VolumeRecord]) -> None:

@@ -99,6 +99,11 @@ def _invalid(text: str, reason: str) -> InvalidInputError:
     )
 
 
+def is_registry(text: str) -> bool:
+    """Tell whether a text can name a registry: a host, perhaps with a port."""
+    return _REGISTRY.fullmatch(text) is not None
+
+
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """Return names of an image in the order in which Docker tells them: by the whole reference, each once."""
     return tuple(sorted(dict.fromkeys(names), key=lambda name: parse_reference(name).full))

@@ -39,7 +39,7 @@ from stackctl.oci.descriptor import (
 from stackctl.oci.digest import digest_of, is_digest
 from stackctl.oci.image import MAX_MANIFEST, Index, choose, parse_manifest
 from stackctl.oci.platform import Platform
-from stackctl.oci.reference import DEFAULT_REGISTRY, Reference
+from stackctl.oci.reference import DEFAULT_REGISTRY, Reference, is_registry
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_MANIFEST_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))
 _CERTS = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
@@ -321,6 +321,11 @@ class RegistryClient:
         address = credentials.server_address
         host = address.partition("://")[2] or address
         registry = DEFAULT_REGISTRY if address in _HUB_LOGINS else host.partition("/")[0]
+        if not is_registry(registry):
+            raise InvalidInputError(
+                f'unable to parse server address: "{address[:200]}"',
+                hint="write it as host[:port]",
+            )
         call = Call(registry=registry, method="GET", path="", credentials=credentials)
         async with await self._transport.send(call) as response:
             if response.status in (401, 403):

@@ -180,16 +180,22 @@ class OverlayStore:
 
     # Snapshots
 
-    async def prepare(self, key: str, layers: Sequence[str], *, volatile: bool = False) -> None:
+    async def prepare(
+        self,
+        key: str,
+        layers: Sequence[str],
+        *,
+        volatile: bool = False,
+        files: Sequence[str] = (),
+    ) -> None:
         home = self._home(key)
         for chain_id in layers:
             self._layer(chain_id)
         async with self._lock(key):
             if (home / "snapshot.json").exists():
                 return
-            await to_the_end(
-                self._make_snapshot, home, _Snapshot(layers=tuple(layers), volatile=volatile)
-            )
+            snapshot = _Snapshot(layers=tuple(layers), volatile=volatile)
+            await to_the_end(self._make_snapshot, home, snapshot, files)
 
     async def mount(self, key: str) -> Path:
         home = self._home(key)
@@ -404,7 +410,7 @@ class OverlayStore:
                     _write(self._layers_root / _hex(layer.chain_id) / "layer.json", flushed)
                     self._known[layer.chain_id] = flushed
 
-    def _make_snapshot(self, home: Path, snapshot: _Snapshot) -> None:
+    def _make_snapshot(self, home: Path, snapshot: _Snapshot, files: Sequence[str]) -> None:
         for directory in (home, home / "work", home / "merged"):
             directory.mkdir(mode=0o700, exist_ok=True)
         upper = home / "upper"
@@ -414,6 +420,10 @@ class OverlayStore:
         upper.chmod(stat.S_IMODE(top.st_mode) if top else 0o755)
         if top and (top.st_uid, top.st_gid) != (os.geteuid(), os.getegid()):
             os.chown(upper, top.st_uid, top.st_gid)
+        for name in files:
+            fd = os.open(upper / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755)
+            os.fchmod(fd, 0o755)
+            os.close(fd)
         _write(home / "snapshot.json", snapshot)
 
     def _mount(self, key: str, home: Path) -> Path:

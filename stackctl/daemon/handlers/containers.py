@@ -102,6 +102,7 @@ async def inspect(call: Call) -> web.StreamResponse:
         exec_ids=engine.execs.ids(record.id),
         size_rw=written,
         size_root_fs=whole,
+        volumes=engine.containers.config_of(record).volumes,
         graph={"ID": record.id, **engine.world.layers.places(record.layers, record.id)},
     )
     return call.json(bodies.inspect_body(record, around))

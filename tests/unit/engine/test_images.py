@@ -11,7 +11,7 @@ import pytest
 from stackctl.builder.changes import apply_changes
 from stackctl.contracts.container import ContainerRecord, ContainerSpec, Status
 from stackctl.contracts.state import ImageConfig
-from stackctl.engine.image_values import ImagePruneFilter, Removal
+from stackctl.engine.image_values import ImagePruneFilter, Progress, Removal
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError
 from stackctl.oci.digest import digest_of
 from tests.fakes.storage import Shelf, chunks, collected, tar_of
@@ -269,6 +269,30 @@ async def test_saving_by_id_names_nothing(shelf):
     data = await collected(shelf.images.save_archive([image_id]))
     await shelf.images.remove("a:1")
     assert await loaded(shelf, data) == [f"Loaded image ID: {image_id}\n"]
+
+
+async def test_a_load_tells_its_layers_and_whose_name_it_takes(shelf):
+    first = await made(shelf, "a:1", b"1")
+    await shelf.images.tag("a:1", "b:1")
+    data = await collected(shelf.images.save_archive(["b:1", "a:1"]))
+    layer = shelf.images.resolve(first).diff_ids[0]
+    await shelf.images.remove(first, force=True)
+    other = await made(shelf, "a:1", b"2")
+    told = [item async for item in shelf.images.load(chunks(data), quiet=False)]
+    size = told[0].total
+    assert size > 0
+    assert told == [
+        Progress(status="Loading layer", id=layer[7:19], current=0, total=size),
+        Progress(status="Loading layer", id=layer[7:19], current=size, total=size),
+        Progress(stream="Loaded image: b:1\n"),
+        Progress(
+            stream=f"The image a:1 already exists, renaming the old one with ID {other} to empty string\n"
+        ),
+        Progress(stream="Loaded image: a:1\n"),
+    ]
+    assert shelf.images.resolve(other).tags == ()
+    again = [item async for item in shelf.images.load(chunks(data), quiet=False)]
+    assert [item.stream for item in again] == ["Loaded image: b:1\n", "Loaded image: a:1\n"]
 
 
 async def test_saving_what_is_not_there_fails_before_the_first_byte(shelf):
