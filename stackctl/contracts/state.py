@@ -24,7 +24,10 @@ class Subnet:
 
 @frozen
 class NetworkRecord:
-    """One network. ``driver`` is "bridge", "host", "null" or "macvlan"; ``bridge`` its interface name."""
+    """One network. ``driver`` is "bridge", "host", "null" or "macvlan"; ``bridge`` its interface name.
+
+    One that is ``config_only`` is nothing but the settings of others, which name it in ``config_from``.
+    """
 
     id: str
     name: str
@@ -36,11 +39,18 @@ class NetworkRecord:
     enable_ipv6: bool = False
     subnets: tuple[Subnet, ...] = ()
     ipam_driver: str = "default"
-    ipam_options: Mapping[str, str] = field(default_factory=dict)
+    ipam_options: Mapping[str, str] | None = None
     requested_subnets: tuple[Subnet, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     bridge: str = ""
+    config_only: bool = False
+    config_from: str = ""
+
+    def gateway_mode(self, *, ipv6: bool) -> str:
+        """Return how the bridge joins a family to the outside: "nat", "nat-unprotected", "routed" or "isolated"."""
+        key = f"com.docker.network.bridge.gateway_mode_ipv{6 if ipv6 else 4}"
+        return self.options.get(key, "") or "nat"
 
 
 @frozen

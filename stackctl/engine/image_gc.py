@@ -162,6 +162,7 @@ def _untag_name(
     if not parsed.digest and not any(_repository(tag) == repository for tag in record.tags):
         # The digests of a repository whose last tag went mean nothing to anybody.
         for digest in [item for item in record.digests if _repository(item) == repository]:
+            # Docker says that they went, and has no event for it.
             record = images.untag(record, digest, announce=False)
             done.append(Removal(untagged=digest))
     return record

@@ -1,8 +1,10 @@
 """Networks and who is in them: making, removing, reserving addresses."""
 
 import asyncio
+import json
 import logging
 import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +36,11 @@ _SWITCHES = frozenset(
     | {"bridge.inhibit_ipv4"}
 )
 _TRUTHS = frozenset({"1", "t", "true", "0", "f", "false"})
+# By whether it is of IPv6.
+_GATEWAY_MODE = (
+    "com.docker.network.bridge.gateway_mode_ipv4",
+    "com.docker.network.bridge.gateway_mode_ipv6",
+)
 _GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _NO_KERNEL = frozenset({"host", "null"})
 
@@ -128,24 +135,29 @@ class Networks:
         async with self._lock:
             if any(record.name == request.name for record in self.all()):
                 raise ConflictError(f"network with name {request.name} already exists")
+            request = self._configured(request)
             network_id = new_id()
-            subnets = await self._choose_subnets(request, network_id)
+            subnets: tuple[Subnet, ...] = ()
+            if not request.config_only:
+                subnets = await self._choose_subnets(request, network_id)
             record = NetworkRecord(
                 id=network_id,
                 name=request.name,
                 created=self.world.clock.now(),
-                driver=request.driver or "bridge",
+                driver="null" if request.config_only else request.driver or "bridge",
                 internal=request.internal,
                 attachable=request.attachable,
                 enable_ipv4=request.enable_ipv4,
-                enable_ipv6=any(addresses.is_ipv6(item.subnet) for item in subnets),
+                enable_ipv6=request.enable_ipv6,
                 subnets=subnets,
                 ipam_driver=request.ipam_driver or "default",
-                ipam_options=dict(request.ipam_options),
+                ipam_options=request.ipam_options,
                 requested_subnets=request.subnets,
                 options=dict(request.options),
                 labels=dict(request.labels),
-                bridge=self._bridge_name(request, network_id),
+                bridge="" if request.config_only else self._bridge_name(request, network_id),
+                config_only=request.config_only,
+                config_from=request.config_from,
             )
             claim(record.id, record.created)
             self.book.save_network(record)
@@ -158,23 +170,50 @@ class Networks:
         self._event("create", record)
         return record, ""
 
+    def _configured(self, request: NetworkRequest) -> NetworkRequest:
+        """Return the request with the settings of the network that it names for them; raises NotFoundError."""
+        if not request.config_from:
+            return request
+        source = self.book.find_network(request.config_from)
+        if source is None or not source.config_only or source.name != request.config_from:
+            raise NotFoundError(f'configuration network "{request.config_from}" does not exist')
+        request = replace(
+            request,
+            enable_ipv4=source.enable_ipv4,
+            enable_ipv6=source.enable_ipv6,
+            subnets=source.requested_subnets,
+            ipam_driver=source.ipam_driver,
+            ipam_options=source.ipam_options,
+            options=source.options,
+            labels=source.labels,
+        )
+        _check_options(request)
+        return request
+
     async def _choose_subnets(self, request: NetworkRequest, seed: str) -> tuple[Subnet, ...]:
         used = await self._used_subnets()
         ours = self._own_subnets()
         chosen: list[Subnet] = []
+        enabled = {False: request.enable_ipv4, True: request.enable_ipv6}
         for item in request.subnets:
-            if not item.subnet:
+            # One of a family that is off says nothing.
+            if not item.subnet or not enabled[addresses.is_ipv6(item.subnet)]:
                 continue
             addresses.check_free(item.subnet, [*ours, *(other.subnet for other in chosen)])
             chosen.append(addresses.complete(item))
-        versions = {addresses.is_ipv6(item.subnet) for item in chosen}
+        families = [addresses.is_ipv6(item.subnet) for item in chosen]
+        versions = set(families)
+        if len(versions) < len(families) and (request.driver or "bridge") == "bridge":
+            raise ForbiddenError("bridge driver doesn't support multiple subnets")
         if request.enable_ipv4 and False not in versions:
             text = self._pick_subnet([*used, *(item.subnet for item in chosen)])
             chosen.insert(0, addresses.complete(Subnet(subnet=text)))
         if request.enable_ipv6 and True not in versions:
             text = addresses.pick_ipv6_subnet(seed, used)
             chosen.append(addresses.complete(Subnet(subnet=text)))
-        return tuple(chosen)
+        return tuple(
+            _without_gateway(item) if _is_isolated(item, request) else item for item in chosen
+        )
 
     def _pick_subnet(self, used: Sequence[str]) -> str:
         host = self.world.host
@@ -218,6 +257,10 @@ class Networks:
                 raise ForbiddenError(
                     f"error while removing network: network {record.name} has active endpoints ({who})"
                 )
+            if record.config_only and any(item.config_from == record.name for item in self.all()):
+                raise ForbiddenError(
+                    f'error while removing network: configuration network "{record.name}" is in use'
+                )
             if self._sandboxes.is_joining(record.id):
                 raise ForbiddenError(
                     f"error while removing network: network {record.name} has active endpoints"
@@ -236,7 +279,7 @@ class Networks:
         }
         removed: list[str] = []
         for record in self.all():
-            if record.name in PREDEFINED or record.id in used:
+            if record.name in PREDEFINED or record.id in used or record.config_only:
                 continue
             if not wanted.takes(record.labels, record.created):
                 continue
@@ -269,8 +312,8 @@ class Networks:
                 wanted = request
                 if position == 0 and spec.mac_address and not request.mac_address:
                     wanted = replace(request, mac_address=spec.mac_address)
-                if network is None:
-                    # It may appear until the start.
+                if network is None or network.config_only:
+                    # It may appear until the start, which alone tells of one that is settings.
                     made[name] = _place(name, wanted)
                     continue
                 if position == 0 and spec.links and is_user_defined(network):
@@ -299,6 +342,10 @@ class Networks:
                     raise NotFoundError(
                         f"failed to set up container networking: network {name} not found"
                     )
+                if network.config_only:
+                    raise ForbiddenError(
+                        "failed to set up container networking: cannot create endpoint on configuration-only network"
+                    )
                 endpoints.pop(name)
                 endpoints[network.name] = self.reserve(record, network, _again(endpoint))
                 made.append(endpoints[network.name])
@@ -311,6 +358,8 @@ class Networks:
         self, container: ContainerRecord, network: NetworkRecord, request: EndpointRequest
     ) -> Endpoint:
         """Take addresses for a container in a network."""
+        if network.config_only:
+            raise ForbiddenError("cannot create endpoint on configuration-only network")
         user_defined = is_user_defined(network)
         _check_endpoint(network, request, user_defined=user_defined)
         endpoint = Endpoint(
@@ -376,6 +425,8 @@ class Networks:
         record = self.book.container(container)
         async with self.book.live(record.id).lock:
             record = self.book.container(record.id)
+            if network.config_only:
+                raise ForbiddenError("cannot create endpoint on configuration-only network")
             _check_connect(record, network)
             endpoint = self.reserve(record, network, request)
             try:
@@ -506,58 +557,110 @@ def _contains(subnet: Subnet, address: str) -> bool:
     return addresses.parse_address(address) in addresses.parse_network(subnet.subnet)
 
 
+def _is_isolated(subnet: Subnet, request: NetworkRequest) -> bool:
+    """Tell whether the bridge has no address in a subnet: the host is then not on the network."""
+    return request.options.get(_GATEWAY_MODE[addresses.is_ipv6(subnet.subnet)]) == "isolated"
+
+
+def _without_gateway(subnet: Subnet) -> Subnet:
+    return replace(subnet, gateway="")
+
+
 def _check(request: NetworkRequest) -> None:
     name = request.name
     if not name:
         raise InvalidInputError("invalid name: name is empty")
     if name in PREDEFINED or name == "default":
-        raise ForbiddenError(f"operation is not permitted on predefined {name} network")
+        raise ForbiddenError(f"operation is not permitted on predefined {name} network ")
     if posixpath.basename(name) != name or name.startswith("container:"):
         raise InvalidInputError(f"invalid network name: {name!r}")
+    if request.config_only or request.config_from:
+        _check_configuration(request)
+        if request.config_only:
+            return
+    if request.ingress:
+        raise ForbiddenError("Ingress network can only be global scope network")
+    if request.scope == "swarm":
+        raise ForbiddenError("cannot create a swarm scoped network when swarm is not active")
     driver = request.driver or "bridge"
     if driver in ("host", "null"):
         raise ForbiddenError(f'only one instance of "{driver}" network is allowed')
-    if driver == "overlay" or request.scope == "swarm" or request.ingress:
+    if driver == "overlay":
         raise UnsupportedError(
             "the overlay driver is not offered: it needs swarm mode",
             hint="Use the bridge driver for containers of one machine.",
         )
     if driver not in ("bridge", "macvlan"):
-        raise NotFoundError(
-            f'could not find plugin {driver} in v2 plugin registry: plugin "{driver}" not found'
+        raise NotFoundError(f'plugin "{driver}" not found')
+    if request.ipam_driver == "null":
+        raise InvalidInputError(
+            "ipv4 pool is empty" if request.enable_ipv4 else "ipv6 pool is empty"
         )
     if request.ipam_driver not in ("", "default"):
-        raise InvalidInputError(
-            f'could not resolve IPAM driver: failed to retrieve IPAM driver "{request.ipam_driver}"'
-        )
-    _check_options(request.options)
+        raise NotFoundError(f'plugin "{request.ipam_driver}" not found')
+    _check_options(request)
     if not request.enable_ipv4 and not request.enable_ipv6:
         raise InvalidInputError("IPv4 or IPv6 must be enabled")
 
 
-def _check_options(options: Mapping[str, str]) -> None:
-    """Refuse values that the bridge cannot take, in Docker's words, and modes that it has not."""
-    for name, value in options.items():
+def _check_configuration(request: NetworkRequest) -> None:
+    """Refuse what a network of settings cannot say, and what one that is made by such a one must not say itself."""
+    if request.config_only and (
+        request.ingress or request.internal or request.attachable or request.scope
+    ):
+        raise ForbiddenError(
+            "configuration network can only contain network specific fields. Network operator fields like "
+            "[ ingress | internal | attachable | scope ] are not supported."
+        )
+    if not request.config_from:
+        return
+    if request.config_only:
+        raise ForbiddenError(
+            "a configuration network cannot depend on another configuration network"
+        )
+    if (
+        request.ipam_driver not in ("", "default")
+        or not request.enable_ipv4
+        or request.enable_ipv6
+        or request.labels
+        or request.ipam_options
+        or request.subnets
+    ):
+        raise ForbiddenError(
+            "user specified configurations are not supported if the network depends on a configuration network"
+        )
+    if request.options:
+        raise ForbiddenError(
+            "network driver options are not supported if the network depends on a configuration network"
+        )
+
+
+def _check_options(request: NetworkRequest) -> None:
+    """Refuse values that the bridge cannot take, in Docker's words."""
+    for name, value in request.options.items():
         key = name.removeprefix("com.docker.network.")
-        if (key == "driver.mtu" and not (value.isdecimal() and len(value) < 7)) or (
-            key in _SWITCHES and value.lower() not in _TRUTHS
-        ):
-            reason = f'parsing "{value[:80]}": invalid syntax'
-        elif key.startswith("bridge.gateway_mode_ipv") and value not in ("", *_GATEWAY_MODES):
+        text = json.dumps(value[:80], ensure_ascii=False)
+        if key == "driver.mtu" and not re.fullmatch("[+-]?[0-9]{1,7}", value):
+            reason = f"strconv.Atoi: parsing {text}: invalid syntax"
+        elif key == "driver.mtu" and int(value) < 0:
+            raise InvalidInputError(f"invalid MTU number: {value}")
+        elif key in _SWITCHES and value.lower() not in _TRUTHS:
+            reason = f"strconv.ParseBool: parsing {text}: invalid syntax"
+        elif name in _GATEWAY_MODE and value not in _GATEWAY_MODES:
             reason = f"unknown gateway mode {value[:80]}"
+        elif key == "bridge.host_binding_ipv4" and not _is_address(value):
+            reason = "nil ip"
         else:
             continue
         raise InvalidInputError(f"failed to parse {name} value: {value[:80]} ({reason})")
-    for key in ("bridge.gateway_mode_ipv4", "bridge.gateway_mode_ipv6"):
-        mode = options.get(f"com.docker.network.{key}", "")
-        if mode not in ("", "nat"):
-            raise UnsupportedError(
-                f"com.docker.network.{key}: gateway mode {mode} is not offered by this engine",
-                hint="leave the option out: networks are reached by network address translation",
-            )
-    host = options.get("com.docker.network.bridge.host_binding_ipv4", "")
-    if host:
-        addresses.parse_address(host)
+    if not request.internal and "isolated" in [request.options.get(key) for key in _GATEWAY_MODE]:
+        raise InvalidInputError("gateway mode 'isolated' can only be used for an internal network")
+
+
+def _is_address(text: str) -> bool:
+    with suppress(InvalidInputError):
+        return bool(addresses.parse_address(text))
+    return False
 
 
 def _check_endpoint(

@@ -126,7 +126,10 @@ class EventQuery:
 
 @frozen
 class NetworkRequest:
-    """A network to make. ``subnets`` empty takes them from the pool; ``enable_ipv6`` without one makes a ULA."""
+    """A network to make. ``subnets`` empty takes them from the pool; ``enable_ipv6`` without one makes a ULA.
+
+    ``config_from`` names the network of settings alone (``config_only``) that it is made by.
+    """
 
     name: str
     driver: str = "bridge"
@@ -137,10 +140,12 @@ class NetworkRequest:
     enable_ipv4: bool = True
     enable_ipv6: bool = False
     ipam_driver: str = "default"
-    ipam_options: Mapping[str, str] = field(default_factory=dict)
+    ipam_options: Mapping[str, str] | None = None
     subnets: tuple[Subnet, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    config_only: bool = False
+    config_from: str = ""
 
 
 @frozen

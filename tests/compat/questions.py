@@ -6,12 +6,14 @@ Record what Docker says anew (root; an engine of Docker's at the socket, which g
 """
 
 import json
+import os
 import re
 import sys
 import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.compat import raw
 from tests.conftest import busybox_rootfs
@@ -97,7 +99,7 @@ class Asked:
         """Remove what was made."""
         for name, _, _ in (*_CONTAINERS, ("asked-parent", "", {}), ("asked-tried", "", {})):
             self.ask("DELETE", f"/containers/{name}?force=1&v=1")
-        for network in _NETWORKS:
+        for network in (*_NETWORKS, {"Name": "asked-made"}, {"Name": "asked-conf"}):
             self.ask("DELETE", f"/networks/{network['Name']}")
         for volume in _VOLUMES:
             self.ask("DELETE", f"/volumes/{volume['Name']}")
@@ -133,11 +135,13 @@ def normal(text: str, ids: dict[str, str]) -> str:
     return _HEX.sub("<ID>", text)
 
 
-def answers(engine: Asked) -> Iterator[dict[str, object]]:
+def answers(engine: Asked, only: str = "") -> Iterator[dict[str, object]]:
     """Put every question and yield what came back; IDs are those of this engine."""
     for line in questions():
-        if line.startswith("TRY "):
-            yield tried(engine, line)
+        if not line.startswith(only):
+            continue
+        if line.startswith(("TRY ", "NET ")):
+            yield (tried if line.startswith("TRY ") else networked)(engine, line)
             continue
         method, target, *filters = line.split(" ", 2)
         path = target
@@ -155,6 +159,8 @@ def answers(engine: Asked) -> Iterator[dict[str, object]]:
         told: object
         if answer.status >= 400:
             told = normal(answer.json["message"], engine.ids)
+        elif path.startswith("/networks/") and method == "GET":
+            told = predefined(answer.json)
         elif path == "/events":
             told = len(answer.body.splitlines())
         else:
@@ -179,6 +185,58 @@ def tried(engine: Asked, line: str) -> dict[str, object]:
     return {"asked": line, "status": statuses, "told": told}
 
 
+def networked(engine: Asked, line: str) -> dict[str, object]:
+    """Make a network and return what inspecting and listing it show; NN in a body is a number of this question's own."""
+    number = questions().index(line) % 250
+    text = line.removeprefix("NET ").replace("NN", str(number))
+    body = {"Name": "asked-made", **json.loads(text)}
+    made = engine.ask("POST", "/networks/create", body)
+    if made.status != 201:
+        told = normal(made.json["message"], engine.ids)
+        return {
+            "asked": line,
+            "status": made.status,
+            "told": told.replace(f".{number}.", ".NN.").replace(f"88:{number}:", "88:NN:"),
+        }
+    warning, identifier = made.json["Warning"], made.json["Id"]
+    shown = engine.ask("GET", f"/networks/{identifier}").json
+    listed_ones = engine.ask("GET", "/networks").json
+    (entry,) = (item for item in listed_ones if item["Id"] == identifier)
+    engine.ask("DELETE", f"/networks/{identifier}")
+    assert shown.pop("Id") == entry.pop("Id")
+    assert shown.pop("Created") == entry.pop("Created")
+    for item in (shown, entry):
+        subnets = item["IPAM"]["Config"]
+        item["IPAM"]["Config"] = subnets and [_subnet(config, text) for config in subnets]
+    told = json.loads(
+        json.dumps([warning, shown, *([entry] * (entry != shown))])
+        .replace(f".{number}.", ".NN.")
+        .replace(f"88:{number}:", "88:NN:")
+    )
+    return {"asked": line, "status": made.status, "told": told}
+
+
+def predefined(body: dict[str, Any]) -> dict[str, object]:
+    """Return what of a predefined network is the same on every engine."""
+    for name in ("Id", "Created", "Containers"):
+        body.pop(name)
+    subnets = body["IPAM"]["Config"]
+    body["IPAM"]["Config"] = subnets and [_subnet(config, "") for config in subnets]
+    if "com.docker.network.bridge.name" in body["Options"]:
+        body["Options"]["com.docker.network.bridge.name"] = "chosen"
+    return body
+
+
+def _subnet(config: dict[str, str], asked: str) -> dict[str, str]:
+    """Return a subnet; one that was not asked for is the engine's own choice."""
+    chosen = config["Subnet"] not in asked
+    return (
+        {"Subnet": "chosen", **dict.fromkeys(config.keys() - {"Subnet"}, "chosen")}
+        if chosen
+        else config
+    )
+
+
 def questions() -> list[str]:
     lines = (Path(__file__).parent / "questions.txt").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
@@ -189,7 +247,11 @@ def main() -> None:
     engine.clear()
     try:
         engine.furnish()
-        found = list(answers(engine))
+        # ONLY="NET " asks these alone and keeps the other answers.
+        only = os.environ.get("ONLY", "")
+        kept = {item["asked"]: item for item in json.loads(RECORDED.read_text())} if only else {}
+        kept |= {str(item["asked"]): item for item in answers(engine, only)}
+        found = [kept[line] for line in questions()]
     finally:
         engine.clear()
     lines = ",\n".join(json.dumps(item, ensure_ascii=False) for item in found)

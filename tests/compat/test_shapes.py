@@ -7,6 +7,7 @@ The shapes say what version 1.51 of the Engine API shows: "text", "integer", "nu
 
 import json
 import time
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,30 @@ def test_a_push_of_what_is_not_there_is_told_in_its_stream(world):
         assert first == {"status": f"The push refers to repository [{host}/{name}]"}
         message = words.format(host)
         assert error == {"errorDetail": {"message": message}, "error": message}
+
+
+def test_what_comes_and_goes_by_a_registry_is_told(world, daemon):
+    client, names = world
+    since = f"{time.time():.9f}"
+    name = f"{names['registry']}/shape/other:v1"
+    for words in (
+        ("tag", "busybox", name),
+        ("push", name),
+        ("rmi", name),
+        ("pull", name),
+        ("rmi", name),
+    ):
+        daemon.run(*words)
+    filters = urllib.parse.quote(json.dumps({"type": ["image"]}))
+    query = f"since={since}&until={time.time():.9f}&filters={filters}"
+    events = [json.loads(line) for line in client.got(f"/events?{query}").body.splitlines()]
+    image = client.got("/images/busybox/json").json["Id"]
+    bare = name.removesuffix(":v1")
+    # As Docker 28 told of the same commands.
+    assert [(item["Action"], item["Actor"]["ID"], item["Actor"]["Attributes"]["name"]) for item in events] == [
+        ("tag", image, name), ("push", name, bare), ("untag", image, image), ("pull", name, bare),
+        ("untag", image, image),
+    ]  # fmt: skip
 
 
 def test_a_shape_that_is_not_kept_is_told():

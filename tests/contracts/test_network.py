@@ -525,6 +525,98 @@ async def test_a_second_network_is_joined_and_left_and_the_default_route_moves(l
     assert await lab.driver.connect("web", second, end, default_route=False) == "eth1"
 
 
+MODE = "com.docker.network.bridge.gateway_mode_ipv"
+
+
+def pinged(address: str, path: str) -> bool:
+    """Whether an address answers an ICMP echo request from inside a namespace."""
+
+    def ask() -> bool:
+        netlink.write_sysctl("net/ipv4/ping_group_range", "0 2147483647")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as sock:
+            sock.settimeout(0.5)
+            sock.sendto(struct.pack(">BBHHH", 8, 0, 0, 0, 1), (address, 0))
+            with contextlib.suppress(OSError):
+                return sock.recv(200)[:1] == b"\0"
+            return False
+
+    return namespaces.in_netns(path, ask)
+
+
+@pytest.mark.parametrize(
+    ("mode", "lan_gets", "others_get", "mapped", "pings", "hidden"),
+    [
+        # What a host on the LAN and another network reach of the ports 80 (published) and 81, as Docker 28 has it.
+        ("routed", {80}, {80}, False, True, False),
+        ("nat-unprotected", {80, 81}, set(), True, False, True),
+    ],
+)
+async def test_a_gateway_mode_lets_in_what_it_says(
+    lab: Lab, lan: tuple[str, str], mode: str, lan_gets: set, others_get: set, mapped: bool,
+    pings: bool, hidden: bool,
+) -> None:  # fmt: skip
+    outside, here = lan
+    there = f"{here.rpartition('.')[0]}.2"
+    network, second = lab.network(0, options={f"{MODE}4": mode}), lab.network(1)
+    for one in (network, second):
+        await lab.driver.create_network(one)
+    web = await lab.container("web", network, 2)
+    lab.servers.append(Server("more", lab.path("web"), port=81))
+    await lab.container("sibling", network, 3)
+    await lab.container("other", second, 2)
+    ports = await lab.driver.publish("web", web, [PortBinding(container_port=80)])
+    ipv6_port = ports[1].host_port
+    shown = [(port.host_ip, port.host_port) for port in ports]
+    assert shown == [("0.0.0.0", ipv6_port if mapped else 0), ("::", ipv6_port)]
+    address, shut = web.ipv4_address, {80, 81}
+    for port in (80, 81):
+        assert tcp(address, port), "the host"
+        assert tcp(address, port, lab.path("sibling")), "the network itself"
+    for path, reached in ((outside, lan_gets), (lab.path("other"), others_get)):
+        for port in reached:
+            assert tcp(address, port, path)
+        for port in shut - reached:
+            assert blocked(address, port, path)
+    if mapped:
+        assert tcp(here, ipv6_port, outside).startswith("web")
+    assert tcp("::1", ipv6_port).startswith("web"), "the other family is translated"
+    assert pinged(address, outside) == (pings or mode == "nat-unprotected")
+    assert pinged(address, lab.path("other")) == pings
+    assert tcp(there, 80, lab.path("web")) == f"lan {here if hidden else address}"
+    # Another daemon finds it as it was, and what is withdrawn is shut.
+    again = lab.restarted()
+    await again.driver.restore(
+        [network, second],
+        [NetworkState(container_id="web", endpoints=(web,), ports=tuple(ports))],
+    )
+    assert [port for port in (80, 81) if tcp(address, port, outside, timeout=0.4)] == sorted(
+        lan_gets
+    )
+    await again.driver.unpublish("web")
+    assert bool(tcp(address, 80, outside, timeout=0.4)) == (mode == "nat-unprotected")
+    await again.keeper.close()
+
+
+async def test_an_isolated_network_is_without_its_host(lab: Lab) -> None:
+    network = lab.network(0, internal=True, options={f"{MODE}4": "isolated"})
+    network = replace(network, subnets=(replace(network.subnets[0], gateway=""),))
+    await lab.driver.create_network(network)
+    ends = []
+    for number, name in ((1, "one"), (2, "two")):
+        await lab.driver.create_sandbox(name)
+        end = Endpoint(
+            network_id=network.id, network_name=network.name, ipv4_prefix=24,
+            endpoint_id=hashlib.sha256(f"{network.id}{number}".encode()).hexdigest(),
+            ipv4_address=network.subnets[0].subnet.replace("0/24", str(number)),
+        )  # fmt: skip
+        await lab.driver.connect(name, network, end, default_route=True)
+        lab.servers.append(Server(name, lab.path(name)))
+        ends.append(end)
+    assert tcp(ends[0].ipv4_address, 80, lab.path("two")).startswith("one")
+    assert blocked(ends[0].ipv4_address, 80)
+    assert netlink.index_of(network.bridge)
+
+
 async def test_a_taken_port_names_its_holder(lab: Lab) -> None:
     network = lab.network(0)
     await lab.driver.create_network(network)

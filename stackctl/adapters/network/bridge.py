@@ -6,7 +6,8 @@ import ipaddress
 import logging
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stackctl.adapters.network import sandbox
@@ -28,6 +29,7 @@ _MTU = "com.docker.network.driver.mtu"
 _NAME_LIMIT = 15
 _LINKS_GONE = 5.0
 _WITHOUT_BRIDGE = ("host", "null")
+_EVERYWHERE = {4: "0.0.0.0", 6: "::"}
 _log = logging.getLogger(__name__)
 
 
@@ -135,9 +137,7 @@ class BridgeNetworks:
         if not ports:
             return []
         former = self._published.get(container_id, [])
-        published = await self._ports.reserve(
-            container_id, ports, endpoint.ipv4_address, endpoint.ipv6_address
-        )
+        published = await self._reserve(container_id, endpoint, ports)
         publications = [_publication(port, endpoint) for port in published]
         try:
             await asyncio.to_thread(self._firewall.add, publication_elements(publications))
@@ -158,9 +158,7 @@ class BridgeNetworks:
         if not ports:
             return []
         donated = self._published.get(donor_id, [])
-        published = await self._ports.reserve(
-            container_id, ports, endpoint.ipv4_address, endpoint.ipv6_address, donor=donor_id
-        )
+        published = await self._reserve(container_id, endpoint, ports, donor=donor_id)
         publications = [_publication(port, endpoint) for port in published]
         places = {_place(port) for port in published}
         given = [entry for entry in donated if _place(entry.port) in places]
@@ -171,10 +169,10 @@ class BridgeNetworks:
             )  # fmt: skip
             await asyncio.to_thread(_forget, publications)
         except BaseException:
-            if given:
+            bindings = [_binding(entry.port) for entry in given if entry.port.host_port]
+            if bindings:
                 await self._ports.reserve(
-                    donor_id, [_binding(entry.port) for entry in given],
-                    given[0].ipv4_address, given[0].ipv6_address, donor=container_id,
+                    donor_id, bindings, given[0].ipv4_address, given[0].ipv6_address, donor=container_id
                 )  # fmt: skip
             await self._ports.release(container_id)
             raise
@@ -185,6 +183,33 @@ class BridgeNetworks:
         else:
             self._published.pop(donor_id, None)
         return published
+
+    async def _reserve(
+        self,
+        container_id: str,
+        endpoint: Endpoint,
+        ports: Sequence[PortBinding],
+        *,
+        donor: str = "",
+    ) -> list[PublishedPort]:
+        """Hold host ports; a family that is routed has none, its ports are opened at the container's address."""
+        network = self._networks.get(endpoint.network_id)
+        has = {4: endpoint.ipv4_address, 6: endpoint.ipv6_address}
+        routed = {
+            version
+            for version in (4, 6)
+            if network and has[version] and network.gateway_mode(ipv6=version == 6) == "routed"
+        }
+        held = [item for port in ports for item in _without(port, routed)]
+        opened = [item for port in ports for item in _opened(port, routed)]
+        if not held:
+            return opened
+        return [
+            *opened,
+            *await self._ports.reserve(
+                container_id, held, endpoint.ipv4_address, endpoint.ipv6_address, donor=donor
+            ),
+        ]
 
     async def unpublish(self, container_id: str) -> None:
         publications = self._published.pop(container_id, [])
@@ -217,7 +242,9 @@ class BridgeNetworks:
                 await asyncio.to_thread(_delete_link, name)
 
     async def _reserve_again(self, container_id: str, held: Sequence[Publication]) -> None:
-        bindings = [_binding(entry.port) for entry in held]
+        bindings = [_binding(entry.port) for entry in held if entry.port.host_port]
+        if not bindings:
+            return
         try:
             await self._ports.reserve(
                 container_id, bindings, held[0].ipv4_address, held[0].ipv6_address
@@ -350,13 +377,44 @@ def _binding(port: PublishedPort) -> PortBinding:
     )
 
 
+def _without(port: PortBinding, routed: Collection[int]) -> list[PortBinding]:
+    """Return what is left of a binding to hold on the host when families are routed."""
+    if not routed:
+        return [port]
+    if port.host_ip:
+        return [] if _version(port.host_ip) in routed else [port]
+    return [
+        replace(port, host_ip=everywhere)
+        for version, everywhere in _EVERYWHERE.items()
+        if version not in routed
+    ]
+
+
+def _opened(port: PortBinding, routed: Collection[int]) -> list[PublishedPort]:
+    return [
+        PublishedPort(
+            container_port=port.container_port,
+            protocol=port.protocol,
+            host_ip=everywhere,
+            host_port=0,
+        )
+        for version, everywhere in _EVERYWHERE.items()
+        if version in routed and (not port.host_ip or _version(port.host_ip) == version)
+    ]
+
+
+def _version(address: str) -> int:
+    return ipaddress.ip_address(address).version
+
+
 def _place(port: PublishedPort) -> tuple[str, str, int]:
     return (port.protocol, port.host_ip, port.host_port)
 
 
 def _forget(publications: Sequence[Publication]) -> None:
     """Forget the UDP flows to published ports, so that clients that go on sending are translated anew."""
-    for port in sorted({e.port.host_port for e in publications if e.port.protocol == "udp"}):
+    ports = {e.port.host_port for e in publications if e.port.protocol == "udp"}
+    for port in sorted(ports - {0}):
         try:
             conntrack.forget_udp_flows(port)
         except OSError as error:

@@ -24,6 +24,14 @@ table inet {table} {{
   set same {{ type ifname . ifname; }}
   set guarded4 {{ type ipv4_addr; flags interval; }}
   set guarded6 {{ type ipv6_addr; flags interval; }}
+  set hidden4 {{ type ipv4_addr; flags interval; }}
+  set hidden6 {{ type ipv6_addr; flags interval; }}
+  set routed4 {{ type ifname; }}
+  set routed6 {{ type ifname; }}
+  set unprotected4 {{ type ifname; }}
+  set unprotected6 {{ type ifname; }}
+  set open4 {{ type ipv4_addr . inet_proto . inet_service; }}
+  set open6 {{ type ipv6_addr . inet_proto . inet_service; }}
   set hairpin4 {{ type ifname . ipv4_addr; flags interval; }}
   set hairpin6 {{ type ifname . ipv6_addr; flags interval; }}
   map pub4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
@@ -57,8 +65,8 @@ table inet {table} {{
   chain postrouting {{
     type nat hook postrouting priority 100; policy accept;
     oifname @bridges ct status dnat jump as_host
-    oifname != @bridges ip saddr @guarded4 masquerade
-    oifname != @bridges ip6 saddr @guarded6 masquerade
+    oifname != @bridges ip saddr @hidden4 masquerade
+    oifname != @bridges ip6 saddr @hidden6 masquerade
   }}
   chain as_host {{
     ip saddr 127.0.0.0/8 masquerade
@@ -76,6 +84,12 @@ table inet {table} {{
     oifname @internal drop
     ct state vmap {{ established : accept, related : accept, invalid : drop }}
     ct status dnat accept
+    meta l4proto {{ tcp, udp, sctp }} ip daddr . meta l4proto . th dport @open4 accept
+    meta l4proto {{ tcp, udp, sctp }} ip6 daddr . meta l4proto . th dport @open6 accept
+    oifname @routed4 meta l4proto icmp accept
+    oifname @routed6 meta l4proto ipv6-icmp accept
+    iifname != @bridges oifname @unprotected4 meta nfproto ipv4 accept
+    iifname != @bridges oifname @unprotected6 meta nfproto ipv6 accept
     drop
   }}
   chain from_bridge {{
@@ -105,10 +119,15 @@ def network_elements(network: NetworkRecord) -> dict[str, list[str]]:
     is_hidden = network.options.get(_MASQUERADE, "true") != "false"
     for subnet in network.subnets:
         family = "6" if ":" in subnet.subnet else "4"
+        mode = network.gateway_mode(ipv6=family == "6")
         cidr = str(ipaddress.ip_network(subnet.subnet, strict=False))
         elements.setdefault(f"hairpin{family}", []).append(f"{name} . {cidr}")
-        if is_hidden:
-            elements.setdefault(f"guarded{family}", []).append(cidr)
+        if mode in ("routed", "nat-unprotected"):
+            elements[f"{mode.removeprefix('nat-')}{family}"] = [name]
+        if is_hidden and mode != "routed":
+            elements.setdefault(f"hidden{family}", []).append(cidr)
+            if mode != "nat-unprotected":
+                elements.setdefault(f"guarded{family}", []).append(cidr)
     return elements
 
 
@@ -119,6 +138,12 @@ def publication_elements(publications: Iterable[Publication]) -> dict[str, list[
         port = publication.port
         at = ipaddress.ip_address(port.host_ip)
         target = publication.ipv6_address if at.version == 6 else publication.ipv4_address
+        if not port.host_port:
+            # Of a network that is routed: reached at the container's own address.
+            elements.setdefault(f"open{at.version}", []).append(
+                f"{target} . {port.protocol} . {port.container_port}"
+            )
+            continue
         if not target or (at.version == 6 and at.is_loopback):
             continue
         key = f"{port.protocol} . {port.host_port}"
@@ -164,7 +189,8 @@ class Firewall:
 
     def exists(self) -> bool:
         try:
-            self._run(f"list set inet {self._table} bridges\n")
+            # The youngest of its sets: a table that lacks it is one of a version before.
+            self._run(f"list set inet {self._table} open6\n")
         except HostError:
             return False
         return True

@@ -23,57 +23,66 @@ def read_subnets(body: Reader) -> tuple[Subnet, ...]:
 
 
 def _subnet(item: Reader) -> Subnet:
-    subnet, ip_range = _cidr(item, "Subnet"), _cidr(item, "IPRange")
-    gateway = item.text("Gateway").partition("/")[0]
+    subnet, ip_range, gateway = item.text("Subnet"), item.text("IPRange"), item.text("Gateway")
     auxiliary = item.text_map("AuxiliaryAddresses") or item.text_map("AuxAddress")
-    if not subnet:
-        if gateway or ip_range or auxiliary:
-            raise item.fail("Subnet", "a gateway, range or address needs the subnet it is in")
+    if not subnet and not (gateway or ip_range or auxiliary):
         return Subnet(subnet="")
-    whole = ipaddress.ip_network(subnet, strict=False)
+    whole = _block(item, "Subnet", "subnet", subnet)
     if not whole.prefixlen or whole.is_multicast or whole.is_loopback or whole.is_unspecified:
-        raise item.fail(
-            "Subnet", f"invalid subnet {subnet}: no container can have an address in it"
+        raise _bad(
+            item, "Subnet", f"invalid subnet {subnet}: no container can have an address in it"
         )
     if str(whole) != str(ipaddress.ip_interface(subnet)):
-        raise item.fail(
-            "Subnet", f"invalid network config: invalid subnet {subnet}: it should be {whole}"
-        )
-    for name, address in (
-        ("Gateway", gateway),
-        *(("AuxiliaryAddresses", text) for text in auxiliary.values()),
-    ):
-        if address and _address(item, name, address) not in whole:
-            raise item.fail(name, f"invalid gateway {address}: not in subnet {subnet}")
+        raise _bad(item, "Subnet", f"invalid subnet {subnet}: it should be {whole}")
     if ip_range:
-        part = ipaddress.ip_network(ip_range, strict=False)
-        if (
-            part.version != whole.version
-            or part.prefixlen < whole.prefixlen
-            or part[0] not in whole
-        ):
-            raise item.fail("IPRange", f"invalid ip-range {ip_range}: not in subnet {subnet}")
+        part = _block(item, "IPRange", "ip-range", ip_range)
+        bigger = part.version != whole.version or part.prefixlen < whole.prefixlen
+        if bigger or part[0] not in whole:
+            why = (
+                f"CIDR block is bigger than its parent subnet {whole}"
+                if bigger
+                else f"parent subnet {whole} doesn't contain ip-range"
+            )
+            raise _bad(item, "IPRange", f"invalid ip-range {part}: {why}")
+    gateway = gateway.partition("/")[0]
+    for name, what, address in (
+        ("Gateway", f"gateway {gateway[:80]}", gateway),
+        *(
+            ("AuxiliaryAddresses", f"auxiliary address {key[:80]}", text)
+            for key, text in auxiliary.items()
+        ),
+    ):
+        if address and not _is_address(address):
+            raise _bad(item, name, f"invalid {what}: invalid address")
+        if address and ipaddress.ip_address(address) not in whole:
+            raise _bad(
+                item, name, f"invalid {what}: parent subnet {whole} doesn't contain this address"
+            )
     return Subnet(subnet=subnet, gateway=gateway, ip_range=ip_range, auxiliary_addresses=auxiliary)
 
 
-def _cidr(item: Reader, name: str) -> str:
-    text = item.text(name)
-    if not text:
-        return ""
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError as error:
-        raise item.fail(name, f'"{text[:80]}" is not a CIDR such as 10.5.0.0/24') from error
-    if "/" not in text:
-        raise item.fail(name, f'"{text}" lacks a prefix length')
-    return text
+def _bad(item: Reader, name: str, words: str) -> InvalidInputError:
+    """Return the error of a field of IPAM.Config, in Docker's words."""
+    return item.fail(name, f"invalid network config:\n{words}")
 
 
-def _address(item: Reader, name: str, text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _block(
+    item: Reader, name: str, what: str, text: str
+) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
-        return ipaddress.ip_address(text)
-    except ValueError as error:
-        raise item.fail(name, f'"{text[:80]}" is not an IP address') from error
+        if "/" in text:
+            return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        pass
+    raise _bad(item, name, f"invalid {what} {text[:80]}: invalid CIDR block notation")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 Members = Sequence[tuple[ContainerRecord, Endpoint]]
@@ -83,7 +92,10 @@ def network_body(
     record: NetworkRecord, members: Members | None, *, extra: Mapping[str, Json] | None = None
 ) -> JsonObject:
     """Return one network as listed or, with its members, as inspected."""
-    subnets = record.subnets or record.requested_subnets
+    asked = [item for item in record.requested_subnets if item.subnet]
+    known = {str(ipaddress.ip_network(item.subnet, strict=False)) for item in asked}
+    # What was asked for is shown as it was; what the engine chose comes after it.
+    subnets = [*asked, *(item for item in record.subnets if item.subnet not in known)]
     containers: JsonObject = {
         container.id: {
             "Name": container.name,
@@ -104,18 +116,33 @@ def network_body(
         "EnableIPv6": record.enable_ipv6,
         "IPAM": {
             "Driver": record.ipam_driver,
-            "Options": {**record.ipam_options} or None,
-            "Config": [_subnet_body(subnet) for subnet in subnets],
+            "Options": None if record.ipam_options is None else {**record.ipam_options},
+            "Config": [_subnet_body(subnet) for subnet in subnets] or None,
         },
         "Internal": record.internal,
         "Attachable": record.attachable,
         "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
+        "ConfigFrom": {"Network": record.config_from},
+        "ConfigOnly": record.config_only,
         "Containers": containers,
-        "Options": {**record.options},
+        "Options": {**_default_options(record), **record.options},
         "Labels": {**record.labels},
         **(extra or {}),
+    }
+
+
+def _default_options(record: NetworkRecord) -> JsonObject:
+    """Return what the predefined bridge is like, which Docker shows of that one alone."""
+    if record.name != "bridge":
+        return {}
+    prefix = "com.docker.network.bridge"
+    return {
+        f"{prefix}.default_bridge": "true",
+        f"{prefix}.enable_icc": "true",
+        f"{prefix}.enable_ip_masquerade": "true",
+        f"{prefix}.host_binding_ipv4": "0.0.0.0",
+        f"{prefix}.name": record.bridge,
+        "com.docker.network.driver.mtu": "1500",
     }
 
 

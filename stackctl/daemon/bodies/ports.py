@@ -118,7 +118,7 @@ def settings_ports(record: ContainerRecord, published: Sequence[PublishedPort]) 
     for item in published:
         key = f"{item.container_port}/{item.protocol}"
         entries = body.get(key)
-        entry: Json = {"HostIp": item.host_ip, "HostPort": str(item.host_port)}
+        entry: Json = {"HostIp": item.host_ip, "HostPort": str(item.host_port or "")}
         body[key] = [*entries, entry] if isinstance(entries, list) else [entry]
     return body
 
@@ -133,7 +133,8 @@ def list_ports(record: ContainerRecord, published: Sequence[PublishedPort]) -> l
             {
                 "IP": item.host_ip,
                 "PrivatePort": item.container_port,
-                "PublicPort": item.host_port,
+                # One of a network that is routed has no port on the host.
+                **({"PublicPort": item.host_port} if item.host_port else {}),
                 "Type": item.protocol,
             }
         )

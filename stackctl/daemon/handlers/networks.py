@@ -1,5 +1,7 @@
 """/networks: list, inspect, create, connect, disconnect, remove, prune."""
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from stackctl.api.codec import Reader
@@ -8,7 +10,7 @@ from stackctl.daemon.bodies.create import read_endpoint
 from stackctl.daemon.call import Call
 from stackctl.daemon.handlers.leases import claim_of
 from stackctl.engine.requests import NetworkRequest
-from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
+from stackctl.errors import InvalidInputError
 from stackctl.values import JsonObject
 
 _PRUNE_KEYS = frozenset({"label", "label!", "until"})
@@ -47,30 +49,37 @@ async def create(call: Call) -> web.StreamResponse:
 def _request(body: Reader) -> NetworkRequest:
     name = body.text("Name")
     if not name.strip():
-        raise InvalidInputError("invalid Name: network name cannot be empty")
+        raise InvalidInputError("invalid name: name is empty")
     if "/" in name or not name.isprintable() or len(name) > 255:
         raise InvalidInputError(f"invalid Name: {name[:80]!r} cannot be a network's name")
-    if body.boolean("Ingress") or body.boolean("ConfigOnly") or body.text("Scope") == "swarm":
-        raise UnsupportedError(
-            "swarm networks are not offered by this engine", hint="use the bridge driver"
-        )
-    if source := body.child("ConfigFrom").text("Network"):
-        raise NotFoundError(f'configuration network "{source[:80]}" does not exist')
-    enable_ipv4 = body.optional_boolean("EnableIPv4")
+    options = body.text_map("Options")
     ipam = body.child("IPAM")
     return NetworkRequest(
         name=name,
         driver=body.text("Driver") or "bridge",
         internal=body.boolean("Internal"),
         attachable=body.boolean("Attachable"),
-        enable_ipv4=True if enable_ipv4 is None else enable_ipv4,
-        enable_ipv6=body.boolean("EnableIPv6"),
+        ingress=body.boolean("Ingress"),
+        scope=body.text("Scope"),
+        enable_ipv4=_enabled(body, "EnableIPv4", options, default=True),
+        enable_ipv6=_enabled(body, "EnableIPv6", options, default=False),
         subnets=bodies.read_subnets(body),
         ipam_driver=ipam.text("Driver") or "default",
-        ipam_options=ipam.text_map("Options"),
-        options=body.text_map("Options"),
+        ipam_options=None if ipam.raw("Options") is None else ipam.text_map("Options"),
+        options=options,
         labels=body.text_map("Labels"),
+        config_only=body.boolean("ConfigOnly"),
+        config_from=body.child("ConfigFrom").text("Network"),
     )
+
+
+def _enabled(body: Reader, name: str, options: Mapping[str, str], *, default: bool) -> bool:
+    """Return whether a family of addresses is on: the field says it, or an option by the older way."""
+    given = body.optional_boolean(name)
+    text = options.get(f"com.docker.network.{'enable_ipv' + name[-1]}", "").lower()
+    if given is None and text in ("true", "false"):
+        return text == "true"
+    return default if given is None else given
 
 
 async def connect(call: Call) -> web.StreamResponse:

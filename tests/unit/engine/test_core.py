@@ -250,6 +250,89 @@ async def test_networks_that_docker_refuses_are_refused(
     assert engine.networks.all() == before
 
 
+async def test_a_network_of_settings_makes_others(engine: Engine) -> None:
+    subnets = (Subnet(subnet="10.99.1.0/24", gateway="10.99.1.9"),)
+    settings, _ = await engine.networks.create(
+        NetworkRequest(
+            name="settings", config_only=True, driver="macvlan", subnets=subnets, enable_ipv6=True,
+            labels={"a": "1"}, options={"com.docker.network.driver.mtu": "1400"}, ipam_options={},
+        )
+    )  # fmt: skip
+    assert (settings.driver, settings.subnets, settings.bridge) == ("null", (), "")
+    with pytest.raises(NotFoundError, match='configuration network "nothing" does not exist'):
+        await engine.networks.create(NetworkRequest(name="x", config_from="nothing"))
+    with pytest.raises(NotFoundError, match='configuration network "bridge"'):
+        await engine.networks.create(NetworkRequest(name="x", config_from="bridge"))
+    made, _ = await engine.networks.create(
+        NetworkRequest(name="made", config_from="settings", internal=True)
+    )
+    assert (made.driver, made.internal, made.config_from) == ("bridge", True, "settings")
+    assert made.subnets[0] == subnets[0]
+    assert made.enable_ipv6
+    assert (made.labels, made.ipam_options) == ({"a": "1"}, {})
+    assert made.options == settings.options
+    with pytest.raises(ForbiddenError, match='configuration network "settings" is in use'):
+        await engine.networks.remove("settings")
+    spec = replace(SPEC, network_mode="settings")
+    await engine.containers.create(spec, name="one")
+    with pytest.raises(ForbiddenError, match="cannot create endpoint on configuration-only"):
+        await engine.running.start("one")
+    with pytest.raises(ForbiddenError, match="cannot create endpoint on configuration-only"):
+        await engine.networks.connect("settings", "one", EndpointRequest(network="settings"))
+    assert await engine.networks.prune(PruneFilter(labels=["a=1"])) == ["made"]
+    await engine.networks.remove("settings")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"options": {"x": "y"}},
+        {"labels": {"x": "y"}},
+        {"enable_ipv6": True},
+        {"enable_ipv4": False},
+        {"ipam_options": {"x": "y"}},
+        {"ipam_driver": "other"},
+        {"subnets": (Subnet(subnet="10.99.2.0/24"),)},
+        {"config_only": True},
+    ],
+)
+async def test_a_network_by_settings_has_none_of_its_own(engine: Engine, fields: dict) -> None:
+    await engine.networks.create(NetworkRequest(name="settings", config_only=True))
+    with pytest.raises(ForbiddenError, match="configuration network"):
+        await engine.networks.create(NetworkRequest(name="made", config_from="settings", **fields))
+
+
+@pytest.mark.parametrize("field", ["internal", "attachable", "ingress"])
+async def test_settings_say_nothing_of_their_operator(engine: Engine, field: str) -> None:
+    with pytest.raises(ForbiddenError, match="can only contain network specific fields"):
+        await engine.networks.create(
+            NetworkRequest(name="settings", config_only=True, **{field: True})
+        )
+
+
+async def test_an_isolated_network_gives_away_the_gateway_s_address(engine: Engine) -> None:
+    mode = {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}
+    with pytest.raises(InvalidInputError, match="can only be used for an internal network"):
+        await engine.networks.create(NetworkRequest(name="x", options=mode))
+    subnets = (Subnet(subnet="10.99.3.0/24"),)
+    await engine.networks.create(
+        NetworkRequest(name="apart", options=mode, internal=True, subnets=subnets)
+    )
+    await engine.containers.create(replace(SPEC, network_mode="apart"), name="one")
+    endpoint = engine.containers.resolve("one").endpoints["apart"]
+    assert (endpoint.ipv4_address, endpoint.gateway) == ("10.99.3.1", "")
+
+
+async def test_a_subnet_of_a_family_that_is_off_says_nothing(engine: Engine) -> None:
+    subnets = (Subnet(subnet="fd00:99::/64"), Subnet(subnet="10.99.4.0/24"))
+    made, _ = await engine.networks.create(NetworkRequest(name="x", subnets=subnets))
+    assert [item.subnet for item in made.subnets] == ["10.99.4.0/24"]
+    assert (made.enable_ipv6, made.requested_subnets) == (False, subnets)
+    two = (Subnet(subnet="10.99.5.0/24"), Subnet(subnet="10.99.6.0/24"))
+    with pytest.raises(ForbiddenError, match="doesn't support multiple subnets"):
+        await engine.networks.create(NetworkRequest(name="y", subnets=two))
+
+
 async def test_a_volume_in_use_stays_and_prune_takes_only_anonymous_ones(engine: Engine) -> None:
     await engine.volumes.create(VolumeRequest(name="named"))
     await engine.containers.create(SPEC, name="one")

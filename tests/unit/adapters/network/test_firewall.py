@@ -26,6 +26,8 @@ def test_a_network_is_known_by_its_bridge_and_its_subnets():
         "same": ['"sk-b0" . "sk-b0"'],
         "hairpin4": ['"sk-b0" . 10.201.0.0/24'],
         "guarded4": ["10.201.0.0/24"],
+        "hidden4": ["10.201.0.0/24"],
+        "hidden6": ["fd00::/64"],
         "hairpin6": ['"sk-b0" . fd00::/64'],
         "guarded6": ["fd00::/64"],
     }
@@ -43,6 +45,24 @@ def test_containers_are_kept_apart_on_request():
 def test_a_routed_network_is_neither_hidden_nor_guarded():
     options = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
     assert not {"guarded4", "guarded6"} & network_elements(network(options=options)).keys()
+
+
+def test_a_gateway_mode_is_its_family_s_alone():
+    options = {
+        "com.docker.network.bridge.gateway_mode_ipv4": "nat-unprotected",
+        "com.docker.network.bridge.gateway_mode_ipv6": "routed",
+    }
+    elements = network_elements(network(options=options))
+    assert (elements["unprotected4"], elements["routed6"]) == (['"sk-b0"'], ['"sk-b0"'])
+    assert elements["hidden4"] == ["10.201.0.0/24"]
+    assert not {"guarded4", "guarded6", "hidden6", "routed4", "unprotected6"} & elements.keys()
+
+
+def test_a_port_without_one_on_the_host_is_opened_at_the_container():
+    port = PublishedPort(container_port=53, protocol="udp", host_ip="0.0.0.0", host_port=0)
+    assert publication_elements([Publication(port=port, ipv4_address="10.201.0.2")]) == {
+        "open4": ["10.201.0.2 . udp . 53"]
+    }
 
 
 def test_a_port_on_all_addresses_is_keyed_by_the_port_alone():
