@@ -180,6 +180,7 @@ class Builder:
             args=request.args,
             defaults=defaults,
             named=request.contexts,
+            triggers_of=lambda base: self._triggers_of(request, base),
         )
         return Job(
             self,
@@ -192,6 +193,15 @@ class Builder:
             remotes=remotes,
             several=several,
         )
+
+    def _triggers_of(self, request: BuildRequest, base: str) -> Sequence[str]:
+        """Return the triggers of an image that is here; those of one to be pulled can name no stage that is not built."""
+        named = request.contexts.get(base.lower(), base)
+        try:
+            record = self._images.find(named) if isinstance(named, str) else None
+        except InvalidInputError:
+            record = None
+        return record.config.on_build if record is not None else ()
 
     async def _finish(
         self, request: BuildRequest, built: Sequence[Built]
