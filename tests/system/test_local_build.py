@@ -449,7 +449,8 @@ def test_several_platforms_are_pushed_as_an_index(engine, tmp_path):
     (tmp_path / "registry").mkdir()
     registry = LocalRegistry(tmp_path / "registry")
     try:
-        home = stack(tmp_path / "s", {"platforms": BOTH}, CROSS)
+        other = f"{registry.host}/made:again"
+        home = stack(tmp_path / "s", {"platforms": BOTH, "tags": [other]}, CROSS)
         text = (home / "stack.yaml").read_text().replace("made:v1", f"{registry.host}/made:v1")
         (home / "stack.yaml").write_text(text)
         engine.stackctl("build", "--push", cwd=home)
@@ -461,6 +462,7 @@ def test_several_platforms_are_pushed_as_an_index(engine, tmp_path):
                 return json.load(answer)
 
         index = manifest("v1", "index")
+        assert manifest("again", "index") == index
         assert [item["platform"]["architecture"] for item in index["manifests"]] == [
             "arm64",
             "amd64",
@@ -470,7 +472,13 @@ def test_several_platforms_are_pushed_as_an_index(engine, tmp_path):
             assert layers[0]["mediaType"].endswith("tar+gzip")
         engine.stackctl("image", "rm", f"{registry.host}/made:v1")
         engine.stackctl("image", "pull", f"{registry.host}/made:v1")
-        engine.stackctl("image", "rm", f"{registry.host}/made:v1")
+        engine.stackctl("image", "rm", f"{registry.host}/made:v1", other)
+        unnamed = json.loads((home / "stack.yaml").read_text())
+        del unnamed["services"]["web"]["image"]
+        del unnamed["services"]["web"]["build"]["tags"]
+        (home / "stack.yaml").write_text(json.dumps(unnamed))
+        said = engine.stackctl("build", "--push", cwd=home)
+        assert "its image has no name of its own" in said.stdout + said.stderr
     finally:
         registry.stop()
 
