@@ -123,10 +123,12 @@ class Builder:
         if isinstance(context, str):
             context = await remotes.context(context, files, stack)
         named = dict(request.contexts)
+        fetched: set[Path] = set()
         for name, place in request.contexts.items():
             if isinstance(place, str) and is_remote(place):
-                named[name] = await remotes.context(place, files, stack)
-        return replace(request, context=context, contexts=named)
+                named[name] = brought = await remotes.context(place, files, stack)
+                fetched.add(brought)
+        return replace(request, context=context, contexts=named, fetched=frozenset(fetched))
 
     async def _run(
         self, request: BuildRequest, platforms: Sequence[Platform], remotes: Remotes

@@ -604,7 +604,7 @@ class StageBuilder:
             return self._tools.context.tree
         named = self._named(instruction)
         if named is not None:
-            return named_tree(named, self._tools.digests)
+            return named_tree(named, self._tools.digests, self._tools.request.fetched)
         state = await self._tools.other(instruction.from_, self._index, instruction.line)
         root = await stack.enter_async_context(self._tools.layers.view(state.layers))
         return Tree(root, self._tools.digests)

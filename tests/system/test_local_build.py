@@ -301,11 +301,19 @@ def test_a_context_that_is_not_there_says_so(engine, sources, tmp_path):
 def test_named_contexts_are_fetched_too(engine, sources, tmp_path):
     home = stack(
         tmp_path / "m",
-        {"additional_contexts": {"code": f"{sources.url}/project.git#v1"}},
-        "FROM busybox\nCOPY --from=code readme.txt /readme\n",
+        {
+            "additional_contexts": {
+                "code": f"{sources.url}/project.git#v1",
+                "packed": f"{sources.url}/ignoring.tar.gz",
+            }
+        },
+        "FROM busybox\nCOPY --from=code readme.txt /readme\nCOPY --from=packed . /packed/\n",
     )
+    # What comes from elsewhere comes whole.
+    ignoring = {".dockerignore": b"data\n", "data": b"d"}
+    sources.files["/ignoring.tar.gz"] = context_tar(ignoring)
     engine.stackctl("build", cwd=home)
-    assert printed(engine, "cat /readme").strip() == "first"
+    assert printed(engine, "cat /readme /packed/data") == "first\nd"
 
 
 def test_a_remote_context_over_the_classic_wire(engine, sources):
