@@ -12,11 +12,11 @@ import posixpath
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from operator import attrgetter
 from pathlib import Path
 
-from stackctl.builder.parser import MAX_SIZE
+from stackctl.builder.parser import MAX_SIZE, located
 from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.frozen import frozen
 from stackctl.ignore import Ignore, path_matcher
@@ -70,10 +70,18 @@ class Tree:
         self._digests = digests
         self._ignore = ignore or Ignore(())
 
-    @property
-    def ignoring(self) -> bool:
-        """Whether there are patterns of what is left out."""
-        return bool(self._ignore)
+    def hides(self, path: str) -> bool:
+        """Tell whether something below a directory is left out."""
+        if not self._ignore:
+            return False
+        with os.scandir(self.host_path(path)) as scan:
+            entries = list(scan)
+        start = f"{path}/" if path else ""
+        return any(self._ignore.ignores(start + entry.name) for entry in entries) or any(
+            self.hides(start + entry.name)
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False)
+        )
 
     def host_path(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root
@@ -186,13 +194,32 @@ def _names(directory: str) -> list[str]:
         return [entry.name for entry in scan]
 
 
-def named_tree(root: Path, digests: Digests) -> Tree:
-    """Return the files of a named context, without what its own .dockerignore names."""
+def named_tree(root: Path, digests: Digests, fetched: Collection[Path] = ()) -> Tree:
+    """Return the files of a named context, without what its own .dockerignore names unless it was fetched.
+
+    It is so in Docker, too: what comes from elsewhere comes whole.
+    """
+    if root in fetched:
+        return Tree(root, digests, ours=True)
     try:
         text = _text_of(Tree(root, digests, ours=True), ".dockerignore")
     except NotFoundError:
         text = ""
-    return Tree(root, digests, ignore=Ignore.parse(text), ours=True)
+    return Tree(root, digests, ignore=_ignore(".dockerignore", text), ours=True)
+
+
+def _ignore(name: str, text: str) -> Ignore:
+    """Return the patterns of a file; raises InvalidInputError naming the line of one that is not well formed."""
+    try:
+        return Ignore.parse(text)
+    except InvalidInputError as error:
+        lines = text.splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                Ignore.parse(line)
+            except InvalidInputError:
+                raise located(name, lines, number, error.message) from error
+        raise
 
 
 def _text_of(plain: Tree, name: str) -> str:
@@ -228,7 +255,7 @@ class Context:
                 text = self.read(name)
             except NotFoundError:
                 continue
-            self.tree = Tree(self.root, self._digests, ignore=Ignore.parse(text), ours=True)
+            self.tree = Tree(self.root, self._digests, ignore=_ignore(name, text), ours=True)
             return
 
     def read(self, name: str) -> str:

@@ -26,7 +26,7 @@ from stackctl.builder.stages import SCRATCH, Stage, StagePlan, find_stage
 from stackctl.contracts.registry import Credentials
 from stackctl.engine.image_values import short
 from stackctl.engine.images import Images
-from stackctl.errors import NotFoundError, StackctlError, UnavailableError
+from stackctl.errors import InvalidInputError, NotFoundError, StackctlError, UnavailableError
 from stackctl.oci.digest import digest_of
 from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import DEFAULT_REGISTRY, Reference, parse_reference
@@ -201,7 +201,9 @@ class Job:
                     await self._keep(place)
             self._done = True
         except RunFailedError as error:
-            self._queue.put_nowait(BuildOutput(error=error.message, code=error.code))
+            self._queue.put_nowait(
+                BuildOutput(error=error.message, code=error.code, located=error.located)
+            )
         except StackctlError as error:
             self._queue.put_nowait(BuildOutput(error=error.worded))
         finally:
@@ -275,7 +277,10 @@ class Job:
             state = self._states[stage.parent].result()
             self.say(f" ---> {digest_of(encode(state))[7:19]}\n")
             return state
-        platform = parse_platform(stage.platform) if stage.platform else self._platform
+        try:
+            platform = parse_platform(stage.platform) if stage.platform else self._platform
+        except InvalidInputError as error:
+            raise self.file.error(stage.start.line, error.message, hint=error.hint) from error
         named = self.request.contexts.get(stage.base.lower())
         if isinstance(named, Path) or (named is None and stage.base == SCRATCH):
             # The files of a directory are copied into it.

@@ -98,7 +98,7 @@ def parse(text: str, *, name: str = "Dockerfile") -> Dockerfile:
     reader = _Reader(name, lines, escape, raw)
     statements = tuple(reader.statements())
     if not statements:
-        raise located(name, (), 1, "the file holds no instructions")
+        raise located(name, lines, 1, "the file holds no instructions")
     return Dockerfile(
         name=name,
         lines=lines,

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import docker
@@ -15,6 +16,11 @@ from tests.sourceserver import Sources
 pytestmark = pytest.mark.root
 RECORD = json.loads(RECORDED.read_text())["cases"]
 _AT_ONCE = 3
+# Every failure names file, line and what stands there; but the classic wire tells of a step's failure as Docker does.
+_PLACE = re.compile(
+    r"(?:file|\.dockerignore|\)):[0-9]+: .*\n  [0-9]+ \| .|^The command '", re.MULTILINE | re.DOTALL
+)
+_OF_NO_FILE = frozenset({"build-context-missing", "build-file-missing"})
 
 
 def test_every_case_is_recorded_and_every_record_has_its_case():
@@ -47,6 +53,8 @@ def _is_case(item: pytest.Item) -> bool:
 def test_a_build_makes_what_docker_makes(results, name):
     found = results[name].result()
     assert failure(found) == failure(RECORD[name]), found.get("said", "")
+    if found.get("error") and name not in _OF_NO_FILE:
+        assert _PLACE.search(found["said"]), found["said"]
 
 
 def failure(found: dict) -> dict:

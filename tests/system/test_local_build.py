@@ -107,6 +107,14 @@ def test_secrets_reach_their_step_and_nothing_else(engine, tmp_path):
     assert "Dockerfile:2" in refused.stderr
 
 
+def test_a_step_that_fails_is_told_with_its_line(engine, tmp_path):
+    home = stack(tmp_path / "fails", {}, "FROM busybox\n\nRUN echo why >&2; \\\n  exit 7\n")
+    failed = engine.stackctl("build", cwd=home, check=False)
+    assert failed.returncode == 1
+    assert "Dockerfile:3: The command '/bin/sh -c echo why >&2;   exit 7'" in failed.stderr
+    assert "returned a non-zero code: 7\n  3 | RUN echo why >&2; \\" in failed.stderr
+
+
 def test_an_ssh_agent_reaches_its_step(engine, tmp_path):
     path = tmp_path / "agent"
     with socket.socket(socket.AF_UNIX) as agent:
@@ -293,11 +301,19 @@ def test_a_context_that_is_not_there_says_so(engine, sources, tmp_path):
 def test_named_contexts_are_fetched_too(engine, sources, tmp_path):
     home = stack(
         tmp_path / "m",
-        {"additional_contexts": {"code": f"{sources.url}/project.git#v1"}},
-        "FROM busybox\nCOPY --from=code readme.txt /readme\n",
+        {
+            "additional_contexts": {
+                "code": f"{sources.url}/project.git#v1",
+                "packed": f"{sources.url}/ignoring.tar.gz",
+            }
+        },
+        "FROM busybox\nCOPY --from=code readme.txt /readme\nCOPY --from=packed . /packed/\n",
     )
+    # What comes from elsewhere comes whole.
+    ignoring = {".dockerignore": b"data\n", "data": b"d"}
+    sources.files["/ignoring.tar.gz"] = context_tar(ignoring)
     engine.stackctl("build", cwd=home)
-    assert printed(engine, "cat /readme").strip() == "first"
+    assert printed(engine, "cat /readme /packed/data") == "first\nd"
 
 
 def test_a_remote_context_over_the_classic_wire(engine, sources):
@@ -441,7 +457,8 @@ def test_several_platforms_are_pushed_as_an_index(engine, tmp_path):
     (tmp_path / "registry").mkdir()
     registry = LocalRegistry(tmp_path / "registry")
     try:
-        home = stack(tmp_path / "s", {"platforms": BOTH}, CROSS)
+        other = f"{registry.host}/made:again"
+        home = stack(tmp_path / "s", {"platforms": BOTH, "tags": [other]}, CROSS)
         text = (home / "stack.yaml").read_text().replace("made:v1", f"{registry.host}/made:v1")
         (home / "stack.yaml").write_text(text)
         engine.stackctl("build", "--push", cwd=home)
@@ -453,6 +470,7 @@ def test_several_platforms_are_pushed_as_an_index(engine, tmp_path):
                 return json.load(answer)
 
         index = manifest("v1", "index")
+        assert manifest("again", "index") == index
         assert [item["platform"]["architecture"] for item in index["manifests"]] == [
             "arm64",
             "amd64",
@@ -462,7 +480,13 @@ def test_several_platforms_are_pushed_as_an_index(engine, tmp_path):
             assert layers[0]["mediaType"].endswith("tar+gzip")
         engine.stackctl("image", "rm", f"{registry.host}/made:v1")
         engine.stackctl("image", "pull", f"{registry.host}/made:v1")
-        engine.stackctl("image", "rm", f"{registry.host}/made:v1")
+        engine.stackctl("image", "rm", f"{registry.host}/made:v1", other)
+        unnamed = json.loads((home / "stack.yaml").read_text())
+        del unnamed["services"]["web"]["image"]
+        del unnamed["services"]["web"]["build"]["tags"]
+        (home / "stack.yaml").write_text(json.dumps(unnamed))
+        said = engine.stackctl("build", "--push", cwd=home)
+        assert "its image has no name of its own" in said.stdout + said.stderr
     finally:
         registry.stop()
 

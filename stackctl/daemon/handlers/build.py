@@ -37,7 +37,8 @@ async def build(call: Call) -> web.StreamResponse:
     from stackctl.builder.build import build as run
 
     request = _request(call)
-    if call.request.content_type == LOCAL_TYPE:
+    places = call.request.content_type == LOCAL_TYPE
+    if places:
         request = await asyncio.to_thread(with_local, request, await call.body())
     source = run(request, call.engine)
     first = await anext(source, None)
@@ -46,11 +47,11 @@ async def build(call: Call) -> web.StreamResponse:
 
     async def lines() -> AsyncGenerator[bytes, None]:
         if first is not None:
-            for body in _lines(first, quiet=quiet):
+            for body in _lines(first, quiet=quiet, places=places):
                 yield encode_message(body)
         try:
             async for output in source:
-                for body in _lines(output, quiet=quiet):
+                for body in _lines(output, quiet=quiet, places=places):
                     yield encode_message(body)
         except StackctlError as error:
             yield encode_message(progress.error_line(text_of(error)))
@@ -61,10 +62,14 @@ async def build(call: Call) -> web.StreamResponse:
     return response
 
 
-def _lines(output: "BuildOutput", *, quiet: bool) -> list[JsonObject]:
-    """Return what one piece of output is on the wire; a quiet build tells the image's ID alone."""
+def _lines(output: "BuildOutput", *, quiet: bool, places: bool) -> list[JsonObject]:
+    """Return what one piece of output is on the wire; a quiet build tells the image's ID alone.
+
+    With ``places`` a step that failed is told with its line, which Docker's classic builder does not.
+    """
     if output.error:
-        return [progress.error_line(output.error, code=output.code)]
+        text = (output.located if places else "") or output.error
+        return [progress.error_line(text, code=output.code)]
     if output.checked:
         return [{"aux": {"Checked": True}}]
     if output.image_id:
