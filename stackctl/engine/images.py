@@ -114,7 +114,9 @@ class Images:
     async def history(self, reference: str) -> Sequence[HistoryLine]:
         """Return how the image came to be, newest first."""
         record = self.resolve(reference)
-        sizes = [await self.parts.layers.size(chain_id) for chain_id in record.layers]
+        store = self.parts.layers
+        # A layer that is not unpacked (its blob was lost) has no size.
+        sizes = [await store.size(item) if store.has(item) else 0 for item in record.layers]
         return _history(self, record, sizes)
 
     # Adding
