@@ -30,7 +30,7 @@ from stackctl.builder.remote import Remotes, is_remote
 from stackctl.builder.request import BuildOutput, BuildRequest, BuildResult, CachePrune
 from stackctl.builder.run import Runner, StepNetwork
 from stackctl.builder.stage import Tools
-from stackctl.builder.stages import plan_stages
+from stackctl.builder.stages import SCRATCH, plan_stages
 from stackctl.contracts.registry import Credentials
 from stackctl.contracts.repositories import GitAccess
 from stackctl.contracts.state import ImageRecord
@@ -124,10 +124,12 @@ class Builder:
         if isinstance(context, str):
             context = await remotes.context(context, files, stack)
         named = dict(request.contexts)
+        fetched: set[Path] = set()
         for name, place in request.contexts.items():
             if isinstance(place, str) and is_remote(place):
-                named[name] = await remotes.context(place, files, stack)
-        return replace(request, context=context, contexts=named)
+                named[name] = brought = await remotes.context(place, files, stack)
+                fetched.add(brought)
+        return replace(request, context=context, contexts=named, fetched=frozenset(fetched))
 
     async def _run(
         self, request: BuildRequest, platforms: Sequence[Platform], remotes: Remotes
@@ -139,9 +141,9 @@ class Builder:
             file, instructions = await asyncio.to_thread(_read, context, request)
             if request.check:
                 self._job(request, file, instructions, context, platforms[-1], remotes, None)
-                yield _only_checked(file, instructions, request)
+                yield _only_checked(file, instructions, request, self._env_of)
                 return
-            for finding in _checked(file, instructions, request):
+            for finding in _checked(file, instructions, request, self._env_of):
                 text = f"{file.name}:{finding.line}: {finding.rule}: {finding.message}"
                 yield BuildOutput(stream=f"[Warning] {text}\n")
             with ExitStack() as holds:
@@ -181,6 +183,7 @@ class Builder:
             args=request.args,
             defaults=defaults,
             named=request.contexts,
+            triggers_of=lambda base: self._triggers_of(request, base),
         )
         return Job(
             self,
@@ -193,6 +196,26 @@ class Builder:
             remotes=remotes,
             several=several,
         )
+
+    def _env_of(self, base: str) -> Sequence[str] | None:
+        """Return the names of the variables of an image that is here."""
+        if base == SCRATCH:
+            return ()
+        try:
+            record = self._images.find(base)
+        except InvalidInputError:
+            return None
+        env = record.config.env if record is not None else None
+        return None if env is None else [item.partition("=")[0] for item in env]
+
+    def _triggers_of(self, request: BuildRequest, base: str) -> Sequence[str]:
+        """Return the triggers of an image that is here; those of one to be pulled can name no stage that is not built."""
+        named = request.contexts.get(base.lower(), base)
+        try:
+            record = self._images.find(named) if isinstance(named, str) else None
+        except InvalidInputError:
+            record = None
+        return record.config.on_build if record is not None else ()
 
     async def _finish(
         self, request: BuildRequest, built: Sequence[Built]
@@ -393,22 +416,28 @@ def _read(context: Context, request: BuildRequest) -> tuple[Dockerfile, tuple[In
 
 
 def _checked(
-    file: Dockerfile, instructions: tuple[Instruction, ...], request: BuildRequest
+    file: Dockerfile,
+    instructions: tuple[Instruction, ...],
+    request: BuildRequest,
+    env_of: checks.EnvOf,
 ) -> tuple[checks.Finding, ...]:
     """Return what the checks that the file asks for find; raises InvalidInputError where that ends the build."""
     options = checks.read_options(file, request.args)
-    found = checks.findings(file, instructions, options) if options else ()
+    found = checks.findings(file, instructions, options, env_of) if options else ()
     if found and options is not None and options.error:
         raise checks.refuse(file, found)
     return found
 
 
 def _only_checked(
-    file: Dockerfile, instructions: tuple[Instruction, ...], request: BuildRequest
+    file: Dockerfile,
+    instructions: tuple[Instruction, ...],
+    request: BuildRequest,
+    env_of: checks.EnvOf,
 ) -> BuildOutput:
     """Return the end of a build that is only to be checked: an error that lists the findings, if there are any."""
     options = checks.read_options(file, request.args) or checks.Options()
-    found = checks.findings(file, instructions, options)
+    found = checks.findings(file, instructions, options, env_of)
     if not found:
         return BuildOutput(checked=True)
     return BuildOutput(error=checks.listed(file, found))

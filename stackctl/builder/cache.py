@@ -24,7 +24,7 @@ from stackctl.oci.descriptor import OCI_CONFIG, OCI_LAYER, Descriptor
 from stackctl.oci.digest import chain_ids
 from stackctl.values import Json
 
-_VERSION = 1
+_VERSION = 2  # what a step makes of the same words is another than it was
 
 
 @frozen

@@ -12,7 +12,7 @@ import posixpath
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from operator import attrgetter
 from pathlib import Path
 
@@ -71,10 +71,18 @@ class Tree:
         self._digests = digests
         self._ignore = ignore or Ignore(())
 
-    @property
-    def ignoring(self) -> bool:
-        """Whether there are patterns of what is left out."""
-        return bool(self._ignore)
+    def hides(self, path: str) -> bool:
+        """Tell whether something below a directory is left out."""
+        if not self._ignore:
+            return False
+        with os.scandir(self.host_path(path)) as scan:
+            entries = list(scan)
+        start = f"{path}/" if path else ""
+        return any(self._ignore.ignores(start + entry.name) for entry in entries) or any(
+            self.hides(start + entry.name)
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False)
+        )
 
     def host_path(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root
@@ -231,8 +239,13 @@ def _names(directory: str) -> list[str]:
         return [entry.name for entry in scan]
 
 
-def named_tree(root: Path, digests: Digests) -> Tree:
-    """Return the files of a named context, without what its own .dockerignore names."""
+def named_tree(root: Path, digests: Digests, fetched: Collection[Path] = ()) -> Tree:
+    """Return the files of a named context, without what its own .dockerignore names unless it was fetched.
+
+    It is so in Docker, too: what comes from elsewhere comes whole.
+    """
+    if root in fetched:
+        return Tree(root, digests, ours=True)
     try:
         text = _text_of(Tree(root, digests, ours=True), ".dockerignore")
     except NotFoundError:

@@ -259,8 +259,12 @@ def declared(
 
 
 def working_dir(instruction: ins.Workdir, state: State, scope: Scope) -> str:
-    """Return the absolute directory a WORKDIR means: where it was, when variables leave nothing of it."""
-    return absolute(state, scope.text(instruction.path))
+    """Return the absolute directory a WORKDIR means: where it was, when variables leave nothing of it.
+
+    One that is written absolute stays as it is written, as Docker has it: a ".." in it goes through symlinks.
+    """
+    path = scope.text(instruction.path)
+    return path if path.startswith("/") else absolute(state, path)
 
 
 def absolute(state: State, path: str) -> str:

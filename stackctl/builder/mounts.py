@@ -149,7 +149,7 @@ class StepMounts:
 
         async def prepare(stack: AsyncExitStack) -> MountPoint:
             path = host
-            if not read_only or (tree.ignoring and node.is_dir):
+            if not read_only or (node.is_dir and await asyncio.to_thread(tree.hides, node.path)):
                 # What is written is discarded: it goes to a copy. What is ignored is not to be seen.
                 path = await asyncio.to_thread(self._copy, tree, node, writable=not read_only)
                 stack.callback(shutil.rmtree, Path(path).parent, ignore_errors=True)
@@ -224,7 +224,7 @@ class StepMounts:
         """Return the files that a mount's ``from`` names and the layers that make them; () for a named context."""
         named = self._request.contexts.get(from_.lower())
         if isinstance(named, Path):
-            return named_tree(named, self._digests), ()
+            return named_tree(named, self._digests, self._request.fetched), ()
         state = await other(from_, index, scope.line)
         root = await stack.enter_async_context(self._layers.view(state.layers))
         return Tree(root, self._digests), state.layers

@@ -205,7 +205,8 @@ def _record(container_id: str, command: Command, request: BuildRequest) -> Conta
         cmd=command.args,
         privileged=command.privileged,
         network_mode=(request.network_mode or "default") if mode in ("", "default") else mode,
-        extra_hosts=request.extra_hosts,
+        # Its own name leads to itself in every network, none included.
+        extra_hosts=(f"{command.hostname}:127.0.0.1", *request.extra_hosts),
         shm_size=request.shm_size,
         memory=request.memory,
         memory_swap=request.memory_swap,

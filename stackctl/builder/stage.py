@@ -289,10 +289,11 @@ class StageBuilder:
         async def work() -> State:
             layer = None
             async with self._tools.layers.view(self.state.layers) as root:
-                missing = await self._missing(root, path)
+                real = await self._resolved(root, path, scope)
+                missing = await self._missing(root, real)
             if missing:
                 async with self._snapshot(self.state) as (key, root):
-                    place = Destination(path=path, directory=True, exists=True, missing=missing)
+                    place = Destination(path=real, directory=True, exists=True, missing=missing)
                     # It belongs to the USER of that moment, as BuildKit has it.
                     owner = await self._owner(root, self.state.config.user, "", scope)
                     packed = copying.pack(
@@ -376,7 +377,9 @@ class StageBuilder:
                         args=args,
                         env=(*env, *secret_env),
                         user=self.state.config.user,
-                        working_dir=self.state.config.working_dir or "/",
+                        working_dir=await self._resolved(
+                            root, self.state.config.working_dir or "/", scope
+                        ),
                         network=network,
                         privileged=insecure,
                         mounts=tuple(point for point in points if point is not None),
@@ -601,7 +604,7 @@ class StageBuilder:
             return self._tools.context.tree
         named = self._named(instruction)
         if named is not None:
-            return named_tree(named, self._tools.digests)
+            return named_tree(named, self._tools.digests, self._tools.request.fetched)
         state = await self._tools.other(instruction.from_, self._index, instruction.line)
         root = await stack.enter_async_context(self._tools.layers.view(state.layers))
         return Tree(root, self._tools.digests)
@@ -683,7 +686,7 @@ class StageBuilder:
     async def _place(
         self, root: Path, sources: list[Source], text: str, instruction: ins.Copy, scope: Scope
     ) -> Destination:
-        path = await self._unlinked(root, absolute(self.state, text))
+        path = await self._resolved(root, absolute(self.state, text), scope)
         wants = _is_directory(text) or instruction.parents or any(item.archive for item in sources)
         wants = wants or (len(sources) > 1 and any(item.is_dir for item in sources))
         try:
@@ -715,17 +718,32 @@ class StageBuilder:
         if node.is_dir and (found := copying.clash(host, sources, place, exclude)):
             raise scope.error(found)
 
-    async def _unlinked(self, root: Path, path: str) -> str:
-        """Return where a path leads whose last component may be a symlink: files are written through it."""
-        for _ in range(_MAX_LINKS):
+    async def _resolved(self, root: Path, path: str, scope: Scope) -> str:
+        """Return where a path leads, symlinks followed inside the root whether or not there is something behind them."""
+        waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        found = "/"
+        links = 0
+        while waiting:
+            part = waiting.pop()
+            if part == "..":
+                found = posixpath.dirname(found)
+                continue
             try:
-                target = (await self._tools.files.stat(root, path)).link_target
+                target = (
+                    await self._tools.files.stat(root, posixpath.join(found, part))
+                ).link_target
             except NotFoundError:
-                break
+                target = ""
             if not target:
-                break
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        return path
+                found = posixpath.join(found, part)
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise scope.error(f"{path}: too many levels of symbolic links")
+            if target.startswith("/"):
+                found = "/"
+            waiting += [item for item in reversed(target.split("/")) if item not in ("", ".")]
+        return found
 
     async def _extract(
         self, root: Path, sources: list[Source], place: Destination, owner: Ownership

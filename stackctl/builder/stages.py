@@ -5,7 +5,7 @@ stages that the target does not need are not built.
 """
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from stackctl.builder.expand import ExpandError, expand
@@ -62,11 +62,13 @@ def plan_stages(
     args: Mapping[str, str] | None = None,
     defaults: Mapping[str, str] | None = None,
     named: Collection[str] = (),
+    triggers_of: Callable[[str], Sequence[str]] = lambda _: (),
 ) -> StagePlan:
     """Return what is to be built; raises InvalidInputError naming the line.
 
     ``args`` are the build arguments given, ``defaults`` values known without being declared (BUILDPLATFORM …),
-    ``named`` the named contexts, which go before stages of the same name.
+    ``named`` the named contexts, which go before stages of the same name. ``triggers_of`` tells the ONBUILD triggers of an
+    image, as far as they are known.
     """
     given = dict(args or {})
     head, groups = _split(file, instructions)
@@ -84,9 +86,12 @@ def plan_stages(
             )
         parent = None if base.lower() in named else by_name.get(base.lower())
         needs = {parent} if parent is not None else set()
-        triggers = (
-            _triggers(groups[parent][1], groups[parent][0].line) if parent is not None else ()
+        left = (
+            [item.trigger for item in groups[parent][1] if isinstance(item, Onbuild)]
+            if parent is not None
+            else triggers_of(base)
         )
+        triggers = _triggers(left, start.line)
         needs |= _references(file, [*triggers, *body], by_name, index, named)
         stages.append(
             Stage(
@@ -163,13 +168,12 @@ def _expanded(file: Dockerfile, line: int, text: str, variables: Mapping[str, st
         raise file.error(line, f"failed to process {text[:120]!r}: {error}") from error
 
 
-def _triggers(body: Sequence[Instruction], line: int) -> list[Instruction]:
-    """Return what the ONBUILDs of a stage have the stages FROM it do; one that is wrong is told when it is done."""
+def _triggers(texts: Sequence[str], line: int) -> list[Instruction]:
+    """Return what ONBUILD triggers do; one that is wrong is told when it is done."""
     found: list[Instruction] = []
-    for item in body:
-        if isinstance(item, Onbuild):
-            with contextlib.suppress(InvalidInputError):
-                found.append(read_trigger(item.trigger, line=line))
+    for text in texts:
+        with contextlib.suppress(InvalidInputError):
+            found.append(read_trigger(text, line=line))
     return found
 
 

@@ -232,13 +232,12 @@ def build(
 
 
 def _asked(stack: Stack, name: str, asked: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return what is asked of one service's build: the push of what it makes is its own only for several platforms."""
-    build = stack.services[name].build
-    one = build is None or len(build.platforms) < 2
+    """Return what is asked of one service's build: a push only where it makes the images of several platforms."""
+    service = stack.services[name]
+    several = service.build is not None and len(service.build.platforms) > 1
+    pushes = several and bool(service.image)  # without a name of its own it goes nowhere
     return tuple(
-        (key, value)
-        for key, value in sorted(asked.items())
-        if value and not (one and key == "push")
+        (key, value) for key, value in sorted(asked.items()) if value and (pushes or key != "push")
     )
 
 

@@ -63,6 +63,9 @@ class Registry(Protocol):
     ) -> ResolvedManifest:
         """Return the manifest of the image for the platform, verified."""
 
+    async def digest(self, reference: Reference, credentials: Credentials | None) -> str:
+        """Return the digest of what a name stands for now, fetching nothing; "" where the registry does not tell."""
+
     def fetch(
         self,
         reference: Reference,

@@ -1,9 +1,10 @@
 """The event bus: what happened, told to whoever listens and kept for those who come later.
 
-The last 256 events are kept for replay (Docker's number). Filters follow Docker's rules (GET /events).
+The last 256 events are kept for replay (Docker's number), and as many of the probes of healthchecks beside them. Filters follow Docker's rules (GET /events).
 """
 
 import asyncio
+import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -77,13 +78,20 @@ class Events:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self._ring: deque[Event] = deque(maxlen=RING)
+        self._frequent: deque[Event] = deque(maxlen=RING)
         self._subscriptions: set[Subscription] = set()
         self._last_ns = 0
 
     def publish(
-        self, type_: str, action: str, actor_id: str, attributes: Mapping[str, str] | None = None
+        self,
+        type_: str,
+        action: str,
+        actor_id: str,
+        attributes: Mapping[str, str] | None = None,
+        *,
+        frequent: bool = False,
     ) -> Event:
-        """Tell everyone; never blocks."""
+        """Tell everyone; never blocks. What is ``frequent`` pushes nothing else out of what is kept."""
         # Two events never have the same time, so that ``since`` can name one of them.
         self._last_ns = max(self._last_ns + 1, int(self.clock.now() * 1e9))
         event = Event(
@@ -93,7 +101,7 @@ class Events:
             attributes=dict(attributes or {}),
             time_ns=self._last_ns,
         )
-        self._ring.append(event)
+        (self._frequent if frequent else self._ring).append(event)
         for subscription in tuple(self._subscriptions):
             subscription.offer(event)
         return event
@@ -105,7 +113,7 @@ class Events:
         if query.since or query.until:
             replay = [
                 event
-                for event in self._ring
+                for event in heapq.merge(self._ring, self._frequent, key=_time)
                 if event.time_ns >= query.since * 1e9
                 and (not query.until or event.time_ns <= query.until * 1e9)
                 and matches(query.filters, event)
@@ -121,6 +129,10 @@ class Events:
         """End every stream."""
         for subscription in tuple(self._subscriptions):
             subscription.close()
+
+
+def _time(event: Event) -> int:
+    return event.time_ns
 
 
 def matches(filters: Filters, event: Event) -> bool:

@@ -88,7 +88,7 @@ class Execs:
         exec_id = new_id()
         self._records[exec_id] = ExecRecord(id=exec_id, container_id=record.id, request=request)
         self.book.live(record.id).execs.add(exec_id)
-        self._event("exec_create", record, exec_id, request)
+        publish_exec(self.events, "exec_create", record, exec_id, request.cmd)
         self._forget_old()
         return exec_id
 
@@ -132,7 +132,7 @@ class Execs:
         if console_size != (0, 0):
             request = replace(request, console_size=console_size)
         self._records[exec_id] = replace(found, started=True, running=True)
-        self._event("exec_start", container, exec_id, request)
+        publish_exec(self.events, "exec_start", container, exec_id, request.cmd)
         try:
             process = await self.processes.make(container, request)
             session = await self.world.runtime.execute(container.id, process)
@@ -165,7 +165,7 @@ class Execs:
             session.set_exit(code)
         container = self.book.find(container_id)
         if container is not None:
-            self._event("exec_die", container, exec_id, None, execID=exec_id, exitCode=str(code))
+            publish_exec(self.events, "exec_die", container, exec_id, code=code)
         if draining is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(draining, 5)
@@ -190,17 +190,6 @@ class Execs:
         for key in gone:
             del self._records[key]
 
-    def _event(
-        self,
-        action: str,
-        container: ContainerRecord,
-        exec_id: str,
-        request: ExecRequest | None,
-        **attributes: str,
-    ) -> None:
-        cmd = request.cmd if request is not None else ()
-        publish_exec(self.events, action, container, exec_id, cmd, **attributes)
-
 
 def publish_exec(
     events: Events,
@@ -208,12 +197,23 @@ def publish_exec(
     container: ContainerRecord,
     exec_id: str,
     cmd: Sequence[str] = (),
-    **attributes: str,
+    *,
+    code: int | None = None,
+    probe: bool = False,
 ) -> None:
-    """Tell of an exec; after the program Docker writes a space also where no argument follows."""
+    """Tell of an exec, at its end with its exit code; after the program Docker writes a space in any case.
+
+    ``probe`` says that it is a healthcheck's, of which there are many.
+    """
     text = f"{action}: {cmd[0]} {' '.join(cmd[1:])}" if cmd else action
     named = {"image": container.spec.image, "name": container.name, "execID": exec_id}
-    events.publish("container", text, container.id, {**container.labels, **named, **attributes})
+    events.publish(
+        "container",
+        text,
+        container.id,
+        {**container.labels, **named, **({} if code is None else {"exitCode": str(code)})},
+        frequent=probe,
+    )
 
 
 class _Tracked:

@@ -150,11 +150,11 @@ class HealthMonitor:
         session: ExecSession | None = None
         try:
             process = await self.processes.make(record, ExecRequest(cmd=cmd))
-            publish_exec(self.events, "exec_create", record, exec_id, cmd)
-            publish_exec(self.events, "exec_start", record, exec_id, cmd)
+            publish_exec(self.events, "exec_create", record, exec_id, cmd, probe=True)
+            publish_exec(self.events, "exec_start", record, exec_id, cmd, probe=True)
             session = await self.world.runtime.execute(record.id, process)
             code = await asyncio.wait_for(_finish(session, output), timeout)
-            publish_exec(self.events, "exec_die", record, exec_id, exitCode=str(code))
+            publish_exec(self.events, "exec_die", record, exec_id, code=code, probe=True)
             text = output.decode(errors="replace")
         except TimeoutError:
             text = f"Health check exceeded timeout ({_duration(timeout)})"
@@ -162,7 +162,8 @@ class HealthMonitor:
                 text += f": {output.decode(errors='replace')}"
             if session is not None:
                 await session.kill(_KILL)
-                publish_exec(self.events, "exec_die", record, exec_id, exitCode=str(128 + _KILL))
+                ended = 128 + _KILL
+                publish_exec(self.events, "exec_die", record, exec_id, code=ended, probe=True)
         except StartError as error:
             code, text = error.exit_code, error.message
         except StackctlError as error:

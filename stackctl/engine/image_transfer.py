@@ -16,7 +16,7 @@ from stackctl.contracts.state import ImageRecord
 from stackctl.engine import image_gc
 from stackctl.engine.image_config import ImageDocument, parse_document
 from stackctl.engine.image_making import layers_of
-from stackctl.engine.image_values import Progress, check_platform, first_failure, short
+from stackctl.engine.image_values import Progress, check_platform, first_failure, platform_of, short
 from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
 from stackctl.frozen import frozen
 from stackctl.oci.descriptor import (
@@ -103,9 +103,15 @@ async def _pull_one(
 ) -> AsyncGenerator[Progress, None]:
     """Pull what one name stands for; ``outcome`` gets the image, and whether that was anything new."""
     wanted = platform or images.parts.platform
-    resolved = await images.parts.registry.resolve(reference, wanted, credentials)
     label = str(reference) if reference.digest else reference.tag
-    yield Progress(status=f"Pulling from {reference.repository}", id=label, bare=True)
+    head = Progress(status=f"Pulling from {reference.repository}", id=label, bare=True)
+    if digest := await _unchanged(images, reference, wanted, credentials):
+        yield head
+        outcome.append(await _kept(images, reference, digest, wanted))
+        yield Progress(status=f"Digest: {digest}")
+        return
+    resolved = await images.parts.registry.resolve(reference, wanted, credentials)
+    yield head
     manifest = parse_manifest(resolved.data, resolved.descriptor.media_type)
     if not isinstance(manifest, Manifest):
         raise InvalidInputError(f"{reference}: the registry gave an index where an image was due")
@@ -122,6 +128,44 @@ async def _pull_one(
         # What came is of use to nobody without an image; partial downloads stay for the next try.
         await image_gc.collect(images, chain, names)
         raise
+
+
+async def _unchanged(
+    images: "Images", reference: Reference, wanted: Platform, credentials: Credentials | None
+) -> str:
+    """Return the digest of what the name stands for when that is here whole, else "".
+
+    Only asked where something of the repository is here; what is only asked for counts for no registry's limit.
+    """
+    prefix = f"{reference.name}@"
+    if not any(name.startswith(prefix) for record in images.all() for name in record.digests):
+        return ""
+    digest = await images.parts.registry.digest(reference, credentials)
+    return digest if digest and _here(images, reference, digest, wanted) else ""
+
+
+def _here(
+    images: "Images", reference: Reference, digest: str, wanted: Platform
+) -> ImageRecord | None:
+    name = f"{reference.name}@{digest}"
+    for record in images.all():
+        if name in record.digests and wanted.accepts(platform_of(record)):
+            unpacked = all(images.parts.layers.has(layer) for layer in record.layers)
+            return record if unpacked and images.is_whole(record) else None
+    return None
+
+
+async def _kept(
+    images: "Images", reference: Reference, digest: str, wanted: Platform
+) -> tuple[ImageRecord, bool]:
+    """Give the image that is here the name that was pulled; return it, and whether the name led elsewhere before."""
+    record = _here(images, reference, digest, wanted)
+    if record is None:
+        raise NotFoundError(f"{reference} was removed while it was being pulled")
+    before = images.find(str(reference))
+    if reference.tag and not reference.digest:
+        await images.tag(record.id, str(reference), announce=False)
+    return images.resolve(record.id), before is None or before.id != record.id
 
 
 async def _pull_layers(

@@ -114,7 +114,9 @@ class Images:
     async def history(self, reference: str) -> Sequence[HistoryLine]:
         """Return how the image came to be, newest first."""
         record = self.resolve(reference)
-        sizes = [await self.parts.layers.size(chain_id) for chain_id in record.layers]
+        store = self.parts.layers
+        # A layer that is not unpacked (its blob was lost) has no size.
+        sizes = [await store.size(item) if store.has(item) else 0 for item in record.layers]
         return _history(self, record, sizes)
 
     # Adding
@@ -152,7 +154,7 @@ class Images:
                     record = replace(record, parent=parent, comment=document.comment or comment)
                 else:
                     record = known
-                if known is None or manifest or not self._is_whole(known):
+                if known is None or manifest or not self.is_whole(known):
                     text = manifest or manifest_bytes(Manifest(config=stored, layers=tuple(layers)))
                     kept = await self.parts.content.put(text, "")
                     blobs = tuple(layer.digest for layer in layers)
@@ -190,7 +192,8 @@ class Images:
             docker_version=document.docker_version,
         )
 
-    def _is_whole(self, record: ImageRecord) -> bool:
+    def is_whole(self, record: ImageRecord) -> bool:
+        """Tell whether an image's blobs are all there."""
         return all(self.parts.content.has(item) for item in (record.manifest, *record.layer_blobs))
 
     async def _unpack(

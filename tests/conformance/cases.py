@@ -39,13 +39,15 @@ _CONFIG = (
 class Case:
     """One build: its Dockerfile, the options of ``docker build`` beside the context, files beside the usual ones.
 
-    With ``context`` that is built, a URL, instead of the directory with the files.
+    With ``context`` that is built, a URL, instead of the directory with the files. ``before`` is the Dockerfile of an
+    image that is there then, "{before}" its name.
     """
 
     dockerfile: str = ""
     options: tuple[str, ...] = ()
     files: dict[str, bytes] = field(default_factory=dict)
     context: str = ""
+    before: str = ""
 
 
 def _tar(kind: str = "gz") -> bytes:
@@ -82,8 +84,8 @@ def _zstd() -> bytes:
     return zstandard.compress(gzip.decompress(_tar()))
 
 
-def _case(text: str, *options: str, **files: bytes) -> Case:
-    return Case(dockerfile=text, options=options, files=files)
+def _case(text: str, *options: str, before: str = "", **files: bytes) -> Case:
+    return Case(dockerfile=text, options=options, files=files, before=before)
 
 
 B = f"FROM {BASE}\n"
@@ -610,6 +612,87 @@ CASES: dict[str, Case] = {
     "onbuild-flags": _case(f"FROM {BASE} AS one\nONBUILD COPY --chown=3:4 --chmod=600 a.txt /x\nONBUILD RUN --mount=target=/c cat /c/a.txt > /y\nFROM one\n"),
     "onbuild-variables": _case(B + "ENV A=1\nONBUILD RUN echo $A \\\n  more\n"),
     "maintainer-bare": _case(B + "MAINTAINER\n"),
+    # On an image that another build made.
+    "image-onbuild": _case("FROM {before}\nENV F=$E\n", before=B + "ONBUILD ARG A=1\nONBUILD ENV E=$A\nONBUILD WORKDIR /w\nONBUILD COPY a.txt ./\nONBUILD RUN echo $A > x\n"),
+    "image-onbuild-heredocs": _case("FROM {before}\n", before=B + "ONBUILD COPY <<EOF /h\n$HOME x\nEOF\nONBUILD RUN <<EOF\necho y > /y\nEOF\n"),
+    "image-onbuild-argument": _case("FROM {before}\nRUN echo $A >> /x\n", "--build-arg", "A=2", before=B + "ONBUILD ARG A=1\nONBUILD RUN echo $A > /x\n"),
+    "image-onbuild-from-stage": _case(f"FROM {BASE} AS src\nRUN echo 1 > /1\nFROM {{before}}\n", before=B + "ONBUILD COPY --from=src /1 /x\n"),
+    "image-onbuild-mount": _case("FROM {before}\n", before=B + "ONBUILD RUN --mount=target=/c cat /c/a.txt > /y\nONBUILD ADD packed.tar.gz /t\n"),
+    "image-onbuild-once": _case("FROM {before} AS one\nFROM one\nRUN echo y > /y\n", before=B + "ONBUILD RUN echo x >> /x\n"),
+    "image-onbuild-copied-from": _case(f"FROM {BASE}\nCOPY --from={{before}} /etc/passwd /p\n", before=B + "ONBUILD RUN false\n"),
+    "image-onbuild-fails": _case("FROM {before}\n", before=B + "ONBUILD RUN false\n"),
+    "image-onbuild-adds-onbuild": _case("FROM {before}\nONBUILD RUN echo z\n", before=B + "ONBUILD RUN echo x > /x\n"),
+    "image-onbuild-missing-file": _case("FROM {before}\n", before=B + "ONBUILD COPY missing /x\n"),
+    "image-configuration": _case("FROM {before}\nRUN id -u > u; pwd > p; echo $A > a\n", before=B + "ENV A=1 B=\"x y\"\nWORKDIR /w\nRUN chmod 777 /w\nUSER user\nEXPOSE 80\nVOLUME /v\nLABEL a=1\nCMD [\"c\"]\nENTRYPOINT [\"e\"]\nSHELL [\"/bin/sh\", \"-ec\"]\nSTOPSIGNAL SIGINT\nHEALTHCHECK --retries=2 CMD true\n"),
+    "image-configuration-changed": _case("FROM {before}\nENV A=2\nWORKDIR x\nUSER root\nEXPOSE 81\nVOLUME /w\nLABEL a=2 b=3\nENTRYPOINT [\"f\"]\nHEALTHCHECK NONE\n", before=B + "ENV A=1\nWORKDIR /w\nUSER user\nEXPOSE 80\nVOLUME /v\nLABEL a=1\nCMD [\"c\"]\nENTRYPOINT [\"e\"]\nHEALTHCHECK CMD true\n"),
+    "image-entrypoint-resets": _case("FROM {before}\nENTRYPOINT [\"f\"]\n", before=B + "CMD [\"c\"]\n"),
+    "image-cmd-keeps-entrypoint": _case("FROM {before}\nCMD [\"d\"]\n", before=B + "ENTRYPOINT [\"e\"]\nCMD [\"c\"]\n"),
+    "image-argument-over-env": _case("FROM {before}\nARG A=2\nRUN echo $A > /x\nENV B=$A\n", before=B + "ENV A=1\n"),
+    "image-files": _case("FROM {before}\nRUN rm -r /d && mkdir /d && echo 3 > /d/3 && mv /e /f && rm /l && ln -s b /l && chmod 600 /m && cat /m > /n\n", before=B + "RUN mkdir /d /e && echo 1 > /d/1 && echo 2 > /e/2 && ln -s a /l && echo m > /m && ln /m /m2\n"),
+    "image-volume-then-write": _case("FROM {before}\nRUN echo x > /v/x\nCOPY a.txt /v/\n", before=B + "RUN mkdir /v && echo o > /v/o\nVOLUME /v\n"),
+    "image-of-scratch": _case("FROM {before}\nENV A=$PATH\nCOPY sub /s\n", before="FROM scratch\nCOPY a.txt /a\n"),
+    "image-copied-from": _case("FROM scratch\nCOPY --from={before} /d /e\nCOPY --from={before} /l /m\n", before=B + "RUN mkdir -m 750 /d && echo 1 > /d/1 && chown -R 3:4 /d && ln -s d /l\n"),
+    "image-mounted-from": _case(B + "RUN --mount=from={before},source=/d,target=/m cat /m/1 > /x\n", before=B + "RUN mkdir /d && echo 1 > /d/1\n"),
+    "image-user-without-passwd": _case("FROM {before}\nUSER 5\nWORKDIR /w\nCOPY --chown=5:6 a.txt /x\n", before="FROM scratch\nCOPY a.txt /a\n"),
+    # Stages.
+    "stage-inherits-configuration": _case(f"FROM {BASE} AS a\nENV A=1\nWORKDIR /w\nUSER user\nLABEL l=1\nEXPOSE 1\nVOLUME /v\nCMD [\"c\"]\nFROM a\nRUN id -u > /tmp/u; pwd >> /tmp/u\n"),
+    "stage-chain": _case(f"FROM {BASE} AS a\nRUN echo 1 > /1\nFROM a AS b\nRUN echo 2 > /2\nFROM b AS c\nRUN cat /1 /2 > /3\nFROM scratch\nCOPY --from=c /3 /3\nCOPY --from=a /1 /1\n"),
+    "stage-name-digits": _case(f"FROM {BASE} AS a1.b-c_d\nRUN echo 1 > /1\nFROM {BASE}\nCOPY --from=a1.b-c_d /1 /1\n"),
+    "stage-name-variable": _case(f"ARG N=one\nFROM {BASE} AS $N\nRUN true\n"),
+    "stage-scratch-named": _case(f"FROM {BASE} AS scratch\nRUN echo 1 > /1\nFROM scratch\nCOPY a.txt /a\n"),
+    "stage-unused-argument": _case(f"FROM {BASE} AS a\nARG X=1\nFROM {BASE}\nARG X\nRUN echo \"[$X]\" > /x\n"),
+    "stage-given-argument": _case(f"FROM {BASE} AS a\nARG X\nRUN echo \"[$X]\" > /x\nFROM {BASE}\nCOPY --from=a /x /x\nRUN echo \"[$X]\" > /y\n", "--build-arg", "X=g"),
+    "stage-env-hides-argument": _case(f"FROM {BASE} AS a\nARG X=1\nENV X=2\nFROM a\nARG X=3\nRUN echo $X > /x\nENV Y=$X\n"),
+    "stage-global-and-own": _case(f"ARG X=g\nFROM {BASE} AS a\nARG X=l\nFROM a\nARG X\nRUN echo \"[$X]\" > /x\n"),
+    "stage-platform-arguments": _case(f"FROM --platform=linux/arm/v7 scratch AS a\nCOPY a.txt /a\nFROM --platform=$BUILDPLATFORM {BASE}\nARG TARGETPLATFORM TARGETVARIANT\nCOPY --from=a /a /b\nRUN echo \"$TARGETPLATFORM [$TARGETVARIANT]\" > /x\n"),
+    # More of COPY, ADD and RUN.
+    "copy-same-file-twice": _case(B + "COPY a.txt a.txt /d/\nCOPY sub/b.txt a.txt sub/deep/c.txt /d/\n"),
+    "copy-directory-merges": _case(B + "COPY sub links /m/\nCOPY sub/deep /m/deep\nCOPY sub /m/\n"),
+    "copy-empty-directory": _case(B + "COPY empty /e\nCOPY empty/ /f/g\n", **{"empty/.keep": b""}),
+    "copy-dotfiles": _case(B + "COPY . /c/\nCOPY .h* /d/\nCOPY * /e/\n", **{".hidden": b"1", "sub/.h": b"2"}),
+    "copy-question-directories": _case(B + "COPY su?/*.txt /d/\nCOPY s* /e/\n"),
+    "copy-deep-wildcard": _case(B + "COPY */*/c.txt /d/\nCOPY */*.txt /e/\n"),
+    "copy-to-root": _case(B + "COPY a.txt /\nCOPY sub /\n"),
+    "copy-to-existing-link-chain": _case(B + "RUN mkdir /real && ln -s real /one && ln -s one /two\nCOPY a.txt /two/x/\nCOPY sub /two\n"),
+    "copy-absolute-link-out": _case(B + "RUN ln -s /tmp /t && ln -s ../../../tmp /u\nCOPY a.txt /t/1\nCOPY a.txt /u/2\n"),
+    "copy-onto-link-loop": _case(B + "RUN ln -s b /a && ln -s a /b\nCOPY a.txt /a/x\n"),
+    "copy-setuid-kept": _case(f"FROM {BASE} AS one\nRUN mkdir -m 2755 /d && touch /d/s && chmod 4755 /d/s\nFROM {BASE}\nCOPY --from=one /d/ /e/\nCOPY --from=one --chown=5 /d/s /f\n"),
+    "copy-chmod-from": _case(f"FROM {BASE} AS one\nRUN mkdir /d && echo 1 > /d/1 && ln -s 1 /d/l\nFROM {BASE}\nCOPY --from=one --chmod=640 --chown=user:extra /d /e\n"),
+    "copy-link-parents-owner": _case(B + "RUN mkdir -p -m 700 /x && chown 5 /x\nCOPY --link a.txt /x/y/z\nCOPY --link --chown=7:8 --chmod=640 a.txt /x/w/\n"),
+    "copy-workdir-link": _case(B + "RUN mkdir /real && ln -s /real /w\nWORKDIR /w\nCOPY a.txt x\nCOPY sub ./s/\n"),
+    "copy-variable-default": _case(B + "COPY ${F:-a.txt} /${D:-d}/\n"),
+    "copy-single-quotes": _case(B + "ENV A=x\nCOPY 'a.txt' \"/d/$A\"\nCOPY a.txt '/e/$A'\n"),
+    "add-tar-over-directories": _case(B + "RUN mkdir -m 700 /t && chown 5:5 /t\nADD packed.tar.gz /t\nADD packed.tar.gz /new/deep/\n"),
+    "add-tar-and-file": _case(B + "ADD packed.tar.gz a.txt /t/\n"),
+    "add-tar-user-workdir": _case(B + "WORKDIR /w\nUSER user\nADD packed.tar.gz .\nADD packed.tar.gz sub\n"),
+    "add-tar-named-directory": _case(B + "ADD packed.tar.gz /t.tar.gz\n"),
+    "add-url-to-directory": _case(B + "RUN mkdir /d\nADD {sources}/plain.txt /d\n"),
+    "add-url-chmod-symbolic": _case(B + "ADD --chmod=u+x,g=u {sources}/plain.txt /x\n"),
+    "add-url-onbuild": _case("FROM {before}\n", before=B + "ONBUILD ADD {sources}/plain.txt /p\n"),
+    "run-pipefail": _case(B + "RUN false | true\nRUN set -o pipefail; (exit 3) | true || echo failed > /x\n"),
+    "run-background": _case(B + "RUN sleep 60 & echo done > /x\n"),
+    "run-umask-and-cwd": _case(B + "RUN umask > /u; pwd > /p; ulimit -c > /dev/null; echo $0 $# > /a\n"),
+    "run-locale-and-term": _case(B + "RUN echo \"[$TERM][$LANG][$SHELL][$USER][$LOGNAME]\" > /x\n"),
+    "run-dev": _case(B + "RUN ls -l /dev | awk '{print $1, $3, $4, $NF}' | sort > /d; mount | grep -c ' / ' > /m; cat /proc/1/cmdline | tr '\\0' ' ' > /c\n"),
+    "run-limits-of-proc": _case(B + "RUN for f in kcore keys timer_list sched_debug; do head -c1 /proc/$f >/dev/null 2>&1 && echo $f open; done > /x; true\n"),
+    "run-resolv-written": _case(B + "RUN echo 'nameserver 1.2.3.4' > /etc/resolv.conf || true\nRUN echo x >> /etc/hosts || true\n"),
+    "run-own-name": _case(B + "RUN --network=none grep -c buildkitsandbox /etc/hosts > /x; hostname > /y\nRUN grep -w buildkitsandbox /etc/hosts | head -1 | cut -c1-9 > /z\n"),
+    "workdir-trailing-slash": _case(B + "WORKDIR /w/\nWORKDIR x/\nRUN pwd > p\n"),
+    "workdir-through-dangling-link": _case(B + "RUN ln -s /there /link\nWORKDIR /link/sub\nRUN pwd -P > /p\n"),
+    "copy-through-dangling-parent": _case(B + "RUN ln -s /there /link\nCOPY a.txt /link/x/y\nCOPY sub /link/z\n"),
+    "copy-through-file-parent": _case(B + "RUN touch /f\nCOPY a.txt /f/x\n"),
+    "run-mount-secret-both-ways": _case(B + "RUN --mount=type=secret,id=word,dst=/a/b,required=true,mode=400 stat -c '%a' /a/b > /x && ls -d /a >> /x\nRUN ls -d /a >> /x || echo gone >> /x\n", "--secret", "id=word,src={context}/a.txt"),
+    "run-mount-secret-user": _case(B + "USER user\nRUN --mount=type=secret,id=word cat /run/secrets/word > /tmp/x || echo refused > /tmp/x\n", "--secret", "id=word,src={context}/a.txt"),
+    "run-mount-stubs": _case(B + "RUN --mount=type=tmpfs,target=/x/y/z true\nRUN --mount=source=a.txt,target=/f/g true\nRUN mkdir /k\nRUN --mount=type=cache,target=/k/c,id=stubs true\n"),
+    "run-mount-stubs-kept": _case(B + "RUN --mount=type=tmpfs,target=/x/y touch /x/own\n"),
+    "workdir-chain-variables": _case(B + "ENV A=/a B=b\nWORKDIR $A/${B}\nWORKDIR ${NOTHING:-c}\nRUN pwd > /x\n"),
+    "user-variable-default": _case(B + "USER ${U:-1000:${G:-7}}\nRUN id -u > /tmp/x; id -g >> /tmp/x\n"),
+    "env-quotes-kept": _case(B + "ENV A='\"x\"' B=\"'y'\" C=\\'z\\' D=a\"b\"c'd'e\n"),
+    "env-spaces-around": _case(B + "ENV   A=1    B=2   \nENV\tC\t\tx  y \n"),
+    "label-multiline": _case(B + "LABEL a=\"1\" \\\n      b=\"2 \\\n3\" \\\n      c=4\n"),
+    "cmd-quotes": _case(B + "CMD echo \"a 'b' $C\" \\\n  && true\n"),
+    "healthcheck-quotes": _case(B + "HEALTHCHECK CMD curl -f \"http://x/?a=$B\" || exit 1\n"),
+    "healthcheck-exec-shell": _case(B + "SHELL [\"/bin/ash\", \"-c\"]\nHEALTHCHECK --interval=1m CMD [\"sh\", \"-c\", \"x\"]\n"),
     # The file itself.
     "escape-wrong": _case("# escape=x\n" + B),
     "escape-twice": _case("# escape=`\n# escape=\\\n" + B),
@@ -690,8 +773,10 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-def write_context(case: Case, home: Path, words: Mapping[str, str]) -> None:
-    """Write the usual files, the case's own and its Dockerfile, the words in braces replaced."""
+def write_context(
+    case: Case, home: Path, words: Mapping[str, str], *, before: bool = False
+) -> None:
+    """Write the usual files, the case's own and its Dockerfile, or the one ``before``, the words in braces replaced."""
     (home / "sub" / "deep").mkdir(parents=True)
     (home / "links").mkdir()
     files = {
@@ -714,7 +799,8 @@ def write_context(case: Case, home: Path, words: Mapping[str, str]) -> None:
     (home / "links" / "away").symlink_to("/etc/passwd")
     for folder in ("sub", "sub/deep", "links", "hard"):
         (home / folder).chmod(0o755)
-    (home / "Dockerfile").write_bytes(with_words(case.dockerfile, words).encode())
+    text = case.before if before else case.dockerfile
+    (home / "Dockerfile").write_bytes(with_words(text, words).encode())
     for path in (*home.rglob("*"), home):
         os.utime(path, (TIME, TIME), follow_symlinks=False)
 

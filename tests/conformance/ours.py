@@ -22,6 +22,12 @@ def made_by_us(
 ) -> dict[str, object]:
     """Build a case and return its description, or {"error": True} with what was said when the build fails."""
     tag = f"conformance-{name}"
+    words = {**words, "before": f"{tag}-before"}
+    if case.before:
+        with tempfile.TemporaryDirectory(dir="/tmp") as home:
+            write_context(case, Path(home), words, before=True)
+            made = _by_docker(engine, words["before"], [], home)
+            assert made.returncode == 0, made.stderr
     with tempfile.TemporaryDirectory(dir="/tmp") as home:
         write_context(case, Path(home), words)
         words = {**words, "context": home}

@@ -4,6 +4,7 @@ The command (``docker`` when none is given) must reach a Docker Engine 28 or new
 this one's: what ADD fetches is served there. The engine needs git.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -49,7 +50,15 @@ def made(
             raise AssertionError(f"{argv}: {done.stdout.decode()}{done.stderr.decode()}")
         return done
 
-    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+    words = {**words, "before": f"{tag}-before"}
+    if case.before:
+        with tempfile.TemporaryDirectory(dir="/tmp") as home:
+            write_context(case, Path(home), words, before=True)
+            run("build", "--no-cache", "-q", "-t", words["before"], home)
+    with contextlib.ExitStack() as held:
+        home = held.enter_context(tempfile.TemporaryDirectory(dir="/tmp"))
+        if case.before:
+            held.callback(run, "rmi", words["before"])
         write_context(case, Path(home), words)
         words = {**words, "context": home}
         options = [with_words(option, words) for option in case.options]

@@ -153,6 +153,43 @@ async def test_pulling_again_downloads_nothing(registry, shelf):
     assert seen[-1] == f"Status: Image is up to date for {name}"
 
 
+async def test_what_is_here_is_asked_for_and_not_fetched(registry, shelf, client, monkeypatch):
+    name = f"{registry.host}/box"
+    first = await made(shelf, f"{name}:v1")
+    await statuses(shelf.images.push(f"{name}:v1"))
+    await shelf.images.tag(f"{name}:v1", f"{name}:v2")
+    await statuses(shelf.images.push(f"{name}:v2"))
+    fetched: list[str] = []
+    manifest = client._manifest
+
+    async def noted(reference, what, credentials):
+        fetched.append(what)
+        return await manifest(reference, what, credentials)
+
+    monkeypatch.setattr(client, "_manifest", noted)
+    assert (await statuses(shelf.images.pull(f"{name}:v1")))[-1].startswith("Status: Image is up")
+    # The same image under a name that is not here yet.
+    await shelf.images.remove(f"{name}:v2")
+    assert (await statuses(shelf.images.pull(f"{name}:v2")))[-1].startswith("Status: Downloaded")
+    assert shelf.images.resolve(f"{name}:v2").id == first
+    # A tag that leads to another image now, which is here as well.
+    await made(shelf, f"{name}:v3", {"f": b"x"})
+    await statuses(shelf.images.push(f"{name}:v3"))
+    await shelf.images.tag(f"{name}:v1", f"{name}:v3")
+    assert (await statuses(shelf.images.pull(f"{name}:v3")))[-1].startswith("Status: Downloaded")
+    assert shelf.images.resolve(f"{name}:v3").id != first
+    assert fetched == []
+    # Another platform, a layer that is gone: as ever.
+    seen = await statuses(shelf.images.pull(f"{name}:v1", platform=Platform(architecture="arm64")))
+    assert seen[-1].startswith("WARNING")
+    await shelf.content.delete(shelf.images.resolve(first).layer_blobs[0])
+    await statuses(shelf.images.pull(f"{name}:v1"))
+    assert shelf.content.has(shelf.images.resolve(first).layer_blobs[0])
+    assert fetched == ["v1", "v1"]
+    with pytest.raises(NotFoundError, match="manifest for"):
+        await statuses(shelf.images.pull(f"{name}:nothing"))
+
+
 async def test_pushing_again_finds_the_layers_there(registry, shelf):
     name = f"{registry.host}/box:v1"
     await made(shelf, name)

@@ -301,11 +301,19 @@ def test_a_context_that_is_not_there_says_so(engine, sources, tmp_path):
 def test_named_contexts_are_fetched_too(engine, sources, tmp_path):
     home = stack(
         tmp_path / "m",
-        {"additional_contexts": {"code": f"{sources.url}/project.git#v1"}},
-        "FROM busybox\nCOPY --from=code readme.txt /readme\n",
+        {
+            "additional_contexts": {
+                "code": f"{sources.url}/project.git#v1",
+                "packed": f"{sources.url}/ignoring.tar.gz",
+            }
+        },
+        "FROM busybox\nCOPY --from=code readme.txt /readme\nCOPY --from=packed . /packed/\n",
     )
+    # What comes from elsewhere comes whole.
+    ignoring = {".dockerignore": b"data\n", "data": b"d"}
+    sources.files["/ignoring.tar.gz"] = context_tar(ignoring)
     engine.stackctl("build", cwd=home)
-    assert printed(engine, "cat /readme").strip() == "first"
+    assert printed(engine, "cat /readme /packed/data") == "first\nd"
 
 
 def test_a_remote_context_over_the_classic_wire(engine, sources):
@@ -449,7 +457,8 @@ def test_several_platforms_are_pushed_as_an_index(engine, tmp_path):
     (tmp_path / "registry").mkdir()
     registry = LocalRegistry(tmp_path / "registry")
     try:
-        home = stack(tmp_path / "s", {"platforms": BOTH}, CROSS)
+        other = f"{registry.host}/made:again"
+        home = stack(tmp_path / "s", {"platforms": BOTH, "tags": [other]}, CROSS)
         text = (home / "stack.yaml").read_text().replace("made:v1", f"{registry.host}/made:v1")
         (home / "stack.yaml").write_text(text)
         engine.stackctl("build", "--push", cwd=home)
@@ -461,6 +470,7 @@ def test_several_platforms_are_pushed_as_an_index(engine, tmp_path):
                 return json.load(answer)
 
         index = manifest("v1", "index")
+        assert manifest("again", "index") == index
         assert [item["platform"]["architecture"] for item in index["manifests"]] == [
             "arm64",
             "amd64",
@@ -470,7 +480,13 @@ def test_several_platforms_are_pushed_as_an_index(engine, tmp_path):
             assert layers[0]["mediaType"].endswith("tar+gzip")
         engine.stackctl("image", "rm", f"{registry.host}/made:v1")
         engine.stackctl("image", "pull", f"{registry.host}/made:v1")
-        engine.stackctl("image", "rm", f"{registry.host}/made:v1")
+        engine.stackctl("image", "rm", f"{registry.host}/made:v1", other)
+        unnamed = json.loads((home / "stack.yaml").read_text())
+        del unnamed["services"]["web"]["image"]
+        del unnamed["services"]["web"]["build"]["tags"]
+        (home / "stack.yaml").write_text(json.dumps(unnamed))
+        said = engine.stackctl("build", "--push", cwd=home)
+        assert "its image has no name of its own" in said.stdout + said.stderr
     finally:
         registry.stop()
 

@@ -99,6 +99,17 @@ class RegistryClient:
             top=top,
         )
 
+    async def digest(self, reference: Reference, credentials: Credentials | None) -> str:
+        name = reference.digest or reference.tag or "latest"
+        call = self._call(reference, "HEAD", f"manifests/{name}", credentials)
+        try:
+            response = await self._read(replace(call, headers={"Accept": _ACCEPT}), reference)
+        except (NotFoundError, UnauthorizedError, ForbiddenError):
+            return ""
+        async with response:
+            claimed = response.headers.get("Docker-Content-Digest", "")
+            return claimed if response.status == 200 and is_digest(claimed) else ""
+
     async def _manifest(
         self, reference: Reference, name: str, credentials: Credentials | None
     ) -> tuple[Descriptor, bytes]:

@@ -100,7 +100,8 @@ def command(
             "push": "1" if push and several else "",
         },
     )
-    single = [name for name in names if name not in several]
+    # Those without a name of their own are passed over there, with a word.
+    single = [name for name in names if name not in several or not stack.services[name].image]
     if push and single:
         session.push(stack, single, ignore_failures=False)
 

@@ -114,6 +114,7 @@ def with_local(request: "BuildRequest", body: Reader) -> "BuildRequest":
         ssh={name: _socket(ssh.text(name), name) for name in ssh.names()},
         privileged=body.boolean("privileged"),
         host_network=body.boolean("host_network"),
+        tags=tuple(dict.fromkeys((*request.tags, *map(_tag, body.texts("tags"))))),
         no_cache_filter=tuple(name.lower() for name in body.texts("no_cache_filter")),
         cache_sources=tuple(_place(item, "cache_from") for item in body.children("cache_from")),
         cache_targets=tuple(_place(item, "cache_to") for item in body.children("cache_to")),
@@ -121,6 +122,10 @@ def with_local(request: "BuildRequest", body: Reader) -> "BuildRequest":
         push=push,
         check=body.boolean("check"),
     )
+
+
+def _tag(text: str) -> str:
+    return str(parse_reference(text).with_default_tag())
 
 
 def _place(reader: Reader, what: str) -> "CachePlace":

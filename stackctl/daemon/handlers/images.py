@@ -70,11 +70,13 @@ async def list_(call: Call) -> web.StreamResponse:
 async def shared_sizes(call: Call) -> dict[str, int]:
     """Return by image how many bytes of its layers other images have too."""
     images = call.engine.images.all()
+    store = call.engine.world.layers
     having = Counter(layer for image in images for layer in image.layers)
+    # One that is not unpacked (its blob was lost) has no size.
     sizes = {
-        layer: await call.engine.world.layers.size(layer)
+        layer: await store.size(layer)
         for layer, count in having.items()
-        if count > 1
+        if count > 1 and store.has(layer)
     }
     return {image.id: sum(sizes.get(layer, 0) for layer in image.layers) for image in images}
 

@@ -120,6 +120,7 @@ def local_body(stack: Stack, service: Service) -> JsonObject:
         "privileged": build.privileged or "security.insecure" in build.entitlements,
         "host_network": "network.host" in build.entitlements,
         "no_cache_filter": list(build.no_cache_filter),
+        "tags": list(build.tags),
     }
     name = dockerfile_name(build)
     if build.dockerfile_inline:

@@ -50,6 +50,18 @@ async def test_the_ring_keeps_the_last_256_and_times_never_repeat() -> None:
     assert len({event.time_ns for event in seen}) == RING
 
 
+async def test_what_is_frequent_pushes_nothing_else_out() -> None:
+    clock = ManualClock(100.0)
+    bus = Events(clock)
+    bus.publish("container", "start", "1")
+    for _ in range(2 * RING):
+        bus.publish("container", "exec_die", "1", frequent=True)
+    bus.publish("container", "die", "1")
+    found = [event async for event in bus.subscribe(EventQuery(since=1.0, until=100.1))]
+    assert [found[0].action, found[-1].action, len(found)] == ["start", "die", RING + 2]
+    assert [event.time_ns for event in found] == sorted(event.time_ns for event in found)
+
+
 async def test_a_stream_whose_until_has_passed_ends_after_the_replay() -> None:
     bus = Events(ManualClock(100.0))
     bus.publish("container", "start", "1")

@@ -403,6 +403,13 @@ async def test_a_restarted_daemon_knows_its_images_and_unpacks_what_was_lost(she
     assert shelf.layers.has(layers[0])
 
 
+async def test_the_history_of_an_image_that_lost_a_layer_is_told_all_the_same(shelf):
+    await made(shelf, "a:1", b"12345")
+    await shelf.layers.remove(shelf.images.resolve("a:1").layers[0])
+    [line] = await shelf.images.history("a:1")
+    assert (line.size, line.comment) == (0, "Imported from -")
+
+
 async def test_what_a_crash_left_unnamed_is_collected_at_the_start(shelf):
     await made(shelf, "a:1")
     stray = await shelf.content.put(b"stray", "")
