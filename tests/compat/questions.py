@@ -20,7 +20,7 @@ from tests.conftest import busybox_rootfs
 
 RECORDED = Path(__file__).parent / "transcripts" / "questions-28.5.json"
 PREFIX = "asked-"
-PORT = 38471
+PORT = 18479
 _HEALTHY = {"Test": ["CMD", "true"], "Interval": 10**8, "Timeout": 10**10, "Retries": 2}
 _SLEEP = {"Image": "asked-box", "Cmd": ["sleep", "1000"], "StopTimeout": 0}
 # Name, whether it is started (and then: its end is waited for, it is paused), and the body.

@@ -269,7 +269,8 @@ def entry_body(
         "Command": _command(record),
         "Created": int(record.created),
         "Ports": _ports(record),
-        **(sizes or {}),
+        # What is nothing is left out.
+        **{key: size for key, size in (sizes or {}).items() if size},
         "Labels": {**record.labels},
         "State": record.status.value,
         "Status": status_sentence(record, now),
@@ -280,13 +281,16 @@ def entry_body(
         },
         "NetworkSettings": {
             "Networks": {
-                name: endpoint_body(
-                    endpoint,
-                    requests.get(name),
-                    record.id,
-                    live=live,
-                    started=record.started_at > 0,
-                )
+                name: {
+                    **endpoint_body(
+                        endpoint,
+                        requests.get(name),
+                        record.id,
+                        live=live,
+                        started=record.started_at > 0,
+                    ),
+                    "DNSNames": None,
+                }
                 for name, endpoint in record.endpoints.items()
             }
         },
