@@ -45,6 +45,9 @@ class Registry(Protocol):
     ) -> ResolvedManifest:
         """Return the manifest of the image for the platform, verified."""
 
+    async def tags(self, reference: Reference, credentials: Credentials | None) -> tuple[str, ...]:
+        """Return the tags of a repository, as the registry lists them."""
+
     def fetch(
         self,
         reference: Reference,

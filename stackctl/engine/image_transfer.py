@@ -60,8 +60,35 @@ class _Wanted:
         return self.blob.digest.partition(":")[2][:12]
 
 
+_RESULT = "Status: "
+_FRESH = "Status: Downloaded newer image for"
+_SAME = "Status: Image is up to date for"
+
+
+async def pull_repository(
+    images: "Images", name: str, platform: Platform, credentials: Credentials | None
+) -> AsyncIterator[Progress]:
+    """Pull every tag of a repository; whether anything was new is told at the end, for all of them."""
+    reference = parse_reference(name)
+    fresh = False
+    for tag in await images.parts.registry.tags(reference, credentials):
+        source = pull(images, f"{reference.name}:{tag}", platform, credentials, announce=False)
+        async for step in source:
+            if step.status.startswith(_RESULT):
+                fresh = fresh or step.status.startswith(_FRESH)
+            else:
+                yield step
+    yield Progress(status=f"{_FRESH if fresh else _SAME} {reference.name}")
+    images.parts.publish("image", "pull", reference.name, {"name": reference.name})
+
+
 async def pull(
-    images: "Images", text: str, platform: Platform, credentials: Credentials | None
+    images: "Images",
+    text: str,
+    platform: Platform,
+    credentials: Credentials | None,
+    *,
+    announce: bool = True,
 ) -> AsyncIterator[Progress]:
     reference = parse_reference(text).with_default_tag()
     resolved = await images.parts.registry.resolve(reference, platform, credentials)
@@ -75,7 +102,7 @@ async def pull(
     chain: list[str] = []
     try:
         async with aclosing(
-            _pull_all(images, reference, resolved, manifest, credentials, chain)
+            _pull_all(images, reference, resolved, manifest, credentials, chain, announce=announce)
         ) as lines:
             async for message in lines:
                 yield message
@@ -92,6 +119,8 @@ async def _pull_all(
     manifest: Manifest,
     credentials: Credentials | None,
     chain: list[str],
+    *,
+    announce: bool,
 ) -> AsyncGenerator[Progress, None]:
     """Fetch, unpack and record; ``chain`` becomes the layers' chain IDs."""
     names = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
@@ -106,9 +135,9 @@ async def _pull_all(
                     yield message
             record, fresh = await _finish(images, reference, resolved, manifest, job)
     yield Progress(status=f"Digest: {resolved.top.digest}")
-    verb = "Downloaded newer image for" if fresh else "Image is up to date for"
-    yield Progress(status=f"Status: {verb} {reference}")
-    images.event("pull", record, name=reference.name, actor=str(reference))
+    yield Progress(status=f"{_FRESH if fresh else _SAME} {reference}")
+    if announce:
+        images.event("pull", record, name=reference.name, actor=str(reference))
 
 
 async def _fetch_config(

@@ -305,6 +305,17 @@ class Images:
         """
         return image_transfer.pull(self, reference, platform or self.parts.platform, credentials)
 
+    def pull_repository(
+        self,
+        name: str,
+        *,
+        platform: Platform | None = None,
+        credentials: Credentials | None = None,
+    ) -> AsyncIterator[Progress]:
+        """Pull every tag of a repository, as ``pull`` each."""
+        wanted = platform or self.parts.platform
+        return image_transfer.pull_repository(self, name, wanted, credentials)
+
     def push(
         self, reference: str, *, credentials: Credentials | None = None
     ) -> AsyncIterator[Progress]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,9 @@ _PIECE = 1 << 20
 _CHUNK = 64 << 20
 _UPLOAD_TRIES = 3
 _HUB_LOGINS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "")
+# Where a list of tags goes on (distribution specification, pagination).
+_NEXT = re.compile(r"(tags/list\?[^>]+)>\s*;\s*rel=\"?next")
+_MOST_PAGES = 1000
 
 
 class RegistryClient:
@@ -115,6 +119,25 @@ class RegistryClient:
                 f"{reference}: {host_of(reference.registry)} gave a manifest that is {digest}, not {expected}"
             )
         return Descriptor(media_type=content_type, digest=digest, size=len(data)), data
+
+    async def tags(self, reference: Reference, credentials: Credentials | None) -> tuple[str, ...]:
+        found: list[str] = []
+        path = "tags/list"
+        for _ in range(_MOST_PAGES):
+            call = self._call(reference, "GET", path, credentials)
+            response = await self._read(call, reference)
+            async with response:
+                if response.status == 404:
+                    detail = await _detail(response)
+                    raise NotFoundError(f"repository {reference.name} not found: {detail}")
+                if response.status != 200:
+                    raise await _refusal(response, reference, credentials)
+                found += _tags_of(await read_bounded(response, MAX_MANIFEST), reference)
+                more = _NEXT.search(response.headers.get("Link", ""))
+            if more is None:
+                break
+            path = more[1]
+        return tuple(dict.fromkeys(found))
 
     async def fetch(
         self,
@@ -354,6 +377,14 @@ def _first(index: Index, reference: Reference) -> Descriptor:
     if not index.manifests:
         raise NotFoundError(f"{reference}: the index is empty")
     return index.manifests[0]
+
+
+def _tags_of(data: bytes, reference: Reference) -> list[str]:
+    try:
+        tags = json.loads(data).get("tags") or []
+    except (ValueError, AttributeError) as error:
+        raise InvalidInputError(f"{reference.name}: its list of tags is not one") from error
+    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
 
 async def _refusal(

@@ -146,8 +146,15 @@ def _platform(call: Call) -> Platform | None:
 
 
 async def _pull(call: Call) -> web.StreamResponse:
-    reference = _pull_reference(call.text("fromImage"), call.text("tag"))
-    source = call.engine.images.pull(reference, platform=_platform(call), credentials=call.auth())
+    image, tag = call.text("fromImage"), call.text("tag")
+    images, platform, auth = call.engine.images, _platform(call), call.auth()
+    asked = parse_reference(image)
+    if tag or asked.tag or asked.digest:
+        reference = _pull_reference(image, tag)
+        source = images.pull(reference, platform=platform, credentials=auth)
+    else:
+        # No tag means all of them: clients that mean "latest" say so.
+        source = images.pull_repository(asked.name, platform=platform, credentials=auth)
     return await tell(call, source, progress.line)
 
 
