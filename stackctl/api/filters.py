@@ -11,6 +11,9 @@ from collections.abc import Collection, Mapping
 from stackctl.api.gotime import filter_instant
 from stackctl.errors import InvalidInputError
 
+# Go's truth values.
+TRUE = ("1", "t", "T", "TRUE", "true", "True")
+FALSE = ("0", "f", "F", "FALSE", "false", "False")
 Filters = Mapping[str, tuple[str, ...]]
 
 

@@ -88,7 +88,7 @@ def refusal(record: ContainerRecord, step: Step) -> ConflictError | NotModifiedE
             return ConflictError(
                 f"Container {name} is restarting, wait until the container is running"
             )
-        case Step.UNPAUSE if status in BUSY:
+        case Step.UNPAUSE:
             return ConflictError(f"Container {name} is not paused")
         case Step.REMOVE if status in BUSY:
             return still_up(record)

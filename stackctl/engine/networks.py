@@ -421,26 +421,52 @@ class Networks:
 
         Raises NotFoundError, InvalidInputError, ForbiddenError when it is there already, ConflictError.
         """
-        network = self.resolve(ref)
         record = self.book.container(container)
         async with self.book.live(record.id).lock:
             record = self.book.container(record.id)
+            if record.status not in lifecycle.LIVE:
+                self._connect_later(record, ref, request)
+                return
+            network = self.resolve(ref)
             if network.config_only:
                 raise ForbiddenError("cannot create endpoint on configuration-only network")
             _check_connect(record, network)
-            endpoint = self.reserve(record, network, request)
+            endpoint = self._reserve_more(record, network, request)
             try:
-                if record.status in lifecycle.LIVE:
-                    record = await self._sandboxes.join(record, network, endpoint)
-                else:
-                    endpoints = {**record.endpoints, network.name: endpoint}
-                    record = replace(record, endpoints=endpoints)
+                record = await self._sandboxes.join(record, network, endpoint)
                 self.book.save(record)
             except BaseException:
                 self.release([endpoint])
                 raise
-        if record.status not in lifecycle.LIVE:
-            return  # Docker, too, tells of a connection when there is one
+
+    def _connect_later(self, record: ContainerRecord, ref: str, request: EndpointRequest) -> None:
+        """Note a network for the next start, which alone tells when it is not there; it may be noted anew."""
+        network = self.book.find_network(_plain(ref))
+        if network is None or network.config_only:
+            endpoint = _place(network.name if network else ref, request)
+        else:
+            before = record.endpoints.get(network.name)
+            others = {key: item for key, item in record.endpoints.items() if key != network.name}
+            _check_connect(replace(record, endpoints=others), network)
+            self.release([before] if before else [])
+            try:
+                endpoint = self._reserve_more(record, network, request)
+            except BaseException:
+                if before:
+                    self._take(before)
+                raise
+        endpoints = {**record.endpoints, endpoint.network_name: endpoint}
+        self.book.save(replace(record, endpoints=endpoints))
+
+    def _reserve_more(
+        self, record: ContainerRecord, network: NetworkRecord, request: EndpointRequest
+    ) -> Endpoint:
+        try:
+            return self.reserve(record, network, request)
+        except InvalidInputError as error:
+            # Where one network is meant, Docker does not name it.
+            words = error.message.removeprefix(f"invalid config for network {network.name}: ")
+            raise InvalidInputError(words, hint=error.hint) from error
 
     async def disconnect(self, ref: str, container: str, force: bool = False) -> None:
         """Take a container out of a network; raises NotFoundError, ConflictError when it is not in it."""
@@ -448,7 +474,7 @@ class Networks:
         found = self.book.find(container)
         if found is None:
             if force:
-                return
+                raise NotFoundError(f"endpoint {container} not found")
             raise NotFoundError(f"No such container: {container}")
         async with self.book.live(found.id).lock:
             record = self.book.container(found.id)
@@ -458,8 +484,9 @@ class Networks:
                 )
             endpoint = record.endpoints.get(network.name)
             if endpoint is None:
+                which = "" if record.status in lifecycle.LIVE else "the "
                 raise ConflictError(
-                    f"container {record.id} is not connected to network {network.name}"
+                    f"container {record.id} is not connected to {which}network {network.name}"
                 )
             if record.status in lifecycle.LIVE:
                 record = await self._sandboxes.leave(record, network, endpoint)
@@ -678,9 +705,12 @@ def _check_endpoint(
             continue
         addresses.parse_address(address)
         if not user_defined:
+            wrong = ["user specified IP address is supported on user defined networks only"]
+            if not any(_contains(item, address) for item in network.subnets):
+                wrong.append(f"no configured subnet or ip-range contain the IP address {address}")
+            lines = wrong if len(wrong) == 1 else [f"* {line}" for line in wrong]
             raise InvalidInputError(
-                "invalid config for network bridge: invalid endpoint settings:\n"
-                "user specified IP address is supported on user defined networks only"
+                "invalid config for network bridge: invalid endpoint settings:\n" + "\n".join(lines)
             )
         asked = [item for item in network.requested_subnets if item.subnet]
         version6 = ":" in address
@@ -705,7 +735,7 @@ def _check_connect(record: ContainerRecord, network: NetworkRecord) -> None:
         )
     if network.driver == "host":
         raise InvalidInputError(
-            "container cannot be disconnected from host network or connected to host network"
+            "cannot connect container to host network - container must be created in host network mode"
         )
     if "none" in record.endpoints and network.name != "none":
         raise InvalidInputError(

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.conftest import busybox_rootfs
 
 RECORDED = Path(__file__).parent / "transcripts" / "questions-28.5.json"
 PREFIX = "asked-"
-PORT = 38471
+PORT = 18479
 _HEALTHY = {"Test": ["CMD", "true"], "Interval": 10**8, "Timeout": 10**10, "Retries": 2}
 _SLEEP = {"Image": "asked-box", "Cmd": ["sleep", "1000"], "StopTimeout": 0}
 # Name, whether it is started (and then: its end is waited for, it is paused), and the body.
@@ -140,8 +140,8 @@ def answers(engine: Asked, only: str = "") -> Iterator[dict[str, object]]:
     for line in questions():
         if not line.startswith(only):
             continue
-        if line.startswith(("TRY ", "NET ")):
-            yield (tried if line.startswith("TRY ") else networked)(engine, line)
+        if special := _SPECIAL.get(line[:4]):
+            yield special(engine, line)
             continue
         method, target, *filters = line.split(" ", 2)
         path = target
@@ -214,6 +214,22 @@ def networked(engine: Asked, line: str) -> dict[str, object]:
         .replace(f"88:{number}:", "88:NN:")
     )
     return {"asked": line, "status": made.status, "told": told}
+
+
+def asked(engine: Asked, line: str) -> dict[str, object]:
+    """Ask with a body and return what is said, nothing where it is a success."""
+    method, target, *body = line.removeprefix("ASK ").split(" ", 2)
+    answer = engine.ask(method, target, json.loads(body[0]) if body else None)
+    told = answer.json["message"] if answer.status >= 400 else ""
+    told = re.sub(r'id:"[0-9a-f]{12}"|(?:container|image) [0-9a-f]{12}\b', "ID", told)
+    return {"asked": line, "status": answer.status, "told": normal(told, engine.ids)}
+
+
+_SPECIAL: dict[str, Callable[[Asked, str], dict[str, object]]] = {
+    "TRY ": tried,
+    "NET ": networked,
+    "ASK ": asked,
+}
 
 
 def predefined(body: dict[str, Any]) -> dict[str, object]:

@@ -292,6 +292,29 @@ def test_what_comes_and_goes_by_a_registry_is_told(world, daemon):
     ]  # fmt: skip
 
 
+def test_every_tag_of_a_repository_is_pulled(world, daemon):
+    client, names = world
+    name = f"{names['registry']}/shape/many"
+    for tag in "ab":
+        daemon.run("tag", "busybox", f"{name}:{tag}")
+        daemon.run("push", f"{name}:{tag}")
+        daemon.run("rmi", f"{name}:{tag}")
+    said = daemon.out("pull", "-a", name).splitlines()
+    assert sorted(line for line in said if "Pulling from" in line) == [
+        f"{tag}: Pulling from shape/many" for tag in "ab"
+    ]
+    assert [line for line in said if "Status:" in line] == [
+        f"Status: Downloaded newer image for {name}"
+    ]
+    (again,) = (line for line in daemon.out("pull", "-a", name).splitlines() if "Status:" in line)
+    assert again == f"Status: Image is up to date for {name}"
+    tags = client.got(f"/images/{name}:a/json").json["RepoTags"]
+    assert {f"{name}:a", f"{name}:b"} <= set(tags)
+    missing = daemon.run("pull", "-a", f"{name}-not", code=1).stderr
+    assert f"repository {name}-not not found: name unknown" in missing
+    daemon.run("rmi", f"{name}:a", f"{name}:b")
+
+
 def test_a_shape_that_is_not_kept_is_told():
     shape = {"a": "text", "b?": "integer|null", "c": ["truth"]}
     assert deviations({"a": 1, "b": True, "c": [0], "d": 1}, shape) == [

@@ -42,6 +42,8 @@ class Surroundings:
 
 def inspect_body(record: ContainerRecord, around: Surroundings) -> JsonObject:
     """Return the answer to GET /containers/{id}/json."""
+    # Of a container that was never started Docker tells no places.
+    started = record.started_at > 0
     body: JsonObject = {
         "Id": record.id,
         "Created": times.rfc3339(record.created),
@@ -49,10 +51,10 @@ def inspect_body(record: ContainerRecord, around: Surroundings) -> JsonObject:
         "Args": [*record.args],
         "State": state_body(record),
         "Image": record.image_id,
-        "ResolvConfPath": f"{around.directory}/resolv.conf",
-        "HostnamePath": f"{around.directory}/hostname",
-        "HostsPath": f"{around.directory}/hosts",
-        "LogPath": record.log_path,
+        "ResolvConfPath": f"{around.directory}/resolv.conf" if started else "",
+        "HostnamePath": f"{around.directory}/hostname" if started else "",
+        "HostsPath": f"{around.directory}/hosts" if started else "",
+        "LogPath": record.log_path if started else "",
         "Name": f"/{record.name}",
         "RestartCount": record.restart_count,
         "Driver": STORAGE_DRIVER,

@@ -281,13 +281,16 @@ def entry_body(
         },
         "NetworkSettings": {
             "Networks": {
-                name: endpoint_body(
-                    endpoint,
-                    requests.get(name),
-                    record.id,
-                    live=live,
-                    started=record.started_at > 0,
-                )
+                name: {
+                    **endpoint_body(
+                        endpoint,
+                        requests.get(name),
+                        record.id,
+                        live=live,
+                        started=record.started_at > 0,
+                    ),
+                    "DNSNames": None,
+                }
                 for name, endpoint in record.endpoints.items()
             }
         },

@@ -4,14 +4,12 @@ import json
 from collections.abc import Sequence
 
 from stackctl.api import times
-from stackctl.api.filters import Filters, fits, flag, labels_match
+from stackctl.api.filters import FALSE, TRUE, Filters, fits, flag, labels_match
 from stackctl.contracts.state import VolumeRecord
 from stackctl.errors import InvalidInputError
 from stackctl.values import JsonObject
 
 KEYS = frozenset({"dangling", "driver", "label", "name"})
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
 def volume_body(record: VolumeRecord, *, size: int | None = None, users: int = 0) -> JsonObject:
@@ -37,9 +35,9 @@ def read_all(values: Sequence[str]) -> bool:
             f"invalid filter 'all=[{' '.join(values)}]': only one value is expected"
         )
     for value in values:
-        if value in _TRUE:
+        if value in TRUE:
             return True
-        if value not in _FALSE:
+        if value not in FALSE:
             raise InvalidInputError(
                 f"invalid filter 'all': strconv.ParseBool: parsing {json.dumps(value[:80])}: invalid syntax"
             )

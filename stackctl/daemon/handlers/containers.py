@@ -109,10 +109,17 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 
 async def rename(call: Call) -> web.StreamResponse:
-    name = create_bodies.check_name(call.text("name"))
+    name = call.text("name")
     if not name:
         raise InvalidInputError("Neither old nor new names may be empty")
-    await call.engine.containers.rename(call.args["id"], name)
+    try:
+        plain = create_bodies.check_name(f"/{name.removeprefix('/')}")
+        await call.engine.containers.rename(call.args["id"], plain)
+    except (ConflictError, InvalidInputError) as error:
+        if not error.message.startswith(("Conflict. ", "Invalid container name")):
+            raise
+        words = f"Error when allocating new name: {error.message}"
+        raise type(error)(words, hint=error.hint) from error
     return call.empty()
 
 

@@ -1,16 +1,18 @@
 """/networks: list, inspect, create, connect, disconnect, remove, prune."""
 
+import json
 from collections.abc import Mapping
 
 from aiohttp import web
 
 from stackctl.api.codec import Reader
+from stackctl.api.filters import FALSE, TRUE
 from stackctl.daemon.bodies import networks as bodies
 from stackctl.daemon.bodies.create import read_endpoint
 from stackctl.daemon.call import Call
 from stackctl.daemon.handlers.leases import claim_of
 from stackctl.engine.requests import NetworkRequest
-from stackctl.errors import InvalidInputError
+from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.values import JsonObject
 
 _PRUNE_KEYS = frozenset({"label", "label!", "until"})
@@ -30,10 +32,16 @@ async def list_(call: Call) -> web.StreamResponse:
 async def inspect(call: Call) -> web.StreamResponse:
     networks = call.engine.networks
     scope = call.text("scope")
-    record = networks.resolve(call.args["id"])
+    verbose = call.text("verbose")
+    if verbose and verbose not in (*TRUE, *FALSE):
+        raise InvalidInputError(
+            f"invalid value for verbose: {verbose[:80]}: strconv.ParseBool: parsing "
+            f"{json.dumps(verbose[:80])}: invalid syntax"
+        )
     if scope not in ("", "local"):
-        networks.resolve(f"{call.args['id']}@{scope}")
-    extra: JsonObject = {"Services": {}} if call.flag("verbose") else {}
+        raise NotFoundError(f"network {call.args['id']} not found")
+    record = networks.resolve(call.args["id"])
+    extra: JsonObject = {"Services": {}} if verbose in TRUE else {}
     return call.json(bodies.network_body(record, networks.members(record.id), extra=extra))
 
 
@@ -85,10 +93,8 @@ def _enabled(body: Reader, name: str, options: Mapping[str, str], *, default: bo
 async def connect(call: Call) -> web.StreamResponse:
     body = await call.body()
     container = _container(body)
-    networks = call.engine.networks
-    record = networks.resolve(call.args["id"])
-    request = read_endpoint(record.name, body.child("EndpointConfig"))
-    await networks.connect(record.id, container, request)
+    request = read_endpoint(call.args["id"], body.child("EndpointConfig"))
+    await call.engine.networks.connect(call.args["id"], container, request)
     return call.empty(200)
 
 
@@ -102,7 +108,7 @@ async def disconnect(call: Call) -> web.StreamResponse:
 def _container(body: Reader) -> str:
     name = body.text("Container")
     if not name:
-        raise InvalidInputError("invalid Container: no container named")
+        raise InvalidInputError('invalid name or ID supplied: ""')
     return name
 
 

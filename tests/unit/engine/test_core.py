@@ -277,10 +277,33 @@ async def test_a_network_of_settings_makes_others(engine: Engine) -> None:
     await engine.containers.create(spec, name="one")
     with pytest.raises(ForbiddenError, match="cannot create endpoint on configuration-only"):
         await engine.running.start("one")
-    with pytest.raises(ForbiddenError, match="cannot create endpoint on configuration-only"):
-        await engine.networks.connect("settings", "one", EndpointRequest(network="settings"))
     assert await engine.networks.prune(PruneFilter(labels=["a=1"])) == ["made"]
     await engine.networks.remove("settings")
+
+
+async def test_a_network_is_noted_for_the_next_start(engine: Engine) -> None:
+    await engine.containers.create(SPEC, name="one")
+    await engine.networks.create(NetworkRequest(name="more"))
+    for alias in ("a", "b"):
+        request = EndpointRequest(network="more", aliases=(alias,))
+        await engine.networks.connect("more", "one", request)
+    first = engine.containers.resolve("one").endpoints["more"]
+    assert (first.aliases, first.ipv4_address[-2:]) == (("b",), ".2")
+    with pytest.raises(InvalidInputError, match=r"^invalid endpoint settings"):
+        await engine.networks.connect(
+            "more", "one", EndpointRequest(network="more", ipv4_address="10.1.1.1")
+        )
+    assert engine.containers.resolve("one").endpoints["more"] == first
+    await engine.networks.connect("late", "one", EndpointRequest(network="late"))
+    with pytest.raises(NotFoundError, match="network late not found"):
+        await engine.running.start("one")
+    await engine.networks.create(NetworkRequest(name="late"))
+    await engine.running.start("one")
+    endpoints = engine.containers.resolve("one").endpoints
+    assert sorted(endpoints) == ["late", "more", "net"]
+    assert all(item.network_id and item.ipv4_address for item in endpoints.values())
+    with pytest.raises(NotFoundError, match="network nothing not found"):
+        await engine.networks.connect("nothing", "one", EndpointRequest(network="nothing"))
 
 
 @pytest.mark.parametrize(
