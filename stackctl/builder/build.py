@@ -243,7 +243,7 @@ class Builder:
         record = await self._images.add(encode(state), layers=state.blobs, tags=tags)
         said = [
             BuildOutput(image_id=record.id),
-            BuildOutput(stream=f"Successfully built {short(record.id)} for {chosen.platform}\n"),
+            BuildOutput(stream=f"Successfully built {short(record.id)}\n"),
         ]
         for tag in tags:
             self._images.event("tag", record, name=tag)

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -276,7 +277,10 @@ class Job:
         if stage.parent is not None:
             state = self._states[stage.parent].result()
             self.say(f" ---> {digest_of(encode(state))[7:19]}\n")
-            return state
+            # What is in the image goes before what was only an argument there.
+            names = {item.partition("=")[0] for item in state.config.env}
+            args = {name: value for name, value in state.args.items() if name not in names}
+            return replace(state, args=args)
         try:
             platform = parse_platform(stage.platform) if stage.platform else self._platform
         except InvalidInputError as error:

@@ -250,11 +250,15 @@ def declared(
     words = []
     for name, default in instruction.args:
         seen = replace(scope, variables={**scope.variables, **args})
-        value = seen.text(default) if default is not None else outer.get(name)
-        value = given.get(name, value)
+        value = given.get(name)
+        shown = default
+        if value is None and default is not None:
+            # A default that is not taken is not looked at either: it may ask for what is not there.
+            value = shown = seen.text(default)
+        value = outer.get(name) if value is None else value
         if value is not None:
             args[name] = value
-        words.append(name if default is None else f"{name}={seen.text(default)}")
+        words.append(name if shown is None else f"{name}={shown}")
     return replace(state, args=args), _nop(f"ARG {' '.join(words)}")
 
 

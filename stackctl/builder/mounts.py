@@ -149,7 +149,7 @@ class StepMounts:
 
         async def prepare(stack: AsyncExitStack) -> MountPoint:
             path = host
-            if not read_only or (node.is_dir and await asyncio.to_thread(tree.hides, node.path)):
+            if not read_only or await asyncio.to_thread(_needs_view, tree, node):
                 # What is written is discarded: it goes to a copy. What is ignored is not to be seen.
                 path = await asyncio.to_thread(self._copy, tree, node, writable=not read_only)
                 stack.callback(shutil.rmtree, Path(path).parent, ignore_errors=True)
@@ -177,6 +177,8 @@ class StepMounts:
                 shutil.copy2(source_path, place, follow_symlinks=False)
         for source_path, place in reversed(made):
             shutil.copystat(source_path, place)
+        if tree.ours and not node.path:
+            target.chmod(0o755)
         return str(target)
 
     def script(self, name: str, text: str) -> StepMount:
@@ -335,6 +337,12 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write(data)
         await writer.drain()
     writer.write_eof()
+
+
+def _needs_view(tree: Tree, node: Node) -> bool:
+    """Tell whether a directory is to be seen as another: without what is ignored, or by whoever the step is."""
+    own = tree.ours and not node.path and node.info.st_mode & 0o5 != 0o5
+    return node.is_dir and (own or tree.hides(node.path))
 
 
 def _linked(source: str, target: Path) -> bool:

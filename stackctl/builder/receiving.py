@@ -73,7 +73,11 @@ def _new_directory(parent: Path) -> Path:
     for _ in range(100):
         try:
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix="context-", dir=parent))
+            path = Path(tempfile.mkdtemp(prefix="context-", dir=parent))
+            path.chmod(
+                0o755
+            )  # a step may mount it, and be anyone; the directory above lets nobody in
+            return path
         except (FileNotFoundError, FileExistsError):
             # Another context was the last one in it, and took it away in between (mkdir says "exists" for that too).
             continue

@@ -687,8 +687,9 @@ class StageBuilder:
         self, root: Path, sources: list[Source], text: str, instruction: ins.Copy, scope: Scope
     ) -> Destination:
         path = await self._resolved(root, absolute(self.state, text), scope)
-        wants = _is_directory(text) or instruction.parents or any(item.archive for item in sources)
-        wants = wants or (len(sources) > 1 and any(item.is_dir for item in sources))
+        # Of several sources the first one makes it what it is.
+        wants = _is_directory(text) or instruction.parents or sources[0].archive
+        wants = wants or (len(sources) > 1 and sources[0].is_dir)
         try:
             found = await self._tools.files.stat(root, path, follow=True)
             exists, is_dir = True, stat.S_ISDIR(found.mode)
@@ -697,6 +698,8 @@ class StageBuilder:
         if exists and not is_dir and (wants or any(item.is_dir for item in sources)):
             raise scope.error(f"cannot copy to non-directory: {path}")
         directory = is_dir or wants
+        if not directory and any(item.is_dir or item.archive for item in sources[1:]):
+            raise scope.error(f"cannot copy to non-directory: {path}", hint="end it with a slash")
         only_archives = all(item.archive for item in sources)
         if directory and not exists and (only_archives or not any(item.is_dir for item in sources)):
             missing = await self._missing(root, path)

@@ -92,6 +92,7 @@ def plan_stages(
             else triggers_of(base)
         )
         triggers = _triggers(left, start.line)
+        _refuse_cycle(file, body, start.name, by_name, named)
         needs |= _references(file, [*triggers, *body], by_name, index, named)
         stages.append(
             Stage(
@@ -177,6 +178,28 @@ def _triggers(texts: Sequence[str], line: int) -> list[Instruction]:
     return found
 
 
+def _refuse_cycle(
+    file: Dockerfile,
+    body: Sequence[Instruction],
+    name: str,
+    names: Mapping[str, int],
+    named: Collection[str],
+) -> None:
+    """Raise for a stage that takes from itself, unless something before it has its name."""
+    if not name or name in names or name in named:
+        return
+    for item in body:
+        if name in (reference.lower() for reference in _sources(item)):
+            raise file.error(item.line, f"circular dependency: the stage {name} takes from itself")
+
+
+def _sources(item: Instruction) -> list[str]:
+    """Return what an instruction takes files from: the names of stages, images and contexts."""
+    if isinstance(item, Copy):
+        return [item.from_] if item.from_ else []
+    return [mount.from_ for mount in item.mounts if mount.from_] if isinstance(item, Run) else []
+
+
 def _references(
     file: Dockerfile,
     body: Sequence[Instruction],
@@ -186,12 +209,7 @@ def _references(
 ) -> set[int]:
     found: set[int] = set()
     for instruction in body:
-        references: list[str] = []
-        if isinstance(instruction, Copy) and instruction.from_:
-            references.append(instruction.from_)
-        elif isinstance(instruction, Run):
-            references += [mount.from_ for mount in instruction.mounts if mount.from_]
-        for reference in references:
+        for reference in _sources(instruction):
             if reference.lower() in named:
                 continue
             stage = find_stage(names, reference, index)
