@@ -74,9 +74,8 @@ def _new_directory(parent: Path) -> Path:
         try:
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = Path(tempfile.mkdtemp(prefix="context-", dir=parent))
-            path.chmod(
-                0o755
-            )  # a step may mount it, and be anyone; the directory above lets nobody in
+            # A step may mount it, and be anyone; the directory above lets nobody in.
+            path.chmod(0o755)
             return path
         except (FileNotFoundError, FileExistsError):
             # Another context was the last one in it, and took it away in between (mkdir says "exists" for that too).
