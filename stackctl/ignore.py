@@ -54,6 +54,8 @@ class Ignore:
             if not pattern:
                 raise InvalidInputError('illegal exclusion pattern: "!"')
             pattern = _clean(pattern)
+            if keeps and pattern == "/":
+                raise InvalidInputError('illegal exclusion pattern: "!/"')
             if len(pattern) > 1 and pattern.startswith("/"):
                 pattern = pattern[1:]
             self._matchers.append((keeps, _matcher(pattern)))

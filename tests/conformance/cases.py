@@ -737,6 +737,8 @@ CASES: dict[str, Case] = {
     "ignore-crlf-and-bom": _case(B + "COPY . /c/\n", **{".dockerignore": "\ufeffa.txt\r\nsub\r\n".encode()}),
     "ignore-comment-forms": _case(B + "COPY . /c/\n", **{".dockerignore": b"#a.txt\n # sub\n\\#x\n", "#x": b"1"}),
     "ignore-bang-alone": _case(B + "COPY . /c/\n", **{".dockerignore": b"!\n"}),
+    "ignore-bang-root": _case(B + "COPY . /c/\n", **{".dockerignore": b"!/.\n"}),
+    "ignore-bang-here": _case(B + "COPY . /c/\n", **{".dockerignore": b"*\n!links/../\n!.\n"}),
     "ignore-bang-blank": _case(B + "COPY . /c/\n", **{".dockerignore": b"*\n! sub\n"}),
     "ignore-class": _case(B + "COPY . /c/\n", **{".dockerignore": b"[a-c].txt\nsub/[^r]*\n"}),
     "ignore-pattern-wrong": _case(B + "COPY . /c/\n", **{".dockerignore": b"[a\n"}),
