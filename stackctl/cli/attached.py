@@ -285,7 +285,9 @@ class _Watched:
         found = self._session.containers((), every=False)
         with self._lock:
             self._running = {one.id for one in found}
-        for one in found:
+            # What was seen to start is shown since then; its log may be over by now.
+            others = [one for one in found if one.id not in self._lived]
+        for one in others:
             if one.service in self.services:
                 self.view.show(one, follow=True, part=self._part(one))
         if not found and not self._on_purpose():
