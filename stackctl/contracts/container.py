@@ -234,7 +234,7 @@ class PublishedPort:
 
 @frozen
 class Endpoint:
-    """A container's place in one network. Addresses are set from create on and kept over restarts."""
+    """A container's place in one network. Its addresses are kept over restarts, unless others need them meanwhile."""
 
     network_id: str
     network_name: str

@@ -318,7 +318,7 @@ class Networks:
                     continue
                 if position == 0 and spec.links and is_user_defined(network):
                     wanted = replace(wanted, links=(*wanted.links, *spec.links))
-                made[network.name] = self.reserve(record, network, wanted)
+                made[network.name] = self.reserve(record, network, wanted, early=True)
         except BaseException:
             self.release(made.values())
             raise
@@ -327,16 +327,18 @@ class Networks:
     def settle(self, record: ContainerRecord) -> ContainerRecord:
         """Return the record, of a container that starts, with places in networks that came after it.
 
-        Raises NotFoundError for one that is not there.
+        One whose addresses went to others while it did not run gets new ones. Raises NotFoundError for a network that is
+        not there, ForbiddenError where no address is left.
         """
-        endpoints = dict(record.endpoints)
+        endpoints: dict[str, Endpoint] = {}
         made: list[Endpoint] = []
         try:
             for name, endpoint in record.endpoints.items():
-                if endpoint.network_id and self.book.find_network(endpoint.network_id):
+                network = self.book.find_network(endpoint.network_id or name)
+                if network is not None and endpoint.network_id and not _lacks(endpoint, network):
+                    endpoints[name] = endpoint
                     continue
-                network = None
-                if not endpoint.network_id or not record.started_at:
+                if network is None and not record.started_at:
                     network = self.book.find_network(name)
                 if network is None:
                     raise NotFoundError(
@@ -346,7 +348,6 @@ class Networks:
                     raise ForbiddenError(
                         "failed to set up container networking: cannot create endpoint on configuration-only network"
                     )
-                endpoints.pop(name)
                 endpoints[network.name] = self.reserve(record, network, _again(endpoint))
                 made.append(endpoints[network.name])
         except BaseException:
@@ -355,9 +356,17 @@ class Networks:
         return replace(record, endpoints=endpoints) if made else record
 
     def reserve(
-        self, container: ContainerRecord, network: NetworkRecord, request: EndpointRequest
+        self,
+        container: ContainerRecord,
+        network: NetworkRecord,
+        request: EndpointRequest,
+        *,
+        early: bool = False,
     ) -> Endpoint:
-        """Take addresses for a container in a network."""
+        """Take addresses for a container in a network; ``early``, before it starts, it may have to wait for them.
+
+        Raises ForbiddenError where none is left or the one asked for is taken, InvalidInputError.
+        """
         if network.config_only:
             raise ForbiddenError("cannot create endpoint on configuration-only network")
         user_defined = is_user_defined(network)
@@ -390,9 +399,14 @@ class Networks:
                         f"invalid endpoint settings:\nno configured subnet contains IP address {wanted}"
                     )
                 continue
-            subnet = addresses.check_static(wanted, family, taken) if wanted else family[0]
-            address = wanted or _pick(family, taken)
-            subnet = next((item for item in family if _contains(item, address)), subnet)
+            try:
+                subnet, address = _chosen(family, wanted, taken)
+            except ForbiddenError:
+                if early:
+                    return _without_addresses(endpoint)
+                if not self._take_back(network):
+                    raise
+                subnet, address = _chosen(family, wanted, taken)
             prefix = addresses.prefix_of(subnet.subnet)
             if ipv6:
                 endpoint = replace(
@@ -404,6 +418,29 @@ class Networks:
                 )
         self._take(endpoint)
         return endpoint
+
+    def _take_back(self, network: NetworkRecord) -> bool:
+        """Take their addresses from containers that do not run, which keep them as long as nobody needs them.
+
+        Tells whether there were any.
+        """
+        found = False
+        for record in self.book.containers():
+            live = self.book.live(record.id)
+            if record.status in lifecycle.BUSY or live.lock.locked() or live.cleaning:
+                continue
+            held = {
+                name: endpoint
+                for name, endpoint in record.endpoints.items()
+                if endpoint.network_id == network.id
+                and (endpoint.ipv4_address or endpoint.ipv6_address)
+            }
+            if held:
+                found = True
+                self.release(held.values())
+                bare = {name: _without_addresses(endpoint) for name, endpoint in held.items()}
+                self.book.save(replace(record, endpoints={**record.endpoints, **bare}))
+        return found
 
     def _take(self, endpoint: Endpoint) -> None:
         taken = self._taken.setdefault(endpoint.network_id, set())
@@ -569,6 +606,32 @@ def _ordered(
 def _dns_names(container: ContainerRecord, aliases: Sequence[str]) -> tuple[str, ...]:
     names = (container.name, *aliases, short_id(container.id), container.hostname)
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _lacks(endpoint: Endpoint, network: NetworkRecord) -> bool:
+    """Tell whether an endpoint's addresses were taken back."""
+    has_some = bool(endpoint.ipv4_address or endpoint.ipv6_address)
+    return not has_some and bool(network.subnets) and network.driver not in _NO_KERNEL
+
+
+def _without_addresses(endpoint: Endpoint) -> Endpoint:
+    return replace(
+        endpoint,
+        ipv4_address="",
+        ipv4_prefix=0,
+        gateway="",
+        ipv6_address="",
+        ipv6_prefix=0,
+        ipv6_gateway="",
+    )
+
+
+def _chosen(family: Sequence[Subnet], wanted: str, taken: set[str]) -> tuple[Subnet, str]:
+    """Return an address and its subnet; raises ForbiddenError where it is taken, or all are."""
+    if wanted:
+        return addresses.check_static(wanted, family, taken), wanted
+    address = _pick(family, taken)
+    return next((item for item in family if _contains(item, address)), family[0]), address
 
 
 def _pick(family: Sequence[Subnet], taken: set[str]) -> str:

@@ -23,6 +23,7 @@ from stackctl.contracts.container import (
     RestartPolicy,
     Status,
 )
+from stackctl.contracts.state import Subnet
 from stackctl.engine.core import Engine
 from stackctl.engine.requests import (
     EventQuery,
@@ -196,6 +197,28 @@ async def test_a_running_container_joins_and_leaves_a_network(engine: Engine) ->
     assert (await execute(engine, "there", "ping -c1 -W1 m"))[0] != 0
     with pytest.raises(ForbiddenError, match="active endpoints"):
         await engine.networks.remove("two")
+
+
+async def test_who_does_not_run_keeps_no_address_that_another_needs(engine: Engine) -> None:
+    await engine.networks.create(
+        NetworkRequest(name="narrow", subnets=(Subnet(subnet="10.77.5.0/30"),))
+    )
+    fields = {
+        "network_mode": "narrow",
+        "endpoints": (EndpointRequest(network="narrow"),),
+        "stop_signal": "SIGKILL",
+    }
+    spec = replace(ContainerSpec(image="busybox", cmd=("sleep", "600")), **fields)
+    for name in ("one", "two", "three"):
+        await engine.containers.create(spec, name=name)
+    await engine.running.start("one")
+    assert engine.containers.resolve("one").endpoints["narrow"].ipv4_address == "10.77.5.2"
+    assert "10.77.5.2/30" in (await execute(engine, "one", "ip addr show eth0"))[1]
+    with pytest.raises(ForbiddenError, match="no available IPv4 addresses"):
+        await engine.running.start("two")
+    await engine.running.stop("one")
+    await engine.running.start("two")
+    assert "10.77.5.2/30" in (await execute(engine, "two", "ip addr show eth0"))[1]
 
 
 async def test_a_published_port_answers_on_the_host(engine: Engine) -> None:

@@ -206,10 +206,14 @@ async def test_static_addresses_are_given_once(engine: Engine) -> None:
     )
     await engine.containers.create(spec, name="one")
     assert engine.containers.resolve("one").endpoints["fixed"].ipv4_address == "10.77.0.9"
-    with pytest.raises(ForbiddenError, match="in use"):
-        await engine.containers.create(spec, name="two")
-    await engine.containers.remove("one")
+    await engine.running.start("one")
     await engine.containers.create(spec, name="two")
+    with pytest.raises(ForbiddenError, match="in use"):
+        await engine.running.start("two")
+    await engine.running.stop("one")
+    await engine.running.start("two")
+    assert engine.containers.resolve("one").endpoints["fixed"].ipv4_address == ""
+    assert engine.containers.resolve("two").endpoints["fixed"].ipv4_address == "10.77.0.9"
     wrong = EndpointRequest(network="net", ipv4_address="10.77.0.10")
     with pytest.raises(InvalidInputError, match="user configured subnets"):
         await engine.containers.create(replace(SPEC, endpoints=(wrong,)))
