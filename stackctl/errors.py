@@ -21,6 +21,17 @@ class StackctlError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def worded(self) -> str:
+        """The message with its hint: in brackets behind a line, on a line of its own below an excerpt."""
+        if not self.hint:
+            return self.message
+        return (
+            f"{self.message}\nhint: {self.hint}"
+            if "\n" in self.message
+            else f"{self.message} ({self.hint})"
+        )
+
 
 class InvalidInputError(StackctlError):
     """The request or file is wrong and repeating it cannot help (HTTP 400)."""

@@ -70,6 +70,11 @@ class Ignore:
     def __bool__(self) -> bool:
         return bool(self._matchers)
 
+    @property
+    def takes_back(self) -> bool:
+        """Whether something below a directory that is left out may be wanted all the same."""
+        return bool(self._kept)
+
     def ignores(self, path: str) -> bool:
         """Tell whether the path is left out."""
         if not self._matchers:

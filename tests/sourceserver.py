@@ -25,7 +25,9 @@ _ENV = {
 
 
 class Sources:
-    """A repository "project.git" below ``home`` and the server of it; what ``files`` maps is served as it is.
+    """Repositories "project.git" and "outer.git" below ``home``, served; what ``files`` maps is served as it is.
+
+    "outer.git" has the first as a submodule. ``agent`` is the socket of an SSH agent while it serves.
 
     ``asked`` are the (method, path, Authorization header) of the requests so far.
     """
@@ -37,8 +39,13 @@ class Sources:
         self.asked: list[tuple[str, str, str]] = []
         self.token = ""
         self.url = ""
+        self.agent = home / "agent"
         _fill(self.work)
         self.git("clone", "--quiet", "--bare", str(self.work), str(home / "project.git"), at=home)
+        _fill_outer(home / "outer", self.git("rev-parse", "v1^{commit}"))
+        self.git(
+            "clone", "--quiet", "--bare", str(home / "outer"), str(home / "outer.git"), at=home
+        )
 
     def git(self, *words: str, at: Path | None = None) -> str:
         done = subprocess.run(
@@ -60,9 +67,12 @@ class Sources:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         self.url = f"http://127.0.0.1:{server.server_port}"
+        agent = subprocess.Popen(["ssh-agent", "-D", "-a", self.agent], stdout=subprocess.DEVNULL)
         try:
             yield self
         finally:
+            agent.terminate()
+            agent.wait()
             server.shutdown()
             thread.join()
             server.server_close()
@@ -94,6 +104,26 @@ def _fill(work: Path) -> None:
     git("add", "--all")
     git("commit", "--quiet", "--message", "topic")
     git("checkout", "--quiet", "main")
+
+
+def _fill_outer(work: Path, commit: str) -> None:
+    """Make a repository with a Dockerfile whose submodule "inner" is a commit of the other one."""
+    work.mkdir()
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", *words], cwd=work, env=_ENV, capture_output=True, check=True)
+
+    git("init", "--quiet", "--initial-branch=main")
+    # What a submodule's .git leads to is each builder's own business.
+    (work / "Dockerfile").write_text(
+        "FROM conformance-base\nCOPY . /made/\nRUN rm -f /made/inner/.git\n"
+    )
+    (work / ".gitmodules").write_text(
+        '[submodule "inner"]\n\tpath = inner\n\turl = ../project.git\n'
+    )
+    git("add", "--all")
+    git("update-index", "--add", "--cacheinfo", f"160000,{commit},inner")
+    git("commit", "--quiet", "--message", "outer")
 
 
 def context_tar(files: dict[str, bytes]) -> bytes:
@@ -134,7 +164,7 @@ def _handler(sources: Sources) -> type[BaseHTTPRequestHandler]:
                 self._send("401 Unauthorized", [("WWW-Authenticate", "Basic")], b"")
             elif path in sources.files:
                 self._send("200 OK", [], sources.files[path])
-            elif path.startswith("/project.git"):
+            elif path.startswith(("/project.git/", "/outer.git/")):
                 self._git(path, query, body)
             else:
                 self._send("404 Not Found", [], b"")

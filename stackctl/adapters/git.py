@@ -5,6 +5,7 @@ import base64
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,8 +61,17 @@ class GitProgram:
             await _git(source, access, *fetch, "origin", "+refs/*:refs/remotes/origin/*")
         await _git(source, access, *at, "checkout", "--quiet", "--force", commit)
         if source.submodules and (target / ".gitmodules").is_file():
-            words = ("submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
-            await _git(source, access, *at, *words)
+            words = ("submodule", "update", "--quiet", "--init", "--recursive")
+            try:
+                await _git(source, access, *at, *words, "--depth=1")
+            except UnavailableError:
+                # As above; what is there of them has a history cut off, and would keep it.
+                await _git(
+                    source, access, *at, "submodule", "deinit", "--quiet", "--all", "--force"
+                )
+                modules = target / ".git" / "modules"
+                await asyncio.to_thread(shutil.rmtree, modules, ignore_errors=True)
+                await _git(source, access, *at, *words)
         if keep and not source.subdir:
             await asyncio.to_thread((target / ".git" / "FETCH_HEAD").unlink, missing_ok=True)
         else:
@@ -87,12 +97,20 @@ async def _git(source: GitSource, access: GitAccess, *words: str) -> bytes:
         ) from error
     if done.code:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        reasons = [line for line in said if line.startswith(("fatal:", "error:", "ERROR"))] or said
         raise UnavailableError(
-            f"cannot read the repository {_shown(source.remote)}: "
-            f"{reasons[-1][:300] if reasons else f'git ended with {done.code}'}"
+            f"cannot read the repository {_shown(source.remote)}: {_reason(said, done.code)}",
+            hint="an agent with the key goes with the build: build.ssh: [default]"
+            if any("Permission denied (publickey" in line for line in said)
+            else "",
         )
     return done.stdout
+
+
+def _reason(said: Sequence[str], code: int) -> str:
+    """Return what git said that tells why it failed: ssh's own word goes before git's about it."""
+    own = [line for line in said if "Permission denied" in line or line.startswith("ssh:")]
+    reasons = own or [line for line in said if line.startswith(("fatal:", "error:", "ERROR"))]
+    return (reasons or said or [f"git ended with {code}"])[-1][:300]
 
 
 def _env(source: GitSource, access: GitAccess) -> dict[str, str]:

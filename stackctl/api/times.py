@@ -36,27 +36,26 @@ def rfc3339(seconds: float, *, nanoseconds: int | None = None) -> str:
     return f"{base}.{digits}Z" if digits else f"{base}Z"
 
 
-def rfc3339_nano(seconds: float) -> str:
-    """Return an instant with exactly nine decimals, as log lines carry it."""
-    base, fraction = _civil(round(seconds * 1_000_000) * 1000)
-    return f"{base}.{fraction:09d}Z"
-
-
 def _civil(nanoseconds: int) -> tuple[str, int]:
     whole, fraction = divmod(nanoseconds, 10**9)
     return (_EPOCH + timedelta(seconds=whole)).strftime("%Y-%m-%dT%H:%M:%S"), fraction
 
 
 def parse_instant(text: str, *, field: str, now: float) -> float:
-    """Return seconds since the epoch of a since/until parameter; 0.0 for "" and "0".
+    """Return seconds since the epoch of a since/until parameter; else as ``parse_nanoseconds``."""
+    return parse_nanoseconds(text, field=field, now=now) / 10**9
+
+
+def parse_nanoseconds(text: str, *, field: str, now: float) -> int:
+    """Return nanoseconds since the epoch of a since/until parameter; 0 for "" and "0".
 
     Taken are seconds ("1136073600.000000001"), RFC 3339 and a duration before ``now`` ("10m"). Raises
     InvalidInputError naming ``field``.
     """
     if text in ("", "0"):
-        return 0.0
+        return 0
     if match := _UNIX.fullmatch(text):
-        return float(int(match[1][:12])) + float(f"0.{match[2] or 0}")
+        return int(match[1][:12]) * 10**9 + _fraction(match[2])
     if match := _RFC3339.fullmatch(text):
         try:
             return _from_civil(match)
@@ -67,20 +66,24 @@ def parse_instant(text: str, *, field: str, now: float) -> float:
         raise InvalidInputError(
             f'invalid {field}: "{text[:80]}" is neither a timestamp nor a duration'
         )
-    return now - duration
+    return round((now - duration) * 10**9)
 
 
-def _from_civil(match: re.Match[str]) -> float:
+def _from_civil(match: re.Match[str]) -> int:
     year, month, day = int(match[1]), int(match[2]), int(match[3])
     moment = datetime(
         year, month, day, int(match[4] or 0), int(match[5] or 0), int(match[6] or 0), tzinfo=UTC
     )
-    seconds = (moment - _EPOCH).total_seconds() + float(f"0.{match[7] or 0}")
+    seconds = (moment - _EPOCH) // timedelta(seconds=1)
     zone = (match[8] or "Z").replace(":", "")
     if zone != "Z":
         sign = -1 if zone[0] == "+" else 1
         seconds += sign * (int(zone[1:3]) * 3600 + int(zone[3:5]) * 60)
-    return seconds
+    return seconds * 10**9 + _fraction(match[7])
+
+
+def _fraction(digits: str | None) -> int:
+    return int((digits or "0").ljust(9, "0"))
 
 
 def parse_duration(text: str) -> float | None:

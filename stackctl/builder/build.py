@@ -7,20 +7,21 @@ temporary files are gone; layers that were made stay, since the cache names them
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from stackctl.builder import checks
+from stackctl.builder import checks, layout
 from stackctl.builder import instructions as ins
 from stackctl.builder.cache import BuildCache
 from stackctl.builder.context import Context, Digests
-from stackctl.builder.image import State, of_record
+from stackctl.builder.image import State, encode, of_record
 from stackctl.builder.instructions import Instruction
-from stackctl.builder.job import Job
+from stackctl.builder.job import Job, Several, credentials_of
 from stackctl.builder.keeping import CredentialsFor, Keeping
+from stackctl.builder.layout import Built
 from stackctl.builder.mounts import CacheDirectories, StepMounts
 from stackctl.builder.network import Directories, EngineNetwork, Opener, Planner
 from stackctl.builder.parser import Dockerfile
@@ -29,17 +30,21 @@ from stackctl.builder.remote import Remotes, is_remote
 from stackctl.builder.request import BuildOutput, BuildRequest, BuildResult, CachePrune
 from stackctl.builder.run import Runner, StepNetwork
 from stackctl.builder.stage import Tools
-from stackctl.builder.stages import plan_stages
+from stackctl.builder.stages import SCRATCH, plan_stages
+from stackctl.contracts.registry import Credentials
 from stackctl.contracts.repositories import GitAccess
 from stackctl.contracts.state import ImageRecord
-from stackctl.engine.image_config import parse_document
+from stackctl.engine.image_config import instant, parse_document
 from stackctl.engine.image_gc import collect
 from stackctl.engine.image_making import layers_of
+from stackctl.engine.image_values import short
 from stackctl.engine.images import Images
 from stackctl.engine.world import World
-from stackctl.errors import HostError, InvalidInputError, NotFoundError
+from stackctl.errors import HostError, InvalidInputError, NotFoundError, StackctlError
+from stackctl.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from stackctl.oci.image import Manifest
 from stackctl.oci.platform import Platform, of_machine, parse_platform
-from stackctl.oci.reference import parse_reference
+from stackctl.oci.reference import Reference, parse_reference
 
 
 class EngineParts(Protocol):
@@ -97,14 +102,14 @@ class Builder:
         """
         for tag in request.tags:
             parse_reference(tag)
-        platform = self._platform(request)
+        platforms = self._platforms(request)
         agent = request.ssh.get("default")
         access = GitAccess(secrets=request.secrets, agent=str(agent) if agent else "")
         remotes = Remotes(self._world.repositories, self._scratch, self._digests, access)
         fetched = AsyncExitStack()
         try:
             request = await self._brought(request, remotes, fetched)
-            async with contextlib.aclosing(self._run(request, platform, remotes)) as outputs:
+            async with contextlib.aclosing(self._run(request, platforms, remotes)) as outputs:
                 async for output in outputs:
                     yield output
         finally:
@@ -119,46 +124,176 @@ class Builder:
         if isinstance(context, str):
             context = await remotes.context(context, files, stack)
         named = dict(request.contexts)
+        fetched: set[Path] = set()
         for name, place in request.contexts.items():
             if isinstance(place, str) and is_remote(place):
-                named[name] = await remotes.context(place, files, stack)
-        return replace(request, context=context, contexts=named)
+                named[name] = brought = await remotes.context(place, files, stack)
+                fetched.add(brought)
+        return replace(request, context=context, contexts=named, fetched=frozenset(fetched))
 
     async def _run(
-        self, request: BuildRequest, platform: Platform, remotes: Remotes
+        self, request: BuildRequest, platforms: Sequence[Platform], remotes: Remotes
     ) -> AsyncGenerator[BuildOutput, None]:
         if isinstance(request.context, str):
             raise InvalidInputError(f"the build context {request.context} was not fetched")
         context = await self._receiver.receive(request.context)
         try:
             file, instructions = await asyncio.to_thread(_read, context, request)
-            for finding in _checked(file, instructions, request):
+            if request.check:
+                self._job(request, file, instructions, context, platforms[-1], remotes, None)
+                yield _only_checked(file, instructions, request, self._env_of)
+                return
+            for finding in _checked(file, instructions, request, self._env_of):
                 text = f"{file.name}:{finding.line}: {finding.rule}: {finding.message}"
                 yield BuildOutput(stream=f"[Warning] {text}\n")
-            defaults = _platform_args(platform, of_machine(self._world.host.machine))
-            plan = plan_stages(
-                file,
-                instructions,
-                target=request.target,
-                args=request.args,
-                defaults=defaults,
-                named=request.contexts,
-            )
-            job = Job(
-                self,
-                request=request,
-                file=file,
-                plan=plan,
-                context=context,
-                platform=platform,
-                defaults=defaults,
-                remotes=remotes,
-            )
-            async with contextlib.aclosing(job.outputs()) as outputs:
-                async for output in outputs:
-                    yield output
+            with ExitStack() as holds:
+                several = Several(platforms[-1], holds) if len(platforms) > 1 else None
+                for platform in platforms:
+                    job = self._job(
+                        request, file, instructions, context, platform, remotes, several
+                    )
+                    if several is not None:
+                        yield BuildOutput(stream=f"Platform {platform}\n")
+                    async with contextlib.aclosing(job.outputs()) as outputs:
+                        async for output in outputs:
+                            yield output
+                            if output.error:
+                                return
+                if several is not None:
+                    async for output in self._finish(request, several.built):
+                        yield output
         finally:
             await asyncio.shield(asyncio.to_thread(context.close))
+
+    def _job(
+        self,
+        request: BuildRequest,
+        file: Dockerfile,
+        instructions: tuple[Instruction, ...],
+        context: Context,
+        platform: Platform,
+        remotes: Remotes,
+        several: Several | None,
+    ) -> Job:
+        defaults = _platform_args(platform, self._machine)
+        plan = plan_stages(
+            file,
+            instructions,
+            target=request.target,
+            args=request.args,
+            defaults=defaults,
+            named=request.contexts,
+            triggers_of=lambda base: self._triggers_of(request, base),
+        )
+        return Job(
+            self,
+            request=request,
+            file=file,
+            plan=plan,
+            context=context,
+            platform=platform,
+            defaults=defaults,
+            remotes=remotes,
+            several=several,
+        )
+
+    def _env_of(self, base: str) -> Sequence[str] | None:
+        """Return the names of the variables of an image that is here."""
+        if base == SCRATCH:
+            return ()
+        try:
+            record = self._images.find(base)
+        except InvalidInputError:
+            return None
+        env = record.config.env if record is not None else None
+        return None if env is None else [item.partition("=")[0] for item in env]
+
+    def _triggers_of(self, request: BuildRequest, base: str) -> Sequence[str]:
+        """Return the triggers of an image that is here; those of one to be pulled can name no stage that is not built."""
+        named = request.contexts.get(base.lower(), base)
+        try:
+            record = self._images.find(named) if isinstance(named, str) else None
+        except InvalidInputError:
+            record = None
+        return record.config.on_build if record is not None else ()
+
+    async def _finish(
+        self, request: BuildRequest, built: Sequence[Built]
+    ) -> AsyncGenerator[BuildOutput, None]:
+        """Keep this machine's image, and write and push what is of all platforms; a failure is an output."""
+        try:
+            for output in await self._kept(request, built):
+                yield output
+            tags = [parse_reference(tag).with_default_tag() for tag in request.tags]
+            result = request.result
+            if result is not None:
+                await self._write(result, built, tags)
+                yield BuildOutput(stream=f"Successfully wrote {result.path}\n")
+            for tag in tags if request.push else ():
+                await self._push(built, tag, credentials_of(request, tag))
+                yield BuildOutput(stream=f"Successfully pushed {tag}\n")
+        except StackctlError as error:
+            yield BuildOutput(error=error.worded)
+
+    async def _kept(self, request: BuildRequest, built: Sequence[Built]) -> list[BuildOutput]:
+        mine = [item for item in built if self._machine.accepts(item.platform)]
+        chosen = mine[0] if mine else built[0]
+        tags = [str(parse_reference(tag).with_default_tag()) for tag in request.tags]
+        state = chosen.state
+        record = await self._images.add(encode(state), layers=state.blobs, tags=tags)
+        said = [
+            BuildOutput(image_id=record.id),
+            BuildOutput(stream=f"Successfully built {short(record.id)}\n"),
+        ]
+        for tag in tags:
+            self._images.event("tag", record, name=tag)
+            said.append(BuildOutput(stream=f"Successfully tagged {tag}\n"))
+        return said
+
+    async def _write(
+        self, result: BuildResult, built: Sequence[Built], tags: Sequence[Reference]
+    ) -> None:
+        if result.kind == "local":
+            for item in built:
+                words = (item.platform.os, item.platform.architecture, item.platform.variant)
+                place = result.path / "_".join(word for word in words if word)
+                await self.export(item.state, replace(result, path=place))
+            return
+        mtime = max(int(instant(item.state.document.created)) for item in built)
+        files = sorted(layout.archive_files(built, tags).items())
+        chunks = self._world.content.archive(files, max(mtime, 0))
+        await _written(result.path, chunks)
+
+    async def _push(
+        self, built: Sequence[Built], tag: Reference, credentials: Credentials | None
+    ) -> None:
+        """Push every image by its digest, then the index of them under the tag."""
+        content, registry, held = self._world.content, self._world.registry, self._images.held
+        plain = replace(tag, tag="")
+        manifests = []
+        with ExitStack() as holds:
+            for item in built:
+                layers = []
+                for blob in item.state.blobs:
+                    if blob.media_type == OCI_LAYER:
+                        blob = await content.compress(blob.digest)
+                        holds.enter_context(held.hold([blob.digest]))
+                    await registry.push_blob(plain, blob, content.path(blob.digest), credentials)
+                    layers.append(blob)
+                config = await content.put(encode(item.state), OCI_CONFIG)
+                holds.enter_context(held.hold([config.digest]))
+                await registry.push_blob(plain, config, content.path(config.digest), credentials)
+                manifests.append((item.platform, Manifest(config=config, layers=tuple(layers))))
+            data, documents = layout.index_of(manifests)
+            for text in documents.values():
+                await registry.push_manifest(plain, text, OCI_MANIFEST, credentials)
+            await registry.push_manifest(tag, data, OCI_INDEX, credentials)
+        left = [blob.digest for _, one in manifests for blob in (one.config, *one.layers)]
+        await self._images.collect_blobs(left)
+
+    async def bring(self, image: layout.LayoutImage) -> State:
+        """Return the state that FROM an image of a layout starts with."""
+        return await layout.bring(image, self._world.content, self._world.layers)
 
     async def prune(self, wanted: CachePrune = EVERYTHING) -> tuple[Sequence[str], int]:
         """Forget cached steps and empty the cache mounts; return the steps' IDs and the bytes of layers that went."""
@@ -179,10 +314,24 @@ class Builder:
         self._images.parts.publish("builder", "prune", "", {"reclaimed": str(freed)})
         return [step.id for step in steps], freed
 
-    def _platform(self, request: BuildRequest) -> Platform:
-        if request.platform:
-            return parse_platform(request.platform)
+    @property
+    def _machine(self) -> Platform:
         return of_machine(self._world.host.machine)
+
+    def _platforms(self, request: BuildRequest) -> list[Platform]:
+        """Return the platforms to build for, this machine's last, so that names of base images end on its own."""
+        texts = [text.strip() for text in request.platform.split(",") if text.strip()]
+        found = [*dict.fromkeys(parse_platform(text) for text in texts)] or [self._machine]
+        if (
+            len(found) > 1
+            and request.result is not None
+            and request.result.kind not in ("oci", "local")
+        ):
+            raise InvalidInputError(
+                f"a result of type {request.result.kind} is of one platform, and {len(found)} are asked for",
+                hint="type=oci has an index of all, type=local a directory for each",
+            )
+        return sorted(found, key=self._machine.accepts)
 
     def tools(self, run: Job) -> Tools:
         """Return what the stages of a run work with."""
@@ -240,12 +389,7 @@ class Builder:
 
     async def archive(self, names: Sequence[str], path: Path) -> None:
         """Write an archive of images; it is there whole or not at all."""
-        try:
-            await _write_tar(path, self._images.save_archive(names))
-        except OSError as error:
-            raise HostError(
-                f"cannot write {path}: {error.strerror}", errno=error.errno or 0
-            ) from error
+        await _written(path, self._images.save_archive(names))
 
     async def state_of(self, record: ImageRecord) -> State:
         """Return the state FROM an image starts with."""
@@ -272,14 +416,31 @@ def _read(context: Context, request: BuildRequest) -> tuple[Dockerfile, tuple[In
 
 
 def _checked(
-    file: Dockerfile, instructions: tuple[Instruction, ...], request: BuildRequest
+    file: Dockerfile,
+    instructions: tuple[Instruction, ...],
+    request: BuildRequest,
+    env_of: checks.EnvOf,
 ) -> tuple[checks.Finding, ...]:
     """Return what the checks that the file asks for find; raises InvalidInputError where that ends the build."""
     options = checks.read_options(file, request.args)
-    found = checks.findings(file, instructions, options) if options else ()
+    found = checks.findings(file, instructions, options, env_of) if options else ()
     if found and options is not None and options.error:
         raise checks.refuse(file, found)
     return found
+
+
+def _only_checked(
+    file: Dockerfile,
+    instructions: tuple[Instruction, ...],
+    request: BuildRequest,
+    env_of: checks.EnvOf,
+) -> BuildOutput:
+    """Return the end of a build that is only to be checked: an error that lists the findings, if there are any."""
+    options = checks.read_options(file, request.args) or checks.Options()
+    found = checks.findings(file, instructions, options, env_of)
+    if not found:
+        return BuildOutput(checked=True)
+    return BuildOutput(error=checks.listed(file, found))
 
 
 def _platform_args(target: Platform, host: Platform) -> dict[str, str]:
@@ -290,6 +451,13 @@ def _platform_args(target: Platform, host: Platform) -> dict[str, str]:
         args[f"{word}ARCH"] = platform.architecture
         args[f"{word}VARIANT"] = platform.variant
     return args
+
+
+async def _written(path: Path, chunks: AsyncIterator[bytes]) -> None:
+    try:
+        await _write_tar(path, chunks)
+    except OSError as error:
+        raise HostError(f"cannot write {path}: {error.strerror}", errno=error.errno or 0) from error
 
 
 async def _write_tar(target: Path, chunks: AsyncIterator[bytes]) -> None:

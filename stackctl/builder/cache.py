@@ -17,15 +17,14 @@ from stackctl.builder.image import State, decode_cached, encode, identity
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.state import BuildCacheRecord, StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore
-from stackctl.engine.image_config import parse_document
+from stackctl.engine.image_config import ImageDocument, parse_document
 from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.frozen import frozen
 from stackctl.oci.descriptor import OCI_CONFIG, OCI_LAYER, Descriptor
 from stackctl.oci.digest import chain_ids
 from stackctl.values import Json
 
-_VERSION = 1
-_TOUCH_AFTER = 3600.0
+_VERSION = 2  # what a step makes of the same words is another than it was
 
 
 @frozen
@@ -94,9 +93,7 @@ class BuildCache:
             return None
         blobs = await asyncio.to_thread(self._sized, [blob for _, blob in fresh])
         after = replace(after, blobs=(*before.blobs, *blobs))
-        now = self._clock.now()
-        if now - record.used_at > _TOUCH_AFTER:
-            self._save(replace(record, used_at=now))
+        self._save(replace(record, used_at=self._clock.now(), uses=record.uses + 1))
         return after
 
     def _sized(self, blobs: Sequence[Descriptor]) -> list[Descriptor]:
@@ -115,6 +112,8 @@ class BuildCache:
                 used_at=self._clock.now(),
                 layers=after.layers,
                 blobs=(descriptor.digest, *(blob.digest for blob in after.blobs)),
+                created_at=self._clock.now(),
+                description=_description(after.document),
             )
         )
 
@@ -139,7 +138,8 @@ class BuildCache:
         if step.key in self._load():
             return
         data = step.config.encode()
-        diff_ids = parse_document(data).diff_ids
+        document = parse_document(data)
+        diff_ids = document.diff_ids
         if chain_ids(diff_ids) != step.layers or len(step.blobs) != len(diff_ids):
             raise InvalidInputError("the step's layers are not those of its configuration")
         for name, diff_id, chain_id in zip(step.blobs, diff_ids, step.layers, strict=True):
@@ -156,6 +156,8 @@ class BuildCache:
                 used_at=self._clock.now(),
                 layers=step.layers,
                 blobs=(image.digest, *step.blobs),
+                created_at=self._clock.now(),
+                description=_description(document),
             )
         )
 
@@ -202,3 +204,7 @@ class BuildCache:
         self._blobs.pop(record.image_id, None)
         self._store.delete(record)
         self._left.update((*record.layers, *record.blobs))
+
+
+def _description(document: ImageDocument) -> str:
+    return document.history[-1].created_by if document.history else ""

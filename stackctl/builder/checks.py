@@ -5,14 +5,16 @@ BUILDKIT_DOCKERFILE_CHECK does, in the same words; then findings are warnings, o
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from stackctl.builder import instructions as ins
+from stackctl.builder.expand import ExpandError, expand
 from stackctl.builder.instructions import Instruction
-from stackctl.builder.parser import Dockerfile
+from stackctl.builder.parser import Dockerfile, suggestion
 from stackctl.errors import InvalidInputError
 from stackctl.frozen import frozen
 
+EnvOf = Callable[[str], Collection[str] | None]
 ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _SECRET = re.compile(
@@ -60,14 +62,32 @@ def read_options(file: Dockerfile, args: Mapping[str, str]) -> Options | None:
 
 
 def findings(
-    file: Dockerfile, instructions: Sequence[Instruction], options: Options
+    file: Dockerfile,
+    instructions: Sequence[Instruction],
+    options: Options,
+    env_of: EnvOf = lambda _: None,
 ) -> tuple[Finding, ...]:
-    """Return the violations of the rules that are not skipped, in the file's order."""
+    """Return the violations of the rules that are not skipped, in the file's order.
+
+    ``env_of`` tells the names of an image's variables, None where they are not known: then nothing that may come from
+    it is called undefined.
+    """
     if "all" in options.skip:
         return ()
-    every = [*_continuations(file), *(item for rule in _RULES for item in rule(instructions))]
+    every = [
+        *_continuations(file),
+        *(item for rule in _RULES for item in rule(instructions)),
+        *_undefined(instructions, env_of, file.escape),
+    ]
     found = [item for item in every if item.rule.lower() not in options.skip]
     return tuple(sorted(found, key=lambda item: item.line))
+
+
+def listed(file: Dockerfile, found: Sequence[Finding]) -> str:
+    """Return findings as one text: how many, then each with its line of the file."""
+    count = f"{len(found)} finding" + ("s" if len(found) > 1 else "")
+    texts = [file.error(item.line, f"{item.rule}: {item.message}").message for item in found]
+    return "\n".join([f"the check of {file.name} has {count}", *texts])
 
 
 def refuse(file: Dockerfile, found: Sequence[Finding]) -> InvalidInputError:
@@ -79,6 +99,33 @@ def refuse(file: Dockerfile, found: Sequence[Finding]) -> InvalidInputError:
         f"{first.rule}: {first.message}",
         hint=f"the file ends its build on findings (check=error=true); rules violated: {rules}",
     )
+
+
+def _parents(stages: Sequence[Sequence[Instruction]]) -> list[int | None]:
+    """Return for each stage the number of the one that it is FROM, None for an image."""
+    known: dict[str, int] = {}
+    found: list[int | None] = []
+    for number, stage in enumerate(stages):
+        start = stage[0]
+        base = start.image.lower() if isinstance(start, ins.From) else ""
+        found.append(known.get(base))
+        if isinstance(start, ins.From) and start.name:
+            known[start.name] = number
+    return found
+
+
+def _inherited(
+    instructions: Sequence[Instruction], happens: Callable[[Instruction], bool]
+) -> Iterator[tuple[Instruction, bool]]:
+    """Yield every instruction of the stages with whether the thing happened before it, in its stage or those below."""
+    stages = _stages(instructions)
+    ends: list[bool] = []
+    for stage, parent in zip(stages, _parents(stages), strict=True):
+        happened = ends[parent] if parent is not None else False
+        for item in stage:
+            yield item, happened
+            happened = happened or happens(item)
+        ends.append(happened)
 
 
 def _stages(instructions: Sequence[Instruction]) -> list[list[Instruction]]:
@@ -130,14 +177,11 @@ def _stage_names(instructions: Sequence[Instruction]) -> Iterator[Finding]:
 
 
 def _json_form(instructions: Sequence[Instruction]) -> Iterator[Finding]:
-    for stage in _stages(instructions):
-        shell = False
-        for item in stage:
-            shell = shell or isinstance(item, ins.Shell)
-            if isinstance(item, ins.Cmd | ins.Entrypoint) and item.shell and not shell:
-                word = item.original.split(None, 1)[0].upper()
-                text = f"the exec form (JSON) of {word} lets signals reach the program"
-                yield Finding(rule="JSONArgsRecommended", line=item.line, message=text)
+    for item, shell in _inherited(instructions, lambda item: isinstance(item, ins.Shell)):
+        if isinstance(item, ins.Cmd | ins.Entrypoint) and item.shell and not shell:
+            word = item.original.split(None, 1)[0].upper()
+            text = f"the exec form (JSON) of {word} lets signals reach the program"
+            yield Finding(rule="JSONArgsRecommended", line=item.line, message=text)
 
 
 def _repeated(instructions: Sequence[Instruction]) -> Iterator[Finding]:
@@ -161,15 +205,78 @@ def _old_forms(instructions: Sequence[Instruction]) -> Iterator[Finding]:
 
 
 def _work_directories(instructions: Sequence[Instruction]) -> Iterator[Finding]:
-    for stage in _stages(instructions):
-        anchored = False
+    for item, anchored in _inherited(instructions, lambda item: isinstance(item, ins.Workdir)):
+        if isinstance(item, ins.Workdir) and not anchored and not item.path.startswith(("/", "$")):
+            text = f"the relative directory {item.path[:60]!r} depends on the base image"
+            yield Finding(rule="WorkdirRelativePath", line=item.line, message=text)
+
+
+def _ports(instructions: Sequence[Instruction]) -> Iterator[Finding]:
+    for item in instructions:
+        for port in item.ports if isinstance(item, ins.Expose) else ():
+            if "/" in port and port != port.lower():
+                text = f"the protocol of {port[:40]!r} should be in lower case"
+                yield Finding(rule="ExposeProtoCasing", line=item.line, message=text)
+            if ":" in port and "$" not in port:
+                text = f"{port[:60]!r} names a host's address or port, which is none of the image's"
+                yield Finding(rule="ExposeInvalidFormat", line=item.line, message=text)
+
+
+def _undefined(
+    instructions: Sequence[Instruction], env_of: EnvOf, escape: str
+) -> Iterator[Finding]:
+    stages = _stages(instructions)
+    ends: list[set[str] | None] = []
+    for stage, parent in zip(stages, _parents(stages), strict=True):
+        start = stage[0]
+        base = start.image if isinstance(start, ins.From) else ""
+        below = ends[parent] if parent is not None else env_of(base)
+        known = None if below is None else {*below, "PATH"}
+        ends.append(known)
+        if known is None:
+            continue
         for item in stage:
-            if not isinstance(item, ins.Workdir):
-                continue
-            if not anchored and not item.path.startswith(("/", "$")):
-                text = f"the relative directory {item.path[:60]!r} depends on the base image"
-                yield Finding(rule="WorkdirRelativePath", line=item.line, message=text)
-            anchored = True
+            yield from _undefined_in(item, known, escape)
+            if isinstance(item, ins.Env):
+                known.update(name for name, _ in item.pairs)
+            elif isinstance(item, ins.Arg):
+                known.update(name for name, _ in item.args)
+
+
+def _undefined_in(item: Instruction, known: set[str], escape: str) -> Iterator[Finding]:
+    for text, is_heredoc in _texts(item):
+        try:
+            used = expand(
+                text, dict.fromkeys(known, "x"), escape=escape, raw_quotes=is_heredoc
+            ).used
+        except ExpandError:
+            continue
+        for name in sorted(used - known):
+            close = suggestion(name, known)
+            message = f"the variable {name[:60]!r} is not defined{close}"
+            yield Finding(rule="UndefinedVar", line=item.line, message=message)
+
+
+def _texts(item: Instruction) -> list[tuple[str, bool]]:
+    """Return the texts of an instruction in which variables are replaced, and whether each is a heredoc's."""
+    texts: list[str] = []
+    heredocs: list[str] = []
+    if isinstance(item, ins.Pairs):
+        texts = [word for pair in item.pairs for word in pair]
+    elif isinstance(item, ins.Copy):
+        texts = [*item.sources, item.destination, item.chown, item.chmod]
+        heredocs = [one.text for one in item.heredocs if one.expand]
+    elif isinstance(item, ins.Arg):
+        texts = [default for _, default in item.args if default]
+    elif isinstance(item, ins.Workdir):
+        texts = [item.path]
+    elif isinstance(item, ins.User):
+        texts = [item.user]
+    elif isinstance(item, ins.Volume):
+        texts = [*item.paths]
+    elif isinstance(item, ins.Stopsignal):
+        texts = [item.signal]
+    return [*((text, False) for text in texts), *((text, True) for text in heredocs)]
 
 
 def _secrets(instructions: Sequence[Instruction]) -> Iterator[Finding]:
@@ -192,9 +299,14 @@ def _platforms(instructions: Sequence[Instruction]) -> Iterator[Finding]:
         if item.platform in ("$TARGETPLATFORM", "${TARGETPLATFORM}"):
             text = "the target platform is what FROM takes anyway"
             yield Finding(rule="RedundantTargetPlatform", line=item.line, message=text)
-        elif "$" not in item.platform:
+        elif "$" not in item.platform and not _named_for(item.name, item.platform):
             text = f"--platform should not be the constant {item.platform[:40]!r}"
             yield Finding(rule="FromPlatformFlagConstDisallowed", line=item.line, message=text)
+
+
+def _named_for(stage: str, platform: str) -> bool:
+    """Tell whether the name of a stage says that it is of that platform."""
+    return any(part in stage for part in platform.lower().split("/") if part)
 
 
 def _from_arguments(instructions: Sequence[Instruction]) -> Iterator[Finding]:
@@ -219,14 +331,13 @@ def _continuations(file: Dockerfile) -> Iterator[Finding]:
         if statement.heredocs:
             continue
         lines = file.lines[statement.line - 1 : statement.end_line]
-        for number, line in enumerate(lines, statement.line):
-            if not line.strip():
-                text = "an empty line inside a continued instruction"
-                yield Finding(rule="NoEmptyContinuation", line=number, message=text)
-                break
+        if not all(line.strip() for line in lines):
+            # Told at the end of the instruction, as Docker does.
+            text = "an empty line inside a continued instruction"
+            yield Finding(rule="NoEmptyContinuation", line=statement.end_line, message=text)
 
 
 _RULES: Sequence[Callable[[Sequence[Instruction]], Iterator[Finding]]] = (
     _casing, _from_casing, _stage_names, _json_form, _repeated, _old_forms, _work_directories, _secrets,
-    _platforms, _from_arguments,
+    _platforms, _from_arguments, _ports,
 )  # fmt: skip

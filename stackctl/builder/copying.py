@@ -17,6 +17,7 @@ import re
 import stat
 import tarfile
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import zstandard
@@ -27,7 +28,10 @@ from stackctl.frozen import frozen
 from stackctl.ignore import Ignore
 
 CHUNK = 1 << 20
-_SYMBOLIC = re.compile(r"([ugoa]*)([+=-])([rwxXst]*)")
+_CLAUSE = re.compile(r"([ugoa]*)((?:[+=-](?:[ugo]|[rwxXst]*))+)")
+_ACTION = re.compile(r"([+=-])([ugo]|[rwxXst]*)")
+_OCTAL = re.compile(r"0{0,3}[0-7]{1,4}")
+_SHIFT = {"u": 6, "g": 3, "o": 0}
 
 
 @frozen
@@ -144,11 +148,12 @@ def fingerprint(sources: Sequence[Source], exclude: Sequence[str] = ()) -> str:
             continue
         name = "" if source.is_dir else source.name
         add("node", source.prefix, name, source.tree.fingerprint(source.node))
-        # Thousands of files are usual: one call for both words of each.
-        update, fingerprint_of = digest.update, source.tree.fingerprint
+        if source.is_dir and not exclude:
+            for text in source.tree.fingerprints(source.node.path):
+                digest.update(text.encode("utf-8", "surrogateescape"))
+            continue
         for relative, node in _below(source, exclude):
-            line = f"{relative}\0{fingerprint_of(node)}\0"
-            update(line.encode("utf-8", "surrogateescape"))
+            add(relative, source.tree.fingerprint(node))
     return digest.hexdigest()
 
 
@@ -180,6 +185,40 @@ class Destination:
     missing: tuple[str, ...] = ()
 
 
+def clash(root: str, sources: Sequence[Source], place: Destination, exclude: Sequence[str]) -> str:
+    """Return what of the sources would take the place of something of another kind, "" for nothing. Blocks.
+
+    ``root`` is the host path of what ``place.path`` is, a directory that is there.
+    """
+    made: set[str] = set()
+    for source in sources:
+        if source.archive:
+            continue
+        base = f"{root}/{source.prefix}" if source.prefix else root
+        if not source.is_dir:
+            path = Path(base, source.name)
+            if path.is_dir() and not path.is_symlink():
+                return f"cannot replace the directory {place.path}/{source.name} by a file"
+            continue
+        for relative, node in _below(source, exclude):
+            parent, _, _ = relative.rpartition("/")
+            if f"{base}/{parent}" in made:
+                if node.is_dir:
+                    made.add(f"{base}/{relative}")
+                continue
+            try:
+                is_dir = stat.S_ISDIR(os.lstat(f"{base}/{relative}").st_mode)
+            except FileNotFoundError:
+                made.add(f"{base}/{relative}")
+                continue
+            shown = posixpath.join(place.path, source.prefix, relative)
+            if is_dir and not node.is_dir:
+                return f"cannot replace the directory {shown} by a file"
+            if node.is_dir and not is_dir:
+                return f"cannot copy to non-directory: {shown}"
+    return ""
+
+
 def pack(
     sources: Sequence[Source],
     destination: Destination,
@@ -190,15 +229,14 @@ def pack(
     epoch: int | None = None,
 ) -> Iterator[bytes]:
     """Yield a tar, its names relative to the root, that makes the copy. Blocks; archives are not in it."""
+    if sources and all(source.archive for source in sources):
+        owner = replace(owner, chmod="")  # an archive has modes of its own
     packer = _Packer(owner, now if epoch is None else epoch, epoch)
-    ignore = Ignore(exclude)
     for path in destination.missing:
         yield from packer.directory(path)
     made = {destination.path} if destination.exists else set()
     for source in sources:
-        if source.archive or (
-            source.node is not None and not source.is_dir and ignore.ignores(source.name)
-        ):
+        if source.archive:
             continue
         target = destination.path
         if source.prefix:
@@ -227,11 +265,8 @@ def _pack_directory(
         return
     if target not in made:
         made.add(target)
-        if source.node.path or not source.tree.ours:
-            yield from packer.node(source.tree, source.node, target)
-        else:
-            # The context's own mode is nobody's business: it may be a directory that only its user reads.
-            yield from packer.directory(target, changed=True)
+        # It has the time of the source; its mode and owner are those of every directory that is made.
+        yield from packer.directory(target, mtime=int(source.node.info.st_mtime))
     for relative, node in _below(source, exclude):
         yield from packer.node(source.tree, node, posixpath.join(target, relative))
 
@@ -245,13 +280,15 @@ class _Packer:
         self._epoch = epoch
         self._linked: dict[tuple[int, int], str] = {}
 
-    def directory(self, path: str, *, changed: bool = False) -> Iterator[bytes]:
+    def directory(self, path: str, *, mtime: int | None = None) -> Iterator[bytes]:
         info = tarfile.TarInfo(path.strip("/"))
         if not info.name:
             return
         info.type = tarfile.DIRTYPE
-        info.mode = changed_mode(self._owner.chmod if changed else "", 0o755, is_dir=True)
-        info.mtime = self._now
+        # A mode in octal counts for directories that are made as well, less what a umask takes.
+        octal = _OCTAL.fullmatch(self._owner.chmod)
+        info.mode = int(self._owner.chmod, 8) & 0o755 if octal else 0o755
+        info.mtime = self._now if mtime is None else self._clamped(mtime)
         info.uid, info.gid = self._owner.uid or 0, self._owner.gid or 0
         yield _header(info)
 
@@ -351,34 +388,39 @@ def changed_mode(change: str, mode: int, *, is_dir: bool) -> int:
     """
     if not change:
         return mode
-    if re.fullmatch(r"[0-7]{1,5}", change):
-        return int(change, 8) & 0o7777
+    if _OCTAL.fullmatch(change):
+        return int(change, 8)
     for clause in change.split(","):
-        match = _SYMBOLIC.fullmatch(clause)
+        match = _CLAUSE.fullmatch(clause)
         if match is None:
             raise InvalidInputError(
-                f"invalid chmod {change[:60]!r}", hint="write it in octal, such as 0755"
+                f"invalid chmod {change[:60]!r}",
+                hint="write it in octal, 0 to 07777, or as chmod(1) does, such as u=rwX,go=rX",
             )
-        who = set("ugo") if not match[1] or "a" in match[1] else set(match[1])
-        bits = 0
-        area = 0
-        for letter, shift in (("u", 6), ("g", 3), ("o", 0)):
-            if letter in who:
-                area |= 7 << shift
-                execute = "x" in match[3] or ("X" in match[3] and (is_dir or bool(mode & 0o111)))
-                value = ("r" in match[3]) << 2 | ("w" in match[3]) << 1 | execute
-                bits |= value << shift
-        if "s" in match[3]:
-            bits |= (0o4000 if "u" in who else 0) | (0o2000 if "g" in who else 0)
-        if "t" in match[3]:
-            bits |= 0o1000
-        if match[2] == "+":
-            mode |= bits
-        elif match[2] == "-":
-            mode &= ~bits
-        else:
-            mode = (mode & ~area) | bits
+        who = "ugo" if not match[1] or "a" in match[1] else match[1]
+        for sign, letters in _ACTION.findall(match[2]):
+            mode = _acted(mode, who, sign, letters, is_dir=is_dir)
     return mode
+
+
+def _acted(mode: int, who: str, sign: str, letters: str, *, is_dir: bool) -> int:
+    """Return the mode after one action of chmod(1), such as "+x", or "=g" which copies the group's bits."""
+    if letters in _SHIFT and letters:
+        value = mode >> _SHIFT[letters] & 7
+    else:
+        execute = "x" in letters or ("X" in letters and (is_dir or bool(mode & 0o111)))
+        value = ("r" in letters) << 2 | ("w" in letters) << 1 | execute
+    bits = area = 0
+    for letter in who:
+        area |= 7 << _SHIFT[letter]
+        bits |= value << _SHIFT[letter]
+    if "s" in letters:
+        bits |= (0o4000 if "u" in who else 0) | (0o2000 if "g" in who else 0)
+    if "t" in letters:
+        bits |= 0o1000
+    if sign == "+":
+        return mode | bits
+    return mode & ~bits if sign == "-" else (mode & ~area) | bits
 
 
 def reowned(path: str, owner: Ownership) -> Iterator[bytes]:

@@ -132,8 +132,6 @@ class _Expansion:
             return self._escape if self._raw_quotes else ""
         char = self._text[self._at]
         self._at += 1
-        if self._raw_quotes and char not in ("$", self._escape):
-            return self._escape + char
         return char
 
     def _dollar(self) -> str:
@@ -148,7 +146,7 @@ class _Expansion:
         start = self._at
         text = self._text
         if start < len(text) and (
-            (text[start].isascii() and text[start].isdigit()) or text[start] in "@*#?!$"
+            (text[start].isascii() and text[start].isdigit()) or text[start] in "@*#?!$-"
         ):
             self._at += 1
             return text[start]
@@ -204,10 +202,10 @@ class _Expansion:
             every = self._at < len(self._text) and self._text[self._at] == "/"
             self._at += every
             pattern = self._pattern("/}")
-            replacement = ""
-            if self._at < len(self._text) and self._text[self._at] == "/":
-                self._at += 1
-                replacement = self.process("}")
+            if self._at >= len(self._text) or self._text[self._at] != "/":
+                raise ExpandError(f"missing / before the replacement in ${{{name}/…}}")
+            self._at += 1
+            replacement = self.process("}")
             self._close(name)
             return _replace(value, pattern, replacement, every)
         raise ExpandError(f"unsupported modifier ({char}) in substitution")

@@ -56,11 +56,18 @@ def scratch(platform: Platform) -> State:
 def of_record(record: ImageRecord, document: ImageDocument, blobs: Sequence[Descriptor]) -> State:
     """Return the state that FROM an image starts with."""
     return State(
-        document=_with_path(document),
+        # What the base says of itself is not said of what is made from it.
+        document=_with_path(replace(document, comment="")),
         layers=record.layers,
         blobs=tuple(blobs),
         parent=record.id,
     )
+
+
+def of_layout(document: ImageDocument, blobs: Sequence[Descriptor]) -> State:
+    """Return the state that FROM an image starts with which has no record here."""
+    layers = tuple(chain_ids(document.diff_ids))
+    return State(document=_with_path(document), layers=layers, blobs=tuple(blobs))
 
 
 def _with_path(document: ImageDocument) -> ImageDocument:

@@ -3,6 +3,7 @@
 Variables are not replaced yet: that needs the state of the stage, see ``expand`` and ``stage``.
 """
 
+import csv
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,11 @@ class From(Instruction):
 
 @frozen
 class RunMount:
-    """One ``--mount``: type bind, cache, tmpfs, secret or ssh; texts are not expanded yet."""
+    """One ``--mount``: type bind, cache, tmpfs, secret or ssh.
+
+    ``fields`` is what was written, when variables in it are to be replaced: then the others but ``from_`` say nothing
+    until ``read_mount`` has read them again.
+    """
 
     type: str = "bind"
     target: str = ""
@@ -63,6 +68,7 @@ class RunMount:
     uid: int = 0
     gid: int = 0
     size: int = 0
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -220,6 +226,13 @@ class _Reading:
             raise self.error(f"--{name} is true or false, not {value!r}")
         return value in ("", "true", "1")
 
+    def words(self, text: str) -> tuple[str, ...] | None:
+        """Return the words of the JSON form, None where the text is another."""
+        try:
+            return json_words(text)
+        except ValueError as error:
+            raise self.error(str(error)) from error
+
     @property
     def place(self) -> tuple[int, str]:
         return self.statement.line, self.statement.original
@@ -312,14 +325,11 @@ def _from(reading: _Reading) -> From:
 
 def _command(reading: _Reading) -> tuple[tuple[str, ...], bool]:
     rest = reading.statement.rest
-    words = json_words(rest)
-    if words is not None:
-        return words, False
-    return ((rest,) if rest else ()), True
+    words = reading.words(rest)
+    return ((rest,), True) if words is None else (words, False)
 
 
 def _run(reading: _Reading) -> Run:
-    _needs(reading, "at least one argument")
     args, shell = _command(reading)
     line, original = reading.place
     if not args:
@@ -336,7 +346,7 @@ def _run(reading: _Reading) -> Run:
         original=original,
         args=args,
         shell=shell,
-        mounts=tuple(_mount(reading, text) for text in reading.flags.get("mount", ())),
+        mounts=tuple(_mount(text, reading.error) for text in reading.flags.get("mount", ())),
         network=network,
         security=security,
         heredocs=heredocs,
@@ -355,34 +365,56 @@ _MOUNT_ALIASES = {
 }  # fmt: skip
 
 
-def _mount(reading: _Reading, text: str) -> RunMount:
+Refuse = Callable[[str], InvalidInputError]
+
+
+def _mount(text: str, error: Refuse) -> RunMount:
     fields: dict[str, str] = {}
-    for part in text.split(","):
+    for part in _comma_separated(text):
         key, equals, value = part.partition("=")
         key = _MOUNT_ALIASES.get(key.strip().lower(), key.strip().lower())
         if not equals and key not in ("ro", "rw", "required"):
-            raise reading.error(f"invalid field {part[:60]!r} in --mount: must be key=value")
+            raise error(f"invalid field {part[:60]!r} in --mount: must be key=value")
         fields[key] = value if equals else "true"
+    from_ = fields.get("from", "")
+    if "$" in from_:
+        raise error(
+            f"from={from_[:60]} of --mount takes no variables: name a stage FROM it instead"
+        )
+    if any(char in value for value in fields.values() for char in "$\"'\\"):
+        return RunMount(from_=from_, fields=fields)
+    return read_mount(fields, error)
+
+
+def _comma_separated(text: str) -> list[str]:
+    """Return the parts of a list in which a part may stand in double quotes (RFC 4180)."""
+    return next(csv.reader([text]), [""])
+
+
+def read_mount(fields: Mapping[str, str], error: Refuse) -> RunMount:
+    """Return the mount that fields without variables say; ``error`` makes what is raised for others."""
     kind = fields.get("type", "bind")
     if kind not in _MOUNT_KEYS:
-        raise reading.error(f"unsupported mount type {kind[:40]!r}{suggestion(kind, _MOUNT_KEYS)}")
+        raise error(f"unsupported mount type {kind[:40]!r}{suggestion(kind, _MOUNT_KEYS)}")
     for key in fields:
         if key not in _MOUNT_KEYS[kind]:
-            raise reading.error(
+            raise error(
                 f"unexpected key {key[:40]!r} for mount type {kind!r}"
                 f"{suggestion(key, _MOUNT_KEYS[kind])}"
             )
     target = fields.get("target", "")
     if not target and kind in ("bind", "cache", "tmpfs"):
-        raise reading.error(f"a {kind} mount needs a target")
+        raise error(f"a {kind} mount needs a target")
+    if kind == "secret" and not (fields.keys() & {"id", "source", "target"}):
+        raise error("a secret mount needs an id or a target")
     sharing = fields.get("sharing", "shared")
     if sharing not in ("shared", "private", "locked"):
-        raise reading.error(f"unsupported sharing value {sharing[:40]!r}")
+        raise error(f"unsupported sharing value {sharing[:40]!r}")
     read_only: bool | None = None
     if "ro" in fields:
-        read_only = _truth(reading, "ro", fields["ro"])
+        read_only = _truth(error, "ro", fields["ro"])
     if "rw" in fields:
-        read_only = not _truth(reading, "rw", fields["rw"])
+        read_only = not _truth(error, "rw", fields["rw"])
     return RunMount(
         type=kind,
         target=target,
@@ -392,49 +424,53 @@ def _mount(reading: _Reading, text: str) -> RunMount:
         env=fields.get("env", ""),
         sharing=sharing,
         read_only=read_only,
-        required="required" in fields and _truth(reading, "required", fields["required"]),
-        mode=_octal(reading, fields["mode"]) if "mode" in fields else None,
-        uid=_number(reading, "uid", fields.get("uid", "0")),
-        gid=_number(reading, "gid", fields.get("gid", "0")),
-        size=_size(reading, fields["size"]) if "size" in fields else 0,
+        required="required" in fields and _truth(error, "required", fields["required"]),
+        mode=_octal(error, fields["mode"]) if "mode" in fields else None,
+        uid=_number(error, "uid", fields.get("uid", "0")),
+        gid=_number(error, "gid", fields.get("gid", "0")),
+        size=_size(error, fields["size"]) if "size" in fields else 0,
     )
 
 
-def _truth(reading: _Reading, key: str, value: str) -> bool:
+def _truth(error: Refuse, key: str, value: str) -> bool:
     if value.lower() not in ("true", "false", "1", "0"):
-        raise reading.error(f"{key} is true or false, not {value[:40]!r}")
+        raise error(f"{key} is true or false, not {value[:40]!r}")
     return value.lower() in ("true", "1")
 
 
-def _octal(reading: _Reading, value: str) -> int:
+def _octal(error: Refuse, value: str) -> int:
     if not re.fullmatch(r"0?[0-7]{1,4}", value):
-        raise reading.error(f"mode {value[:40]!r} is not an octal number")
+        raise error(f"mode {value[:40]!r} is not an octal number")
     return int(value, 8)
 
 
-def _number(reading: _Reading, key: str, value: str) -> int:
+def _number(error: Refuse, key: str, value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,10}", value, re.ASCII):
-        raise reading.error(f"{key} {value[:40]!r} is not a number")
+        raise error(f"{key} {value[:40]!r} is not a number")
     return int(value)
 
 
-def _size(reading: _Reading, value: str) -> int:
+def _size(error: Refuse, value: str) -> int:
     match = re.fullmatch(r"([0-9]{1,15})([kmgt]?)i?b?", value.lower(), re.ASCII)
     if match is None:
-        raise reading.error(f"size {value[:40]!r} is not a size, such as 64m")
+        raise error(f"size {value[:40]!r} is not a size, such as 64m")
     return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
 
 
 def _copy(reading: _Reading) -> Copy:
     keyword = reading.statement.keyword
     rest = _needs(reading, "at least two arguments")
-    words = list(json_words(rest) or ()) or _words(reading)
+    words = list(reading.words(rest) or ()) or _words(reading)
     if len(words) < 2:
         raise reading.error(
             f"{keyword} requires at least two arguments: a source and a destination"
         )
     line, original = reading.place
     heredocs = reading.statement.heredocs
+    if "$" in (from_ := reading.flag("from")):
+        raise reading.error(
+            f"--from={from_[:60]} takes no variables", hint="name a stage FROM it instead"
+        )
     sources = tuple(word for word in words[:-1] if not (heredocs and heredoc_word(word)))
     if heredoc_word(words[-1]) and heredocs:
         raise reading.error("the destination of a heredoc must be a path")
@@ -474,7 +510,9 @@ def _pairs(reading: _Reading) -> tuple[tuple[str, str], ...]:
     if words and "=" not in words[0]:
         parts = reading.statement.rest.split(None, 1)
         if len(parts) < 2:
-            raise reading.error(f"{keyword} must have two arguments: {keyword} name=value")
+            raise reading.error(
+                f"{keyword} must have two arguments", hint=f"write it as {keyword} name=value"
+            )
         return ((parts[0], parts[1]),)
     pairs = []
     for word in words:
@@ -531,7 +569,7 @@ def _expose(reading: _Reading) -> Expose:
 def _volume(reading: _Reading) -> Volume:
     line, original = reading.place
     rest = _needs(reading, "at least one argument")
-    paths = json_words(rest)
+    paths = reading.words(rest)
     if paths is None:
         paths = tuple(_words(reading))
     if not paths or not all(path.strip() for path in paths):
@@ -557,16 +595,16 @@ def _healthcheck(reading: _Reading) -> HealthcheckInstruction:
     kind, _, text = rest.partition(" ")
     kind, text = kind.upper(), text.strip()
     if kind == "NONE":
-        if reading.flags or text:
+        if text:
             raise reading.error("HEALTHCHECK NONE takes no arguments")
         return HealthcheckInstruction(
             line=line, original=original, check=Healthcheck(test=("NONE",))
         )
     if kind != "CMD":
         raise reading.error(f"unknown type {kind[:40]!r} in HEALTHCHECK (try CMD)")
-    if not text:
+    words = reading.words(text)
+    if not text or words == ():
         raise reading.error("missing command after HEALTHCHECK CMD")
-    words = json_words(text)
     test = ("CMD-SHELL", text) if words is None else ("CMD", *words)
     retries = reading.flag("retries") or "0"
     if not re.fullmatch(r"[0-9]{1,6}", retries, re.ASCII):
@@ -587,14 +625,14 @@ def _healthcheck(reading: _Reading) -> HealthcheckInstruction:
 
 def _seconds(reading: _Reading, name: str) -> float:
     text = reading.flag(name)
-    if not text:
+    if text in ("", "0"):
         return 0.0
     if not re.fullmatch(rf"(?:{_DURATION_PART})+", text, re.ASCII):
         raise reading.error(f"--{name}: {text[:40]!r} is not a duration, such as 1m30s")
     seconds = sum(
         float(number) * _UNITS[unit] for number, unit in re.findall(_DURATION_PART_READ, text)
     )
-    if seconds < 0.001:
+    if 0 < seconds < 0.001:
         raise reading.error(f"--{name} cannot be less than 1ms")
     return seconds
 
@@ -615,7 +653,7 @@ def _stopsignal(reading: _Reading) -> Stopsignal:
 
 def _shell(reading: _Reading) -> Shell:
     line, original = reading.place
-    words = json_words(_needs(reading, "at least one argument"))
+    words = reading.words(_needs(reading, "at least one argument"))
     if not words:
         raise reading.error(
             "SHELL requires the arguments to be in JSON form",
@@ -629,7 +667,10 @@ def _onbuild(reading: _Reading) -> Onbuild:
     trigger = _needs(reading, "at least one argument")
     keyword = trigger.split()[0].upper()
     if keyword in ("ONBUILD", "FROM", "MAINTAINER"):
-        raise reading.error(f"{keyword} isn't allowed as an ONBUILD trigger")
+        chained = "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"
+        raise reading.error(
+            chained if keyword == "ONBUILD" else f"{keyword} isn't allowed as an ONBUILD trigger"
+        )
     if keyword not in KEYWORDS:
         raise reading.error(
             f"unknown instruction: {keyword[:40]}{suggestion(keyword, KEYWORDS)} in ONBUILD"

@@ -7,14 +7,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackctl.builder import instructions as ins
+from stackctl.builder import layout
 from stackctl.builder.checks import ARGUMENT
 from stackctl.builder.context import Context
 from stackctl.builder.image import State, encode, scratch
 from stackctl.builder.keeping import Keeping, Kept, KeptImage
+from stackctl.builder.layout import Built, is_layout, parse_place
 from stackctl.builder.metadata import PROXY_ARGS
 from stackctl.builder.parser import Dockerfile
 from stackctl.builder.remote import Remotes
@@ -23,7 +26,8 @@ from stackctl.builder.stage import RunFailedError, StageBuilder
 from stackctl.builder.stages import SCRATCH, Stage, StagePlan, find_stage
 from stackctl.contracts.registry import Credentials
 from stackctl.engine.image_values import short
-from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
+from stackctl.engine.images import Images
+from stackctl.errors import InvalidInputError, NotFoundError, StackctlError, UnavailableError
 from stackctl.oci.digest import digest_of
 from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import DEFAULT_REGISTRY, Reference, parse_reference
@@ -33,6 +37,21 @@ if TYPE_CHECKING:
 
 
 _PULLS = 3
+
+
+class Several:
+    """What the jobs of one build for several platforms leave: their images, held until ``holds`` closes."""
+
+    def __init__(self, last: Platform, holds: ExitStack) -> None:
+        self.last = last
+        self.keys: list[tuple[int, str]] = []
+        self.built: list[Built] = []
+        self._holds = holds
+
+    def take(self, platform: Platform, state: State, images: Images) -> None:
+        names = (*state.layers, *(blob.digest for blob in state.blobs))
+        self._holds.enter_context(images.held.hold(names))
+        self.built.append(Built(platform=platform, state=state))
 
 
 class Job:
@@ -49,6 +68,7 @@ class Job:
         platform: Platform,
         defaults: Mapping[str, str],
         remotes: Remotes,
+        several: Several | None = None,
     ) -> None:
         self._builder = builder
         self.request = request
@@ -58,12 +78,13 @@ class Job:
         self._plan = plan
         self._platform = platform
         self._defaults = defaults
+        self._several = several
         self._queue: asyncio.Queue[BuildOutput | None] = asyncio.Queue()
         self._states: dict[int, asyncio.Future[State]] = {}
         self._pulls: dict[str, asyncio.Lock] = {}
         self._fresh: set[str] = set()
         self._sources: Sequence[State] | None = None
-        self._keys: list[tuple[int, str]] = []
+        self._keys: list[tuple[int, str]] = several.keys if several else []
         self._kept: list[Kept | KeptImage] | None = None
         self._held = ExitStack()
         self._opening = asyncio.Lock()
@@ -139,11 +160,7 @@ class Job:
             self.say(f"[Warning] cache_to: {error.message}\n")
 
     def _credentials(self, reference: Reference) -> Credentials | None:
-        known = self.request.credentials
-        hub = reference.registry == DEFAULT_REGISTRY
-        return known.get(reference.registry) or (
-            known.get("https://index.docker.io/v1/") if hub else None
-        )
+        return credentials_of(self.request, reference)
 
     async def sources(self) -> Sequence[State]:
         """Return the images that --cache-from names, those that are here."""
@@ -176,15 +193,20 @@ class Job:
     async def _whole(self) -> None:
         try:
             state = await self._stages()
-            await self._finish(state)
-            for place in self.request.cache_targets:
-                await self._keep(place)
+            if self._several is None:
+                await self._finish(state)
+            else:
+                self._several.take(self._platform, state, self._builder.images)
+            if self._several is None or self._several.last is self._platform:
+                for place in self.request.cache_targets:
+                    await self._keep(place)
             self._done = True
         except RunFailedError as error:
-            self._queue.put_nowait(BuildOutput(error=error.message, code=error.code))
+            self._queue.put_nowait(
+                BuildOutput(error=error.message, code=error.code, located=error.located)
+            )
         except StackctlError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            self._queue.put_nowait(BuildOutput(error=f"{error.message}{hint}"))
+            self._queue.put_nowait(BuildOutput(error=error.worded))
         finally:
             self._queue.put_nowait(None)
 
@@ -227,6 +249,17 @@ class Job:
             outer=self._plan.global_args,
             platform_args=platform_args,
         )
+        named = self.request.contexts.get(stage.base.lower())
+        if isinstance(named, Path) and stage.parent is None:
+            await builder.step(
+                ins.Copy(
+                    line=stage.start.line,
+                    original=stage.start.original,
+                    sources=(".",),
+                    destination="/",
+                    from_=stage.base,
+                )
+            )
         await self._triggers(builder, stage)
         for instruction in stage.instructions:
             number += 1
@@ -244,31 +277,34 @@ class Job:
         if stage.parent is not None:
             state = self._states[stage.parent].result()
             self.say(f" ---> {digest_of(encode(state))[7:19]}\n")
-            return State(
-                document=state.document, layers=state.layers, blobs=state.blobs, parent=state.parent
-            )
-        platform = parse_platform(stage.platform) if stage.platform else self._platform
-        if stage.base == SCRATCH:
-            self.say(" ---> \n")
-            return scratch(platform)
-        named = self.request.contexts.get(stage.base.lower())
-        if isinstance(named, Path):
-            raise self.file.error(
-                stage.start.line,
-                f"FROM {stage.base}: a context that is a directory cannot be a base",
-                hint="FROM scratch, then COPY --from it",
-            )
+            # What is in the image goes before what was only an argument there.
+            names = {item.partition("=")[0] for item in state.config.env}
+            args = {name: value for name, value in state.args.items() if name not in names}
+            return replace(state, args=args)
         try:
-            state = await self._image(named or stage.base, platform)
+            platform = parse_platform(stage.platform) if stage.platform else self._platform
         except InvalidInputError as error:
             raise self.file.error(stage.start.line, error.message, hint=error.hint) from error
-        self.say(f" ---> {short(state.parent)}\n")
+        named = self.request.contexts.get(stage.base.lower())
+        if isinstance(named, Path) or (named is None and stage.base == SCRATCH):
+            # The files of a directory are copied into it.
+            self.say(" ---> \n")
+            return scratch(platform)
+        try:
+            state = await self._image(named or stage.base, platform)
+        except StackctlError as error:
+            raise self.file.error(stage.start.line, error.message, hint=error.hint) from error
+        self.say(f" ---> {short(state.parent or digest_of(encode(state)))}\n")
         return state
 
     async def _image(self, reference: str, platform: Platform) -> State:
         images = self._builder.images
         lock = self._pulls.setdefault(reference, asyncio.Lock())
         async with lock:
+            if is_layout(reference):
+                found = await asyncio.to_thread(layout.read, parse_place(reference), platform)
+                self.keep(found.names)
+                return await self._builder.bring(found)
             for _ in range(_PULLS):
                 async with images.gate.shared():
                     record = images.find(reference)
@@ -302,6 +338,13 @@ class Job:
                     )
                 )
         self._fresh.add(reference)
+
+    async def _push(self, tag: str) -> None:
+        chosen = self._credentials(parse_reference(tag))
+        async for progress in self._builder.images.push(tag, credentials=chosen):
+            if progress.error:
+                raise UnavailableError(progress.error)
+        self.say(f"Successfully pushed {tag}\n")
 
     async def _triggers(self, builder: StageBuilder, stage: Stage) -> None:
         # Those of a stage of this file count as well as those of an image.
@@ -338,6 +381,18 @@ class Job:
         if result is not None and result.kind in ("oci", "docker"):
             await self._builder.archive(tags or [record.id], result.path)
             self.say(f"Successfully wrote {result.path}\n")
+        if self.request.push:
+            for tag in tags:
+                await self._push(tag)
+
+
+def credentials_of(request: BuildRequest, reference: Reference) -> Credentials | None:
+    """Return the credentials that came with a build for the registry of a name."""
+    known = request.credentials
+    hub = reference.registry == DEFAULT_REGISTRY
+    return known.get(reference.registry) or (
+        known.get("https://index.docker.io/v1/") if hub else None
+    )
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -20,7 +20,12 @@ PROXY_ARGS = frozenset(
     for word in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
     for name in (word, word.lower())
 )
-_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/([A-Za-z]+))?", re.ASCII)
+# A host's address and port before it say nothing of the image, as in Docker.
+_PORT = re.compile(
+    r"(?:(?:[0-9.]+:|\[[0-9a-fA-F:]+\]:)?(?:[0-9]{1,5}(?:-[0-9]{1,5})?)?:)?"
+    r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/([A-Za-z]+))?",
+    re.ASCII,
+)
 
 
 @frozen
@@ -56,9 +61,19 @@ class Changed:
 
 
 def variables(state: State) -> dict[str, str]:
-    """Return what an instruction sees: build arguments, over them the environment."""
+    """Return what an instruction sees: the environment, over it the build arguments that were declared after it."""
     env = dict(item.partition("=")[::2] for item in state.config.env)
-    return {**state.args, **env}
+    return {**env, **state.args}
+
+
+def proxy_env(given: Mapping[str, str]) -> dict[str, str]:
+    """Return what the proxy arguments of a build set in its steps: every program reads one case of the names."""
+    return {
+        name: value
+        for key, value in given.items()
+        if key in PROXY_ARGS
+        for name in (key.upper(), key.lower())
+    }
 
 
 def with_env(env: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
@@ -155,8 +170,8 @@ def _ports(word: str, scope: Scope) -> list[str]:
             f"invalid containerPort: {word[:60]}", hint="write it as 80, 80/udp or 8000-8010"
         )
     first, last = int(match[1]), int(match[2] or match[1])
-    if not 0 < first <= last <= 65535:
-        raise scope.error(f"invalid containerPort: {word[:60]}: ports are 1 to 65535")
+    if not first <= last <= 65535:
+        raise scope.error(f"invalid containerPort: {word[:60]}: ports are at most 65535")
     return [f"{port}/{protocol}" for port in range(first, last + 1)]
 
 
@@ -235,20 +250,25 @@ def declared(
     words = []
     for name, default in instruction.args:
         seen = replace(scope, variables={**scope.variables, **args})
-        value = seen.text(default) if default is not None else outer.get(name)
-        value = given.get(name, value)
+        value = given.get(name)
+        shown = default
+        if value is None and default is not None:
+            # A default that is not taken is not looked at either: it may ask for what is not there.
+            value = shown = seen.text(default)
+        value = outer.get(name) if value is None else value
         if value is not None:
             args[name] = value
-        words.append(name if default is None else f"{name}={seen.text(default)}")
+        words.append(name if shown is None else f"{name}={shown}")
     return replace(state, args=args), _nop(f"ARG {' '.join(words)}")
 
 
 def working_dir(instruction: ins.Workdir, state: State, scope: Scope) -> str:
-    """Return the absolute directory a WORKDIR means."""
+    """Return the absolute directory a WORKDIR means: where it was, when variables leave nothing of it.
+
+    One that is written absolute stays as it is written, as Docker has it: a ".." in it goes through symlinks.
+    """
     path = scope.text(instruction.path)
-    if not path:
-        raise scope.error("WORKDIR needs a path; a variable in it is empty")
-    return absolute(state, path)
+    return path if path.startswith("/") else absolute(state, path)
 
 
 def absolute(state: State, path: str) -> str:

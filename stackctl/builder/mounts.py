@@ -1,10 +1,12 @@
 """RUN --mount: binds of the context or a stage, caches that stay, tmpfs and secrets."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import posixpath
 import shutil
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -14,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from stackctl.builder import copying
 from stackctl.builder import instructions as ins
-from stackctl.builder.context import Context, Digests, Node, Tree
+from stackctl.builder.context import Context, Digests, Node, Tree, named_tree
 from stackctl.builder.copying import Source
 from stackctl.builder.image import State
 from stackctl.builder.metadata import Scope, absolute
@@ -105,8 +107,12 @@ class StepMounts:
     ) -> list[StepMount]:
         """Return the mounts of a RUN; raises InvalidInputError naming the line."""
         planned = []
+        agents = 0
         for mount in instruction.mounts:
-            target = absolute(state, scope.text(mount.target)) if mount.target else ""
+            if mount.fields:
+                fields = {key: scope.text(value) for key, value in mount.fields.items()}
+                mount = ins.read_mount(fields, scope.error)
+            target = absolute(state, mount.target) if mount.target else ""
             if target == "/":
                 raise scope.error("a mount's target cannot be /")
             if mount.type == "bind":
@@ -119,8 +125,8 @@ class StepMounts:
                 found = self._secret(mount, target, scope)
                 planned += [found] if found else []
             else:
-                found = self._agent(mount, target, scope)
-                planned += [found] if found else []
+                planned.append(self._agent(mount, target, scope, agents))
+                agents += 1
         return planned
 
     async def _bind(
@@ -132,12 +138,10 @@ class StepMounts:
         stack: AsyncExitStack,
         other: Other,
     ) -> StepMount:
-        source = scope.text(mount.source)
         tree = self._context.tree
-        from_ = scope.text(mount.from_)
-        if from_:
-            tree, _ = await self._files(from_, index, scope, stack, other)
-        node = await asyncio.to_thread(self._found, tree, source, scope)
+        if mount.from_:
+            tree, _ = await self._files(mount.from_, index, scope, stack, other)
+        node = await asyncio.to_thread(self._found, tree, mount.source, scope)
         one = Source(name=posixpath.basename(node.path), tree=tree, node=node)
         content = await asyncio.to_thread(copying.fingerprint, [one])
         host = tree.host_path(node.path)
@@ -145,21 +149,36 @@ class StepMounts:
 
         async def prepare(stack: AsyncExitStack) -> MountPoint:
             path = host
-            if not read_only:
-                # What is written is discarded: it goes to a copy.
-                path = await asyncio.to_thread(self._copy, host, node.is_dir)
+            if not read_only or await asyncio.to_thread(_needs_view, tree, node):
+                # What is written is discarded: it goes to a copy. What is ignored is not to be seen.
+                path = await asyncio.to_thread(self._copy, tree, node, writable=not read_only)
                 stack.callback(shutil.rmtree, Path(path).parent, ignore_errors=True)
             return MountPoint(type="bind", source=path, target=target, read_only=read_only)
 
         return StepMount(identity=["bind", target, content, read_only], prepare=prepare)
 
-    def _copy(self, source: str, is_dir: bool) -> str:
+    def _copy(self, tree: Tree, node: Node, *, writable: bool) -> str:
+        """Return the path of a copy without what the tree ignores; one only to be read has links for its files."""
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         target = Path(tempfile.mkdtemp(prefix="bind-", dir=self._scratch)) / "copy"
-        if is_dir:
-            shutil.copytree(source, target, symlinks=True)
-        else:
+        source = tree.host_path(node.path)
+        if not node.is_dir:
             shutil.copy2(source, target)
+            return str(target)
+        target.mkdir()
+        start = len(node.path) + 1 if node.path else 0
+        made = [(source, target)]
+        for below in tree.walk(node.path):
+            source_path, place = tree.host_path(below.path), target / below.path[start:]
+            if below.is_dir:
+                place.mkdir()
+                made.append((source_path, place))
+            elif writable or not _linked(source_path, place):
+                shutil.copy2(source_path, place, follow_symlinks=False)
+        for source_path, place in reversed(made):
+            shutil.copystat(source_path, place)
+        if tree.ours and not node.path:
+            target.chmod(0o755)
         return str(target)
 
     def script(self, name: str, text: str) -> StepMount:
@@ -182,13 +201,12 @@ class StepMounts:
         stack: AsyncExitStack,
         other: Other,
     ) -> StepMount:
-        name = scope.text(mount.id) or target
+        name = mount.id or target
         seed: str | None = None
-        from_ = scope.text(mount.from_)
-        if from_:
+        if mount.from_:
             # What it starts with is part of what it is: another beginning is another cache.
-            tree, layers = await self._files(from_, index, scope, stack, other)
-            node = await asyncio.to_thread(self._found, tree, scope.text(mount.source), scope)
+            tree, layers = await self._files(mount.from_, index, scope, stack, other)
+            node = await asyncio.to_thread(self._found, tree, mount.source, scope)
             seed = tree.host_path(node.path)
             name = "\0".join((name, node.path, *layers))
 
@@ -208,7 +226,7 @@ class StepMounts:
         """Return the files that a mount's ``from`` names and the layers that make them; () for a named context."""
         named = self._request.contexts.get(from_.lower())
         if isinstance(named, Path):
-            return Tree(named, self._digests, ours=True), ()
+            return named_tree(named, self._digests, self._request.fetched), ()
         state = await other(from_, index, scope.line)
         root = await stack.enter_async_context(self._layers.view(state.layers))
         return Tree(root, self._digests), state.layers
@@ -242,24 +260,46 @@ class StepMounts:
         # Secrets are no part of the key: a changed password does not rebuild (as BuildKit has it).
         return StepMount(identity=["secret", place, name, mount.env], prepare=prepare, env=env)
 
-    def _agent(self, mount: ins.RunMount, target: str, scope: Scope) -> StepMount | None:
+    def _agent(self, mount: ins.RunMount, target: str, scope: Scope, number: int) -> StepMount:
         """Return the mount of an SSH agent's socket; the agent is no part of the cache key, as a secret is not."""
         name = mount.id or "default"
-        socket = self._request.ssh.get(name)
-        if socket is None:
-            if mount.required:
-                raise scope.error(
-                    f'no SSH agent "{name}" was given to this build', hint="Pass it with ssh."
-                )
-            return None
-        place = target or f"/run/buildkit/ssh_agent.{'0' if name == 'default' else name}"
+        agent = self._request.ssh.get(name)
+        place = target or f"/run/buildkit/ssh_agent.{number}"
+        if agent is None and mount.required:
+            raise scope.error(
+                f'no SSH agent "{name}" was given to this build', hint="Pass it with ssh."
+            )
 
         async def prepare(stack: AsyncExitStack) -> MountPoint | None:
-            del stack
-            return MountPoint(type="bind", source=str(socket), target=place)
+            if agent is None:
+                return None
+            own = await self._relay(agent, mount, stack)
+            return MountPoint(type="bind", source=str(own), target=place)
 
-        env = (f"SSH_AUTH_SOCK={place}",)
+        env = () if number else (f"SSH_AUTH_SOCK={place}",)  # the first agent's
         return StepMount(identity=["ssh", place, name], prepare=prepare, env=env)
+
+    async def _relay(self, agent: Path, mount: ins.RunMount, stack: AsyncExitStack) -> Path:
+        """Return a socket that leads to the agent, with the owner and mode asked for.
+
+        An agent answers nobody but its own user and root (sshd's ssh-agent looks at the peer), and a step may be anyone.
+        """
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="ssh-", dir=self._scratch))
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        path = home / "agent"
+        # The address of a socket is short (108 bytes), and the data root's path may not be.
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening:
+            directory = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                listening.bind(f"/proc/self/fd/{directory}/agent")
+            finally:
+                os.close(directory)
+            os.chown(path, mount.uid, mount.gid)
+            path.chmod(0o600 if mount.mode is None else mount.mode)
+            server = await asyncio.start_unix_server(_Relay(agent).pass_on, sock=listening.dup())
+        stack.callback(server.close)
+        return path
 
     def _write(self, data: bytes, mode: int, uid: int, gid: int) -> Path:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -270,6 +310,48 @@ class StepMounts:
         os.chown(path, uid, gid)
         path.chmod(mode)
         return path
+
+
+class _Relay:
+    """Passes what comes on a connection to an agent, and its answers back."""
+
+    def __init__(self, agent: Path) -> None:
+        self._agent = agent
+
+    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            theirs, ours = await asyncio.open_unix_connection(self._agent)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(_pipe(reader, ours))
+                    group.create_task(_pipe(theirs, writer))
+            except BaseExceptionGroup:
+                pass
+            finally:
+                ours.close()
+        writer.close()
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()
+
+
+def _needs_view(tree: Tree, node: Node) -> bool:
+    """Tell whether a directory is to be seen as another: without what is ignored, or by whoever the step is."""
+    own = tree.ours and not node.path and node.info.st_mode & 0o5 != 0o5
+    return node.is_dir and (own or tree.hides(node.path))
+
+
+def _linked(source: str, target: Path) -> bool:
+    """Tell whether a file could be linked: it cannot from another file system."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def _tmpfs(mount: ins.RunMount, target: str) -> StepMount:

@@ -73,7 +73,9 @@ class Dockerfile:
 def located(
     name: str, lines: Sequence[str], line: int, message: str, *, hint: str = ""
 ) -> InvalidInputError:
-    """Return "NAME:LINE: message" with the source line below it."""
+    """Return "NAME:LINE: message" with the source line below it; the message alone for a text without a name."""
+    if not name:
+        return InvalidInputError(message, hint=hint)
     excerpt = lines[line - 1].strip()[:200] if 0 < line <= len(lines) else ""
     shown = f"\n  {line} | {excerpt}" if excerpt else ""
     return InvalidInputError(f"{name}:{line}: {message}{shown}", hint=hint)
@@ -88,14 +90,15 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def parse(text: str, *, name: str = "Dockerfile") -> Dockerfile:
     """Return the statements of a Dockerfile; raises InvalidInputError naming the line."""
     if len(text) > MAX_SIZE:
-        raise InvalidInputError(f"{name}:1: the file is larger than {MAX_SIZE >> 20} MiB")
-    lines = tuple(line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n"))
+        raise located(name, (), 1, f"the file is larger than {MAX_SIZE >> 20} MiB")
+    raw = text.removeprefix("\ufeff").split("\n")
+    lines = tuple(line.removesuffix("\r") for line in raw)
     directives = _directives(name, lines)
     escape = directives.get("escape", "\\")
-    reader = _Reader(name, lines, escape)
+    reader = _Reader(name, lines, escape, raw)
     statements = tuple(reader.statements())
     if not statements:
-        raise InvalidInputError(f"{name}:1: the file holds no instructions")
+        raise located(name, lines, 1, "the file holds no instructions")
     return Dockerfile(
         name=name,
         lines=lines,
@@ -109,8 +112,6 @@ def parse(text: str, *, name: str = "Dockerfile") -> Dockerfile:
 def _directives(name: str, lines: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
-        if number == 1 and line.startswith("#!"):
-            continue
         match = _DIRECTIVE.fullmatch(line.strip())
         key = match[1].lower() if match else ""
         if match is None or key not in _DIRECTIVES:
@@ -128,9 +129,11 @@ def _directives(name: str, lines: Sequence[str]) -> dict[str, str]:
 class _Reader:
     """Walks the lines once."""
 
-    def __init__(self, name: str, lines: Sequence[str], escape: str) -> None:
+    def __init__(self, name: str, lines: Sequence[str], escape: str, raw: Sequence[str]) -> None:
         self._name = name
         self._lines = lines
+        # With their carriage returns, which heredocs keep.
+        self._raw = raw
         self._escape = escape
         self._at = 0
         self._continued = re.compile(rf"(?:^|(?<!{re.escape(escape)})){re.escape(escape)}[ \t]*$")
@@ -206,17 +209,17 @@ class _Reader:
     def _heredoc_content(self, name: str, chomp: bool, start: int) -> str:
         parts: list[str] = []
         while self._at < len(self._lines):
-            line = self._lines[self._at]
+            line, raw = self._lines[self._at], self._raw[self._at]
             self._at += 1
             if (line.lstrip("\t") if chomp else line) == name:
                 return "".join(parts)
-            parts.append(line + "\n")
+            parts.append(raw + "\n")
         raise located(self._name, self._lines, start, f"unterminated heredoc {name!r}")
 
 
 def heredoc_word(word: str) -> bool:
-    """Tell whether a word is the mark of a heredoc, such as ``<<EOF``."""
-    return _HEREDOC.fullmatch(word) is not None
+    """Tell whether a text is the mark of a heredoc, such as ``<<EOF``, and nothing beside it."""
+    return _HEREDOC.fullmatch(word) is not None and len(split_words(word, "")) == 1
 
 
 def _split_keyword(text: str) -> tuple[str, str, str]:
@@ -299,13 +302,18 @@ def _take_flags(rest: str, escape: str) -> tuple[tuple[str, ...], str]:
 
 
 def json_words(rest: str) -> tuple[str, ...] | None:
-    """Return the words of the JSON (exec) form; None when the text is not an array of strings."""
+    """Return the words of the JSON (exec) form; None when the text is no JSON array.
+
+    Raises ValueError for an array that holds anything but strings.
+    """
     if not rest.lstrip().startswith("["):
         return None
     try:
         value = json.loads(rest)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list):
         return None
+    if not all(isinstance(item, str) for item in value):
+        raise ValueError("when using JSON array syntax, arrays must be comprised of strings only")
     return tuple(value)

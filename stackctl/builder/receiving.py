@@ -6,10 +6,11 @@ thousands of small files on a disk takes most of such a build, so a plain tar th
 """
 
 import asyncio
+import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from stackctl.builder.context import Context, Digests
@@ -19,6 +20,7 @@ from stackctl.errors import HostError, InvalidInputError
 _LARGEST = 256 << 20
 _AT_ONCE = 2
 # A compressed tar may hold far more than what came.
+_HEAD = 512
 _MAGIC_AT, _MAGIC = 257, b"ustar"
 
 
@@ -45,15 +47,15 @@ class Receiver:
         if self._memory is None or self._in_memory >= _AT_ONCE or not _has_room(self._memory):
             return await self._unpacked(self._disk, source)
         self._in_memory += 1
+        tape = _Tape(source, _LARGEST)
         try:
-            first, whole = await _collected(source)
-            if whole:
-                try:
-                    return await self._unpacked(self._memory, _again(first))
-                except HostError:  # full after all
-                    return await self._unpacked(self._disk, _again(first))
-            return await self._unpacked(self._disk, _chained(first, source))
+            if await tape.is_plain():
+                # What does not fit after all is known when much of it is there.
+                with contextlib.suppress(_TooLargeError, HostError):
+                    return await self._unpacked(self._memory, tape.play())
+            return await self._unpacked(self._disk, tape.play(beyond=True))
         finally:
+            await tape.close()
             self._in_memory -= 1
 
     async def _unpacked(self, directory: Path, chunks: AsyncIterator[bytes]) -> Context:
@@ -69,45 +71,83 @@ class Receiver:
 
 def _new_directory(parent: Path) -> Path:
     for _ in range(100):
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            return Path(tempfile.mkdtemp(prefix="context-", dir=parent))
-        except FileNotFoundError:  # another context was the last one in it
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = Path(tempfile.mkdtemp(prefix="context-", dir=parent))
+            # A step may mount it, and be anyone; the directory above lets nobody in.
+            path.chmod(0o755)
+            return path
+        except (FileNotFoundError, FileExistsError):
+            # Another context was the last one in it, and took it away in between (mkdir says "exists" for that too).
             continue
     raise HostError(f"cannot make a directory in {parent}")
 
 
-async def _collected(source: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
-    """Return the first chunks, and whether they are all of a plain tar that is not large."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in source:
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > _LARGEST:
-            return chunks, False
-    return chunks, _is_plain(chunks)
+class _TooLargeError(Exception):
+    """More came than may be kept."""
 
 
-def _is_plain(chunks: Sequence[bytes]) -> bool:
-    head = b""
-    for chunk in chunks:
-        head += chunk[: 512 - len(head)]
-        if len(head) >= 512:
-            break
-    return head[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] == _MAGIC
+class _Tape:
+    """What comes in, kept so that it can be read from the start again, until it is more than ``limit`` bytes.
 
+    It is unpacked while it still comes, from here, so that trying again elsewhere loses nothing.
+    """
 
-async def _again(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
+    def __init__(self, source: AsyncIterator[bytes], limit: int) -> None:
+        self._source = source
+        self._limit = limit
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._large = False
+        self._more = asyncio.Event()
+        self._recording = asyncio.create_task(self._record())
 
+    async def _record(self) -> None:
+        try:
+            async for chunk in self._source:
+                self._chunks.append(chunk)
+                self._size += len(chunk)
+                self._more.set()
+                if self._size > self._limit:
+                    self._large = True
+                    return
+        finally:
+            self._more.set()
 
-async def _chained(chunks: Sequence[bytes], source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
-    async for chunk in source:
-        yield chunk
+    async def is_plain(self) -> bool:
+        """Tell whether it is a tar that is not compressed."""
+        while self._size < _HEAD and not self._recording.done():
+            await self._wait()
+        head = b"".join(self._chunks[: _HEAD + 1])[:_HEAD]
+        return head[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] == _MAGIC
+
+    async def play(self, *, beyond: bool = False) -> AsyncIterator[bytes]:
+        """Yield all of it; raises _TooLargeError where the limit is reached, unless it is to be read on beyond that."""
+        place = 0
+        while True:
+            over = self._recording.done()
+            while place < len(self._chunks):
+                yield self._chunks[place]
+                place += 1
+            if over:
+                break
+            await self._wait()
+        self._recording.result()
+        if self._large:
+            if not beyond:
+                raise _TooLargeError
+            async for chunk in self._source:
+                yield chunk
+
+    async def close(self) -> None:
+        """Stop listening; may be called twice."""
+        self._recording.cancel()
+        await asyncio.gather(self._recording, return_exceptions=True)
+        self._chunks.clear()
+
+    async def _wait(self) -> None:
+        await self._more.wait()
+        self._more.clear()
 
 
 def _has_room(memory: Path) -> bool:

@@ -58,14 +58,17 @@ class BuildRequest:
     """One build (Docker Engine API, POST /build). Sizes in bytes, CPU as in HostConfig.
 
     ``context`` is a tar stream (plain or compressed), a directory on this host, or a URL to fetch it from (a git
-    repository, a tar, a Dockerfile alone). ``dockerfile`` is a path in it;
-    ``dockerfile_text``, when not None, is taken instead. ``network_mode`` is "default", "host", "none" or a
-    network's name. ``credentials`` are by registry host. ``secrets`` are what RUN --mount=type=secret may ask for.
-    ``contexts`` are more contexts by name in lower case, directories of this host, URLs or image references; they go
-    before stages and images of the same name. ``no_cache_filter`` are stages whose steps are all done anew. ``ssh`` are
-    sockets of SSH agents. ``cache_sources`` and ``cache_targets`` are where steps are taken from beside the engine's
-    own, and kept. ``cache_from`` instead are images that steps must have led to, as the classic builder has it. With a
-    ``result`` the files or an archive of the image go there as well.
+    repository, a tar, a Dockerfile alone). ``dockerfile`` is a path in it; ``dockerfile_text``, when not None, is taken
+    instead. ``network_mode`` is "default", "host", "none" or a network's name. ``credentials`` are by registry host.
+    ``secrets`` are what RUN --mount=type=secret may ask for. ``contexts`` are more contexts by name in lower case,
+    directories of this host, URLs, OCI layouts or image references; they go before stages and images of the same name
+    (``fetched`` are the directories among them that the builder fetched). ``no_cache_filter`` are stages whose steps
+    are all done anew. ``ssh`` are sockets of SSH agents. ``cache_sources`` and ``cache_targets`` are where steps are
+    taken from beside the engine's own, and kept. ``cache_from`` instead are images that steps must have led to, as the
+    classic builder has it. ``host_network`` allows RUN --network=host, as ``network_mode`` "host" does. With a
+    ``result`` the files or an archive of the image go there as well. ``platform`` may be several, with commas: then
+    this machine's image is kept here, and the result, and what ``push`` pushes under the tags, are of all. With
+    ``check`` nothing is built: findings of the build checks are an error.
     """
 
     context: AsyncIterator[bytes] | Path | str
@@ -97,22 +100,27 @@ class BuildRequest:
     ulimits: tuple[Ulimit, ...] = ()
     security_opt: tuple[str, ...] = ()
     privileged: bool = False
+    host_network: bool = False
     platform: str = ""
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, Path | str] = field(default_factory=dict)
+    fetched: frozenset[Path] = frozenset()
     ssh: Mapping[str, Path] = field(default_factory=dict)
     cache_sources: tuple[CachePlace, ...] = ()
     cache_targets: tuple[CachePlace, ...] = ()
     result: BuildResult | None = None
+    push: bool = False
+    check: bool = False
 
 
 @frozen
 class BuildOutput:
-    """One message of a build; exactly one of the four kinds is set.
+    """One message of a build; exactly one of the five kinds is set.
 
     ``stream`` is text to show; ``status`` (with ``id``, ``current``, ``total``) progress of a pull; ``image_id`` the
-    result, the JSON line's aux; ``error`` the end of a failed build, with the exit ``code`` of a RUN (0 otherwise).
+    result, the JSON line's aux; ``checked`` the end of one that was only checked; ``error`` the end of a failed build,
+    with the exit ``code`` of a RUN (0 otherwise) and, where that is not part of it, the same with its place (``located``).
     """
 
     stream: str = ""
@@ -121,5 +129,7 @@ class BuildOutput:
     current: int = 0
     total: int = 0
     image_id: str = ""
+    checked: bool = False
     error: str = ""
     code: int = 0
+    located: str = ""

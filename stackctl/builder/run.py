@@ -28,6 +28,7 @@ from stackctl.engine.world import HostFacts
 from stackctl.errors import StackctlError
 from stackctl.frozen import frozen
 
+HOSTNAME = "buildkitsandbox"  # what Docker's builder calls the machine of a step; some programs write it into files
 _FILE_LIMIT = 4 << 20
 _STUBS = ("/proc", "/sys", "/dev", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname")
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -62,6 +63,7 @@ class Command:
     network: str = "default"
     privileged: bool = False
     mounts: tuple[MountPoint, ...] = ()
+    hostname: str = HOSTNAME
 
 
 class Runner:
@@ -203,7 +205,8 @@ def _record(container_id: str, command: Command, request: BuildRequest) -> Conta
         cmd=command.args,
         privileged=command.privileged,
         network_mode=(request.network_mode or "default") if mode in ("", "default") else mode,
-        extra_hosts=request.extra_hosts,
+        # Its own name leads to itself in every network, none included.
+        extra_hosts=(f"{command.hostname}:127.0.0.1", *request.extra_hosts),
         shm_size=request.shm_size,
         memory=request.memory,
         memory_swap=request.memory_swap,
@@ -229,7 +232,7 @@ def _record(container_id: str, command: Command, request: BuildRequest) -> Conta
         env=command.env,
         working_dir=command.working_dir or "/",
         user=command.user,
-        hostname=container_id[:12],
+        hostname=command.hostname,
         mounts=command.mounts,
     )
 

@@ -10,6 +10,7 @@ import os
 import posixpath
 import stat
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -19,7 +20,7 @@ from pathlib import Path
 from stackctl.builder import copying
 from stackctl.builder import instructions as ins
 from stackctl.builder.cache import BuildCache, step_key
-from stackctl.builder.context import Context, Digests, Tree
+from stackctl.builder.context import Context, Digests, Tree, named_tree
 from stackctl.builder.copying import Destination, Ownership, Source
 from stackctl.builder.download import url_name
 from stackctl.builder.expand import ExpandError, expand
@@ -32,6 +33,7 @@ from stackctl.builder.metadata import (
     absolute,
     change,
     declared,
+    proxy_env,
     shell_of,
     variables,
     working_dir,
@@ -40,26 +42,30 @@ from stackctl.builder.mounts import StepMount, StepMounts
 from stackctl.builder.parser import Dockerfile, Heredoc, heredoc_word
 from stackctl.builder.remote import Remotes, is_remote
 from stackctl.builder.request import BuildRequest
-from stackctl.builder.run import Command, Runner, new_container_id
+from stackctl.builder.run import HOSTNAME, Command, Runner, new_container_id
 from stackctl.contracts.repositories import GitSource
 from stackctl.contracts.state import ImageConfig
 from stackctl.contracts.storage import Change, LayerStore, PackedLayer, RootTree
 from stackctl.engine.images import Images
-from stackctl.engine.users import resolve_user
+from stackctl.engine.users import owner_of
 from stackctl.errors import InvalidInputError, NotFoundError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.oci.digest import digest_of
+from stackctl.oci.platform import Platform
 from stackctl.values import Json
 
 _MAX_LINKS = 40
+_FOREIGN = "exec format error"
 
 
 class RunFailedError(InvalidInputError):
     """A RUN ended with a code other than 0."""
 
-    def __init__(self, message: str, *, code: int) -> None:
+    def __init__(self, message: str, *, code: int, located: str) -> None:
+        """``message`` is what Docker's classic builder says, ``located`` the same with its place and line."""
         super().__init__(message)
         self.code = code
+        self.located = located
 
 
 @frozen
@@ -118,6 +124,14 @@ class StageBuilder:
     async def step(self, instruction: ins.Instruction, *, literal: bool = False) -> None:
         """Do one instruction. Raises InvalidInputError naming the line, RunFailedError, or what the host refused."""
         scope = Scope(file=self._tools.file, line=instruction.line, variables=variables(self.state))
+        try:
+            await self._step(instruction, scope, literal=literal)
+        except RunFailedError:
+            raise
+        except StackctlError as error:
+            raise _located(error, scope) from error
+
+    async def _step(self, instruction: ins.Instruction, scope: Scope, *, literal: bool) -> None:
         if literal and isinstance(instruction, ins.Label):
             config = replace(
                 self.state.config, labels={**self.state.config.labels, **dict(instruction.pairs)}
@@ -143,6 +157,11 @@ class StageBuilder:
             if isinstance(instruction, ins.Cmd):
                 self._cmd_set = True
             await self._configure(changed.config, changed.created_by, author=changed.author)
+            if isinstance(instruction, ins.Env):
+                # It hides the ARG before it, as an ARG does the ENV before it.
+                hidden = {scope.text(name) for name, _ in instruction.pairs}
+                args = {key: one for key, one in self.state.args.items() if key not in hidden}
+                self.state = replace(self.state, args=args)
 
     def take_triggers(self) -> tuple[str, ...]:
         """Return the ONBUILD triggers that the base image left, and clear them."""
@@ -270,14 +289,13 @@ class StageBuilder:
         async def work() -> State:
             layer = None
             async with self._tools.layers.view(self.state.layers) as root:
-                missing = await self._missing(root, path)
+                real = await self._resolved(root, path, scope)
+                missing = await self._missing(root, real)
             if missing:
                 async with self._snapshot(self.state) as (key, root):
-                    place = Destination(path=path, directory=True, exists=True, missing=missing)
+                    place = Destination(path=real, directory=True, exists=True, missing=missing)
                     # It belongs to the USER of that moment, as BuildKit has it.
-                    owner = await self._owner(
-                        root, self.state.config.user, "", scope, number_is_group=False
-                    )
+                    owner = await self._owner(root, self.state.config.user, "", scope)
                     packed = copying.pack(
                         [], place, owner, now=int(time.time()), epoch=self._tools.epoch
                     )
@@ -308,11 +326,16 @@ class StageBuilder:
         tools = self._tools
         args, shown = self._command(instruction)
         visible = {name: value for name, value in self.state.args.items() if name not in PROXY_ARGS}
-        env_names = {item.partition("=")[0] for item in self.state.config.env}
-        visible = {name: value for name, value in visible.items() if name not in env_names}
         network = instruction.network
         if network not in ("", "default", "none", "host"):
             raise scope.error(f"invalid network mode {network[:40]!r}: default, none or host")
+        if network == "host" and not (
+            tools.request.host_network or tools.request.network_mode == "host"
+        ):
+            raise scope.error(
+                "RUN --network=host is not allowed to this build",
+                hint="network: host, or entitlements: [network.host]",
+            )
         insecure = instruction.security == "insecure"
         if insecure and not tools.request.privileged:
             raise scope.error("RUN --security=insecure needs a privileged build")
@@ -333,12 +356,16 @@ class StageBuilder:
             if visible:
                 pairs = " ".join(f"{name}={value}" for name, value in sorted(visible.items()))
                 created_by = f"|{len(visible)} {pairs} {created_by}"
-            proxies = {name: value for name, value in self._given.items() if name in PROXY_ARGS}
-            extra = {**proxies, **visible}
-            env = (
-                *self.state.config.env,
-                *(f"{name}={value}" for name, value in extra.items() if name not in env_names),
-            )
+            own = dict(item.partition("=")[::2] for item in self.state.config.env)
+            values = {**proxy_env(self._given), **own, **visible}
+            # A step's name of its own is no secret, but it would make each run another.
+            env = ("HOSTNAME", *(f"{name}={value}" for name, value in values.items()))
+
+            said: deque[str] = deque(maxlen=4)
+
+            def say(text: str) -> None:
+                said.append(text)
+                tools.say(text)
 
             async def work() -> State:
                 async with self._snapshot(self.state) as (key, root), AsyncExitStack() as mounted:
@@ -350,21 +377,25 @@ class StageBuilder:
                         args=args,
                         env=(*env, *secret_env),
                         user=self.state.config.user,
-                        working_dir=self.state.config.working_dir or "/",
+                        working_dir=await self._resolved(
+                            root, self.state.config.working_dir or "/", scope
+                        ),
                         network=network,
                         privileged=insecure,
                         mounts=tuple(point for point in points if point is not None),
+                        hostname=tools.request.args.get("BUILDKIT_SANDBOX_HOSTNAME") or HOSTNAME,
                     )
                     try:
                         code = await tools.runner.run(
-                            container_id, root, command, tools.request, tools.say
+                            container_id, root, command, tools.request, say
                         )
                     except StackctlError as error:
+                        self._refuse_foreign(error.message, scope)
                         raise scope.error(error.message, hint=error.hint) from error
                     if code:
-                        raise RunFailedError(
-                            f"The command '{shown}' returned a non-zero code: {code}", code=code
-                        )
+                        self._refuse_foreign("".join(said), scope)
+                        text = f"The command '{shown}' returned a non-zero code: {code}"
+                        raise RunFailedError(text, code=code, located=scope.error(text).message)
                     tools.say(f" ---> Removed intermediate container {container_id[:12]}\n")
                     await mounted.aclose()
                     layer = await self._commit(key, self.state)
@@ -380,6 +411,20 @@ class StageBuilder:
             plain = not (mounts or network or insecure)
             goal = _Goal(config=self.state.config, created_by=created_by) if plain else None
             await self._cached(key, work, goal)
+
+    def _refuse_foreign(self, said: str, scope: Scope) -> None:
+        """Raise when a step failed since its programs are another machine's (with an emulator they would run)."""
+        document, mine = self.state.document, self._tools.images.parts.platform
+        wanted = Platform(
+            os=document.os, architecture=document.architecture, variant=document.variant
+        )
+        if _FOREIGN not in said or mine.accepts(wanted):
+            return
+        raise scope.error(
+            f"RUN for {wanted} does not run on this machine, which is {mine}",
+            hint="FROM --platform=$BUILDPLATFORM builds here what COPY --from then takes; or install an emulator"
+            " (qemu-user-static, binfmt_misc)",
+        )
 
     def _command(self, instruction: ins.Run) -> tuple[tuple[str, ...], str]:
         if not instruction.shell:
@@ -414,7 +459,8 @@ class StageBuilder:
         patterns = [scope.text(text) for text in instruction.sources]
         destination = scope.text(instruction.destination)
         chmod, chown = scope.text(instruction.chmod), scope.text(instruction.chown)
-        exclude = [scope.text(text) for text in instruction.exclude]
+        # As Docker has it, patterns to leave out are taken as they are written.
+        exclude = list(instruction.exclude)
         try:
             copying.changed_mode(chmod, 0, is_dir=False)
         except InvalidInputError as error:
@@ -454,6 +500,11 @@ class StageBuilder:
                     if not found:
                         return self._nothing_copied(created_by)
                     place = await self._place(root, found, destination, instruction, scope)
+                    if place.exists and not place.missing and not instruction.link:
+                        # What --link makes lies over what was there, whatever that is.
+                        await asyncio.to_thread(
+                            self._check_kinds, root, found, place, scope, exclude
+                        )
                     packed = copying.pack(
                         found,
                         place,
@@ -511,6 +562,11 @@ class StageBuilder:
         tree = await self._tree(instruction, stack)
         remote = [item for item in wanted.patterns if instruction.add and is_remote(item)]
         local = [item for item in wanted.patterns if item not in remote]
+        if local and wanted.checksum:
+            raise scope.error(
+                f"ADD --checksum is for what is fetched, and {local[0][:200]} is a path of the context",
+                hint="http://, https:// or a git repository",
+            )
         for item in local:
             if instruction.add and "://" in item:
                 scheme = item.partition("://")[0][:20]
@@ -548,7 +604,7 @@ class StageBuilder:
             return self._tools.context.tree
         named = self._named(instruction)
         if named is not None:
-            return Tree(named, self._tools.digests, ours=True)
+            return named_tree(named, self._tools.digests, self._tools.request.fetched)
         state = await self._tools.other(instruction.from_, self._index, instruction.line)
         root = await stack.enter_async_context(self._tools.layers.view(state.layers))
         return Tree(root, self._tools.digests)
@@ -602,15 +658,10 @@ class StageBuilder:
             raise _located(error, scope) from error
         return commit
 
-    async def _owner(
-        self, root: Path, chown: str, chmod: str, scope: Scope, *, number_is_group: bool = True
-    ) -> Ownership:
+    async def _owner(self, root: Path, chown: str, chmod: str, scope: Scope) -> Ownership:
+        """Return who owns what a step makes: as Docker has it, root for names that the image does not know."""
         if not chown:
             return Ownership(chmod=chmod)
-        user, _, group = chown.partition(":")
-        if number_is_group and not group and user.isascii() and user.isdigit():
-            # A number alone names the group as well (Dockerfile reference, COPY --chown).
-            chown = f"{user}:{user}"
         texts = []
         for path in ("/etc/passwd", "/etc/group"):
             try:
@@ -619,23 +670,26 @@ class StageBuilder:
             except StackctlError:
                 texts.append("")
         try:
-            found = resolve_user(chown, *texts)
+            uid, gid, unknown = owner_of(chown, *texts)
         except InvalidInputError as error:
-            if not texts[0]:
-                raise scope.error(f"--chown={chown[:80]}: {error.message}") from error
-            # BuildKit takes root for a name that the image does not know, and many files rely on it.
-            self._tools.say(
-                f"[Warning] {scope.file.name}:{scope.line}: {chown[:80]}: {error.message}; root is taken\n"
+            raise scope.error(f"--chown={chown[:80]}: {error.message}") from error
+        if unknown and not texts[0]:
+            raise scope.error(
+                f"--chown={chown[:80]}: unable to find {unknown}: the image has no /etc/passwd"
             )
-            return Ownership(uid=0, gid=0, chmod=chmod)
-        return Ownership(uid=found.uid, gid=found.gid, chmod=chmod)
+        if unknown:
+            self._tools.say(
+                f"[Warning] {scope.file.name}:{scope.line}: {chown[:80]}: the image has no {unknown}\n"
+            )
+        return Ownership(uid=uid, gid=gid, chmod=chmod)
 
     async def _place(
         self, root: Path, sources: list[Source], text: str, instruction: ins.Copy, scope: Scope
     ) -> Destination:
-        path = await self._unlinked(root, absolute(self.state, text))
-        wants = _is_directory(text) or instruction.parents or any(item.archive for item in sources)
-        wants = wants or (len(sources) > 1 and any(item.is_dir for item in sources))
+        path = await self._resolved(root, absolute(self.state, text), scope)
+        # Of several sources the first one makes it what it is.
+        wants = _is_directory(text) or instruction.parents or sources[0].archive
+        wants = wants or (len(sources) > 1 and sources[0].is_dir)
         try:
             found = await self._tools.files.stat(root, path, follow=True)
             exists, is_dir = True, stat.S_ISDIR(found.mode)
@@ -644,6 +698,8 @@ class StageBuilder:
         if exists and not is_dir and (wants or any(item.is_dir for item in sources)):
             raise scope.error(f"cannot copy to non-directory: {path}")
         directory = is_dir or wants
+        if not directory and any(item.is_dir or item.archive for item in sources[1:]):
+            raise scope.error(f"cannot copy to non-directory: {path}", hint="end it with a slash")
         only_archives = all(item.archive for item in sources)
         if directory and not exists and (only_archives or not any(item.is_dir for item in sources)):
             missing = await self._missing(root, path)
@@ -651,17 +707,46 @@ class StageBuilder:
         missing = await self._missing(root, posixpath.dirname(path)) if path != "/" else ()
         return Destination(path=path, directory=directory, exists=is_dir, missing=missing)
 
-    async def _unlinked(self, root: Path, path: str) -> str:
-        """Return where a path leads whose last component may be a symlink: files are written through it."""
-        for _ in range(_MAX_LINKS):
+    def _check_kinds(
+        self,
+        root: Path,
+        sources: list[Source],
+        place: Destination,
+        scope: Scope,
+        exclude: list[str],
+    ) -> None:
+        tree = Tree(root, self._tools.digests)
+        node = tree.find(place.path)
+        host = tree.host_path(node.path)
+        if node.is_dir and (found := copying.clash(host, sources, place, exclude)):
+            raise scope.error(found)
+
+    async def _resolved(self, root: Path, path: str, scope: Scope) -> str:
+        """Return where a path leads, symlinks followed inside the root whether or not there is something behind them."""
+        waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        found = "/"
+        links = 0
+        while waiting:
+            part = waiting.pop()
+            if part == "..":
+                found = posixpath.dirname(found)
+                continue
             try:
-                target = (await self._tools.files.stat(root, path)).link_target
+                target = (
+                    await self._tools.files.stat(root, posixpath.join(found, part))
+                ).link_target
             except NotFoundError:
-                break
+                target = ""
             if not target:
-                break
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        return path
+                found = posixpath.join(found, part)
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise scope.error(f"{path}: too many levels of symbolic links")
+            if target.startswith("/"):
+                found = "/"
+            waiting += [item for item in reversed(target.split("/")) if item not in ("", ".")]
+        return found
 
     async def _extract(
         self, root: Path, sources: list[Source], place: Destination, owner: Ownership

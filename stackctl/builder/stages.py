@@ -4,12 +4,22 @@ A stage is what stands between two FROMs. It needs the stages its FROM, its COPY
 stages that the target does not need are not built.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from stackctl.builder.expand import ExpandError, expand
-from stackctl.builder.instructions import Arg, Copy, From, Instruction, Run
+from stackctl.builder.instructions import (
+    Arg,
+    Copy,
+    From,
+    Instruction,
+    Onbuild,
+    Run,
+    read_trigger,
+)
 from stackctl.builder.parser import Dockerfile, suggestion
+from stackctl.errors import InvalidInputError
 from stackctl.frozen import frozen
 
 SCRATCH = "scratch"
@@ -52,11 +62,13 @@ def plan_stages(
     args: Mapping[str, str] | None = None,
     defaults: Mapping[str, str] | None = None,
     named: Collection[str] = (),
+    triggers_of: Callable[[str], Sequence[str]] = lambda _: (),
 ) -> StagePlan:
     """Return what is to be built; raises InvalidInputError naming the line.
 
     ``args`` are the build arguments given, ``defaults`` values known without being declared (BUILDPLATFORM …),
-    ``named`` the named contexts, which go before stages of the same name.
+    ``named`` the named contexts, which go before stages of the same name. ``triggers_of`` tells the ONBUILD triggers of an
+    image, as far as they are known.
     """
     given = dict(args or {})
     head, groups = _split(file, instructions)
@@ -74,7 +86,14 @@ def plan_stages(
             )
         parent = None if base.lower() in named else by_name.get(base.lower())
         needs = {parent} if parent is not None else set()
-        needs |= _references(file, body, by_name, index, named)
+        left = (
+            [item.trigger for item in groups[parent][1] if isinstance(item, Onbuild)]
+            if parent is not None
+            else triggers_of(base)
+        )
+        triggers = _triggers(left, start.line)
+        _refuse_cycle(file, body, start.name, by_name, named)
+        needs |= _references(file, [*triggers, *body], by_name, index, named)
         stages.append(
             Stage(
                 index=index,
@@ -124,7 +143,7 @@ def _split(
                 instruction.line, "no build stage in current context: FROM must come first"
             )
     if not groups:
-        raise file.error(len(file.lines), "the file has no FROM")
+        raise file.error(head[-1].line, "the file has no FROM after its ARGs")
     return head, groups
 
 
@@ -150,6 +169,37 @@ def _expanded(file: Dockerfile, line: int, text: str, variables: Mapping[str, st
         raise file.error(line, f"failed to process {text[:120]!r}: {error}") from error
 
 
+def _triggers(texts: Sequence[str], line: int) -> list[Instruction]:
+    """Return what ONBUILD triggers do; one that is wrong is told when it is done."""
+    found: list[Instruction] = []
+    for text in texts:
+        with contextlib.suppress(InvalidInputError):
+            found.append(read_trigger(text, line=line))
+    return found
+
+
+def _refuse_cycle(
+    file: Dockerfile,
+    body: Sequence[Instruction],
+    name: str,
+    names: Mapping[str, int],
+    named: Collection[str],
+) -> None:
+    """Raise for a stage that takes from itself, unless something before it has its name."""
+    if not name or name in names or name in named:
+        return
+    for item in body:
+        if name in (reference.lower() for reference in _sources(item)):
+            raise file.error(item.line, f"circular dependency: the stage {name} takes from itself")
+
+
+def _sources(item: Instruction) -> list[str]:
+    """Return what an instruction takes files from: the names of stages, images and contexts."""
+    if isinstance(item, Copy):
+        return [item.from_] if item.from_ else []
+    return [mount.from_ for mount in item.mounts if mount.from_] if isinstance(item, Run) else []
+
+
 def _references(
     file: Dockerfile,
     body: Sequence[Instruction],
@@ -159,12 +209,7 @@ def _references(
 ) -> set[int]:
     found: set[int] = set()
     for instruction in body:
-        references: list[str] = []
-        if isinstance(instruction, Copy) and instruction.from_:
-            references.append(instruction.from_)
-        elif isinstance(instruction, Run):
-            references += [mount.from_ for mount in instruction.mounts if mount.from_]
-        for reference in references:
+        for reference in _sources(instruction):
             if reference.lower() in named:
                 continue
             stage = find_stage(names, reference, index)

@@ -56,7 +56,7 @@ def up(session: Session, stack: Stack, request: UpRequest, look: Look, watch: Wa
             plan = session.agreed(session.plan_up(stack, request), yes=watch.yes)
             watched.begin()
             session.apply(plan, stack)
-            session.tell_agent(stack, request)
+            session.agents.tell(stack, request)
         if watch.started is not None:
             watch.started()
         with contextlib.ExitStack() as undo:
@@ -100,7 +100,7 @@ def _stop(
     session: Session, stack: Stack, request: UpRequest, watched: "_Watched", *, say: bool = True
 ) -> None:
     """Stop the stack on a thread, so that a second Ctrl-C is heard here at once, and kills."""
-    session.warn_of_agent(stack.name)
+    session.agents.warn_of(stack.name)
     if say:
         session.note("\nstopping; Ctrl-C again kills")
     failures: list[StackctlError] = []

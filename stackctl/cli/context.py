@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from stackctl.cli.agentdesk import AgentDesk
 from stackctl.cli.naming import checked, guess, is_true, with_twins
 from stackctl.cli.render.containers import Listed, listed
 from stackctl.errors import (
@@ -452,58 +453,10 @@ class Session:
 
     # Agents
 
-    def agents_folder(self) -> Path:
-        """Return where the agents that keep stacks true to their files are noted."""
-        return self._lock_folder().parent / "agents"
-
-    def start_agent(self, stack: "Stack", request: "UpRequest") -> None:
-        """Let an agent keep the stack as this ``up`` made it."""
-        from stackctl.cli import agents
-
-        order = agents.order_of(self, stack, request)
-        known = agents.start(self, self.agents_folder(), order)
-        self.note(f"an agent (pid {known.pid}) keeps {stack.name} true to its file from now on")
-
-    def tell_agent(self, stack: "Stack", request: "UpRequest") -> None:
-        """Let the stack's agent, where there is one, keep what this ``up`` asked for."""
-        if self._has_agents and not self.options.dry_run:
-            from stackctl.cli import agents
-
-            agents.follow(self, self.agents_folder(), stack, request)
-
-    def stop_agent(self, project: str) -> None:
-        """Stop the stack's agent, where there is one."""
-        if self._has_agents and not self.options.dry_run:
-            from stackctl.cli import agents
-
-            for known in agents.find(self.agents_folder(), project, self.address()):
-                if agents.stop(known):
-                    self.note(f"stopped the agent of {project}")
-
-    def stop_agents(self) -> None:
-        """Stop every agent of the built-in engine."""
-        from stackctl.cli import agents
-
-        address = f"unix://{self.paths().socket}"
-        for known in agents.find_all(self.agents_folder()):
-            if known.order.engine == address:
-                agents.stop(known)
-
-    def warn_of_agent(self, project: str) -> None:
-        """Say that what is about to be taken away comes back, where an agent keeps the stack."""
-        if self._has_agents:
-            from stackctl.cli import agents
-
-            for known in agents.find(self.agents_folder(), project, self.address()):
-                if known.pid:
-                    self.warn(
-                        f"an agent keeps {project} true to its file and brings back what stops"
-                        f" (stackctl agent stop {project} ends it)"
-                    )
-
-    @property
-    def _has_agents(self) -> bool:
-        return self.agents_folder().is_dir()
+    @cached_property
+    def agents(self) -> AgentDesk:
+        """The agents that keep stacks true to their files."""
+        return AgentDesk(self, self._lock_folder().parent / "agents")
 
     def spawn_detached(
         self, argv: Sequence[str], *, log: Path, env: Mapping[str, str]
@@ -642,7 +595,7 @@ class Session:
         self, project: str, services: tuple[str, ...], signal: str = "SIGKILL"
     ) -> None:
         """Send a signal to what runs."""
-        self.warn_of_agent(project)
+        self.agents.warn_of(project)
         engine = self.engine()
         for one in self.containers(services, every=False):
             with contextlib.suppress(ConflictError, NotFoundError):
@@ -671,6 +624,7 @@ class Session:
         args: Mapping[str, str | None],
         ssh: Mapping[str, str] | None = None,
         output: Mapping[str, str] | None = None,
+        asked: Mapping[str, str] | None = None,
     ) -> None:
         """Build the images of services, ``ssh`` being agents and keys by ID; with ``output`` (type, path) the files of one go there."""
         from stackctl.cli import joining
@@ -684,6 +638,7 @@ class Session:
             args=args,
             ssh=ssh or {},
             output=output or {},
+            asked=asked or {},
         )
 
     def has_image(self, reference: str) -> bool:

@@ -1,11 +1,12 @@
 """Plans made and carried out: what the commands of a stack's life share."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackctl.cli.planned import DownRequest, OneOff, UpRequest
-from stackctl.errors import ConflictError
+from stackctl.errors import ConflictError, NotFoundError, StackctlError
 from stackctl.orchestrator.apply.inputs import read_inputs
 from stackctl.orchestrator.apply.observe import observe, relieves, with_ages
 from stackctl.orchestrator.model.build import Build, SshKey
@@ -194,6 +195,7 @@ def build(
     args: Mapping[str, str | None],
     ssh: Mapping[str, str],
     output: Mapping[str, str],
+    asked: Mapping[str, str],
 ) -> None:
     """Build the images of services, showing what each step says."""
     keys = tuple(SshKey(id=name, path=path) for name, path in ssh.items())
@@ -220,6 +222,7 @@ def build(
                 pull=pull,
                 no_cache=no_cache,
                 output=tuple(sorted(output.items())),
+                asked=_asked(stack, name, asked),
             ),
             cause=Cause(reason="asked for"),
         )
@@ -228,11 +231,27 @@ def build(
     session.apply(Plan(stack=stack.name, operations=operations), changed)
 
 
-def rebuild(session: "Session", stack: Stack, service: str, cancel: "Cancel") -> None:
-    """Build a service's image anew and replace its containers; the build ends when it is cancelled."""
+def _asked(stack: Stack, name: str, asked: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return what is asked of one service's build: a push only where it makes the images of several platforms."""
+    service = stack.services[name]
+    several = service.build is not None and len(service.build.platforms) > 1
+    pushes = several and bool(service.image)  # without a name of its own it goes nowhere
+    return tuple(
+        (key, value) for key, value in sorted(asked.items()) if value and (pushes or key != "push")
+    )
+
+
+def rebuild(
+    session: "Session", stack: Stack, service: str, cancel: "Cancel", *, prune: bool = True
+) -> None:
+    """Build a service's image anew and replace its containers; the build ends when it is cancelled.
+
+    With ``prune`` the image that it had goes, unless something uses or names it.
+    """
     from stackctl.orchestrator.apply.operations import build_service
 
     engine = session.engine()
+    before = _image_id(engine, stack, service) if prune else ""
     build_service(engine, stack, service, on_open=cancel.opened)
     if cancel.requested:
         raise ConflictError("something newer changed")
@@ -240,6 +259,18 @@ def rebuild(session: "Session", stack: Stack, service: str, cancel: "Cancel") ->
         plan = plan_up(engine, stack, UpRequest(services=(service,), no_deps=True), session.key())
         if plan.operations:
             session.apply(plan, stack)
+    if before and before != _image_id(engine, stack, service):
+        # It stays where it has another name or a container.
+        with contextlib.suppress(StackctlError):
+            if not engine.inspect_image(before).get("RepoTags"):
+                engine.remove_image(before)
+
+
+def _image_id(engine: "Engine", stack: Stack, service: str) -> str:
+    try:
+        return str(engine.inspect_image(image_name(stack, service)).get("Id") or "")
+    except NotFoundError:
+        return ""
 
 
 def prepare_one_off(session: "Session", stack: Stack, request: UpRequest) -> None:

@@ -17,8 +17,8 @@ NAME_RULE = "lower-case letters, digits, - and _; a letter or digit first"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _NOT_IN_NAME = re.compile(r"[^a-z0-9_-]")
 # A key of the top level whose value is one plain or quoted word.
-_TOP = re.compile(r"""^(?:name|"name"|'name')\s*:(.*)$""", re.MULTILINE)
-_VALUE = re.compile(r"""\s+(?:"([\w.-]+)"|'([\w.-]+)'|([A-Za-z][\w.-]*))\s*(?:#.*)?""")
+_TOP = r"""(?m)^(?:name|"name"|'name')\s*:(.*)$"""
+_VALUE = r"""\s+(?:"([\w.-]+)"|'([\w.-]+)'|([A-Za-z][\w.-]*))\s*(?:#.*)?"""
 _SPECIAL = re.compile(r"^(?:---|\.\.\.|%|\?|\{|<<)", re.MULTILINE)
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _TRUE = frozenset({"1", "t", "true", "yes"})
@@ -101,11 +101,11 @@ def _from_texts(texts: Sequence[str], folder: str) -> str:
     for text in texts:
         if _SPECIAL.search(text):
             return ""
-        written = _TOP.findall(text)
+        written = re.findall(_TOP, text) if "name" in text else []
         if len(written) > 1:
             return ""
         for value in written:
-            match = _VALUE.fullmatch(value)
+            match = re.fullmatch(_VALUE, value)
             word = next((part for part in match.groups() if part), "") if match else ""
             if not word or word.lower() in _WORDS:
                 return ""

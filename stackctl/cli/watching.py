@@ -30,8 +30,10 @@ class Watching:
         yes: bool,
         say: Callable[[str], None],
         layout: str = "text",
+        prune: bool = True,
     ) -> None:
-        """``yes``: apply changes of the stack file; ``say`` takes each line."""
+        """``yes``: apply changes of the stack file; ``say`` takes each line; ``prune``: images that were replaced go."""
+        self._prune = prune
         self._session = session
         self._stack = stack
         self._named = tuple(services)
@@ -90,7 +92,7 @@ class Watching:
             self._say(line)
 
     def _rebuild(self, service: str, cancel: Cancel) -> None:
-        joining.rebuild(self._session, self._stack, service, cancel)
+        joining.rebuild(self._session, self._stack, service, cancel, prune=self._prune)
 
     def _files_changed(self, paths: tuple[str, ...]) -> None:
         try:

@@ -454,7 +454,7 @@ class EngineClient:
     ) -> str:
         """Build from a directory that the engine reads itself; only where it offers "build.local".
 
-        The body is that of stackctl.daemon.bodies.build. Returns the image's ID.
+        The body is that of stackctl.daemon.bodies.build. Returns the image's ID, "" where it was only checked.
         """
         content = io.BytesIO(json.dumps(body).encode())
         return self._build(content, LOCAL_BUILD_TYPE, query, on_progress, on_open)
@@ -471,13 +471,15 @@ class EngineClient:
 
         headers = {"Content-Type": content_type, **header_for_build(self._environ)}
         target = self._target("/build", {"version": "1", **query})
-        made = ""
+        made, checked = "", False
 
         def watch(message: JsonObject) -> None:
-            nonlocal made
+            nonlocal made, checked
             match message:
                 case {"aux": {"ID": str(image)}}:
                     made = image
+                case {"aux": {"Checked": True}}:
+                    checked = True
             if on_progress:
                 on_progress(message)
 
@@ -485,7 +487,7 @@ class EngineClient:
         if on_open:
             on_open(stream.close)
         _follow(stream, watch)
-        if not made:
+        if not made and not checked:
             raise UnavailableError("the engine ended the build without naming an image")
         return made
 

@@ -35,6 +35,24 @@ class ResolvedManifest:
     platforms: tuple[Platform, ...] = ()
 
 
+@frozen
+class TransferLimits:
+    """How many layers are on their way at a time, whoever asked for them."""
+
+    downloads: int = 3
+    uploads: int = 5
+
+
+@frozen
+class SearchResult:
+    """A repository that a search found."""
+
+    name: str
+    description: str = ""
+    stars: int = 0
+    official: bool = False
+
+
 class Registry(Protocol):
     """One client for all registries. Raises NotFoundError, UnauthorizedError, ForbiddenError, UnavailableError, each
     naming the registries that were tried.
@@ -45,8 +63,8 @@ class Registry(Protocol):
     ) -> ResolvedManifest:
         """Return the manifest of the image for the platform, verified."""
 
-    async def tags(self, reference: Reference, credentials: Credentials | None) -> tuple[str, ...]:
-        """Return the tags of a repository, as the registry lists them."""
+    async def digest(self, reference: Reference, credentials: Credentials | None) -> str:
+        """Return the digest of what a name stands for now, fetching nothing; "" where the registry does not tell."""
 
     def fetch(
         self,
@@ -58,6 +76,9 @@ class Registry(Protocol):
     ) -> AsyncIterator[bytes]:
         """Yield a blob's bytes from ``start`` on; the caller verifies while storing."""
 
+    async def tags(self, reference: Reference, credentials: Credentials | None) -> Sequence[str]:
+        """Return every tag of a repository, sorted."""
+
     async def push_blob(
         self,
         reference: Reference,
@@ -67,16 +88,21 @@ class Registry(Protocol):
         progress: Callable[[int], None] | None = None,
         *,
         sources: Sequence[str] = (),
-    ) -> bool:
-        """Upload a blob unless the registry has it (False then).
+    ) -> str:
+        """Upload a blob unless the registry has it; return what became of it in Docker's words.
 
-        ``sources`` are repositories of the same registry that may have it, to be mounted from instead.
+        These are "Pushed", "Layer already exists" and "Mounted from REPOSITORY". ``sources`` are repositories of the same registry that may have it, to be mounted from instead.
         """
 
     async def push_manifest(
         self, reference: Reference, data: bytes, media_type: str, credentials: Credentials | None
     ) -> Descriptor:
         """Publish a manifest under the reference's tag."""
+
+    async def search(
+        self, term: str, limit: int, credentials: Credentials | None
+    ) -> Sequence[SearchResult]:
+        """Return what a registry's index finds for a word; "host/word" asks another than Docker Hub."""
 
     async def login(self, credentials: Credentials) -> str:
         """Check credentials; return an identity token or ""."""

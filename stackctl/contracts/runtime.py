@@ -181,37 +181,41 @@ class Runtime(Protocol):
         """Return the IDs of every container the runtime holds anything of (for recovery)."""
 
     def read_log(
-        self, log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
-    ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
-        """Yield (1|2, seconds, bytes, complete) entries of a log, rotated parts included; a line keeps its newline."""
+        self,
+        log_path: Path,
+        *,
+        since: int = 0,
+        until: int = 0,
+        tail: int = -1,
+        stamped: bool = False,
+        details: bytes = b"",
+    ) -> Iterator[list[tuple[int, list[bytes]]]]:
+        """Yield the lines of a log, rotated parts included: lists of (1|2, texts that follow one another).
+
+        ``since`` and ``until`` are nanoseconds since the epoch, inclusive; 0 is no limit. A text is a line with its
+        newline, a piece of a very long one, or, of very many, several lines. Every line begins with its time where they
+        are ``stamped``, and with the ``details``.
+        """
+        ...
 
     def follow_log(
-        self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: "Ended"
-    ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
-        """As ``read_log``, then go on as lines come until ``ended`` says so and the rest is read; loses no line."""
-
-    def read_log_batches(
-        self, log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
-    ) -> Iterator[list[tuple[int, float, bytes, bool]]]:
-        """As ``read_log``, many entries at a time."""
-        ...
-
-    def follow_log_batches(
-        self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: "Ended"
-    ) -> AsyncIterator[list[tuple[int, float, bytes, bool]]]:
-        """As ``follow_log``, many entries at a time."""
-        ...
-
-    def read_log_runs(
-        self, log_path: Path, *, tail: int = -1
-    ) -> Iterator[list[tuple[int, list[bytes]]]]:
-        """As ``read_log`` without times: lists of (1|2, lines of that stream that follow one another)."""
-        ...
-
-    def follow_log_runs(
-        self, log_path: Path, *, tail: int = -1, ended: "Ended"
+        self,
+        log_path: Path,
+        *,
+        since: int = 0,
+        until: int = 0,
+        tail: int = -1,
+        stamped: bool = False,
+        details: bytes = b"",
+        ended: "Ended",
     ) -> AsyncIterator[list[tuple[int, list[bytes]]]]:
-        """As ``follow_log`` without times, in the form of ``read_log_runs``."""
+        """As ``read_log``, then go on as lines come until ``ended`` says so and the rest is read; loses no line."""
+        ...
+
+    def follow_log_entries(
+        self, log_path: Path, *, since: int = 0, ended: "Ended"
+    ) -> AsyncIterator[list[tuple[int, int, bytes, bool]]]:
+        """As ``follow_log``, line by line: (1|2, nanoseconds since the epoch, text, whether it is a whole line)."""
         ...
 
     async def reopen_log(

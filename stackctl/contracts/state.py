@@ -123,13 +123,15 @@ class ImageRecord:
     digests: tuple[str, ...] = ()
     manifest: str = ""
     tagged_at: float = 0.0
+    docker_version: str = ""
 
 
 @frozen
 class BuildCacheRecord:
     """One step of a build that can be reused: cache key to the image configuration it led to.
 
-    ``layers`` (chain IDs) and ``blobs`` (digests) are what it stands on and must not be collected.
+    ``layers`` (chain IDs) and ``blobs`` (digests) are what it stands on and must not be collected. ``description`` is
+    its line of the history, ``uses`` how often a build took it.
     """
 
     id: str
@@ -137,6 +139,9 @@ class BuildCacheRecord:
     used_at: float = 0.0
     layers: tuple[str, ...] = ()
     blobs: tuple[str, ...] = ()
+    created_at: float = 0.0
+    description: str = ""
+    uses: int = 0
 
 
 @frozen

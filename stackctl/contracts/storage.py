@@ -151,9 +151,17 @@ class LayerStore(Protocol):
     async def layers(self) -> Sequence[str]:
         """Return every chain ID."""
 
-    async def prepare(self, key: str, layers: Sequence[str], *, volatile: bool = False) -> None:
+    async def prepare(
+        self,
+        key: str,
+        layers: Sequence[str],
+        *,
+        volatile: bool = False,
+        files: Sequence[str] = (),
+    ) -> None:
         """Make a snapshot on layers (lowest first; none for an empty root); success when it is there already.
 
+        It holds empty ``files`` (names in its root, mode 0755) from the start.
         A ``volatile`` one is never flushed to the disk, which makes unmounting it cheap: for what a crash of the
         machine makes worthless anyway, such as a build step. fsync inside it does nothing.
         """
@@ -171,12 +179,18 @@ class LayerStore(Protocol):
         """Return every key."""
 
     async def commit(
-        self, key: str, parent: Sequence[str], *, consume: bool = False
+        self,
+        key: str,
+        parent: Sequence[str],
+        *,
+        consume: bool = False,
+        without: Collection[str] = (),
     ) -> PackedLayer | None:
         """Freeze what the snapshot holds as a new layer on ``parent`` (chain IDs) and store its tar as a blob.
 
         None when nothing changed. The snapshot is still there afterwards; with ``consume`` its files become the
-        layer's without a copy and it is discarded (when nothing changed it stays).
+        layer's without a copy and it is discarded (when nothing changed it stays). Paths ``without``, absolute, are
+        left out with all below them; not to be used with ``consume``.
         """
 
     async def changes(self, key: str) -> Sequence[Change]:
@@ -184,6 +198,13 @@ class LayerStore(Protocol):
 
     async def usage(self, key: str) -> int:
         """Return the bytes the snapshot itself holds."""
+
+    def places(self, layers: Sequence[str], key: str = "") -> Mapping[str, str]:
+        """Return where a snapshot's parts are on the host, by Docker's names: UpperDir, WorkDir, MergedDir, LowerDir.
+
+        Without a key those of the layers alone, of which the topmost is the UpperDir. Several lower ones are joined by
+        ":", the topmost first.
+        """
 
     def view(self, layers: Sequence[str]) -> AbstractAsyncContextManager[Path]:
         """Give a read-only root of the layers for the duration (for reading files out of an image)."""

@@ -83,6 +83,11 @@ class Call:
         now = self.engine.world.clock.now()
         return times.parse_instant(self.text(name), field=name, now=now)
 
+    def nanoseconds(self, name: str) -> int:
+        """Return nanoseconds since the epoch, exact, 0 when absent; raises InvalidInputError."""
+        now = self.engine.world.clock.now()
+        return times.parse_nanoseconds(self.text(name), field=name, now=now)
+
     def filters(self, known: frozenset[str] = frozenset()) -> dict[str, tuple[str, ...]]:
         return parse_filters(self.text("filters"), known=known)
 

@@ -28,14 +28,15 @@ _LISTS = {
 }  # fmt: skip
 _WORDS = (
     "data-root", "exec-root", "pidfile", "bip", "group", "default-runtime", "tlscacert", "tlscert", "tlskey",
-    "log-level",
+    "log-level", "max-concurrent-downloads", "max-concurrent-uploads",
 )  # fmt: skip
+_NUMBERS = ("max-concurrent-downloads", "max-concurrent-uploads")
 _SWITCHES = ("debug", "live-restore", "tls", "tlsverify", "experimental")
 _RENAMED = {"exec-root": "run-root"}
 # Accepted as dockerd takes them: how this engine does it is settled, or it has nothing of the kind.
 _IGNORED_WORDS = (
-    "cgroup-parent", "containerd", "containerd-namespace", "containerd-plugins-namespace", "max-concurrent-downloads",
-    "max-concurrent-uploads", "max-download-attempts", "shutdown-timeout", "storage-driver", "userland-proxy-path",
+    "cgroup-parent", "containerd", "containerd-namespace", "containerd-plugins-namespace",
+    "max-download-attempts", "shutdown-timeout", "storage-driver", "userland-proxy-path",
     "init-path", "log-format", "metrics-addr", "oom-score-adjust", "network-control-plane-mtu",
 )  # fmt: skip
 _IGNORED_SWITCHES = (
@@ -157,9 +158,11 @@ def _config(text: str, file: str) -> dict[str, str | bool | list[str]]:
         if key in _IGNORED_KEYS or key in _IGNORED_WORDS or key in _IGNORED_SWITCHES:
             found[flag] = True
         elif (key in _SWITCHES and isinstance(value, bool)) or (
-            key in _WORDS and isinstance(value, str)
+            key in _WORDS and key not in _NUMBERS and isinstance(value, str)
         ):
             found[flag] = value
+        elif key in _NUMBERS and isinstance(value, int) and not isinstance(value, bool):
+            found[flag] = str(value)
         elif key in keys and (items := _items(key, value)) is not None:
             found[flag] = items
         elif key in (*_SWITCHES, *_WORDS, *keys):

@@ -36,4 +36,4 @@ def status_of(error: StackctlError) -> int:
 
 def text_of(error: StackctlError) -> str:
     """Return the message with its hint."""
-    return f"{error.message} ({error.hint})" if error.hint else error.message
+    return error.worded

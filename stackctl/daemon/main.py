@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             runtimes=options.add_runtime,
             default_runtime=options.default_runtime,
             pidfile=options.pidfile,
+            max_downloads=options.max_concurrent_downloads,
+            max_uploads=options.max_concurrent_uploads,
         )
         if options.command == "check":
             from stackctl.daemon.check import run_check
@@ -99,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{flag}", action="append", default=[], help="as dockerd's; repeatable"
         )
-    for flag in ("bip", "group", "default-runtime", "pidfile"):
+    limits = ("max-concurrent-downloads", "max-concurrent-uploads")
+    for flag in ("bip", "group", "default-runtime", "pidfile", *limits):
         parser.add_argument(f"--{flag}", default="", help="as dockerd's")
     parser.set_defaults(command="", format="text")
     commands = parser.add_subparsers(dest="command", metavar="[check]")

@@ -15,12 +15,14 @@ from stackctl.daemon.handlers import (
     swarm,
     sync,
     system,
+    usage,
     volumes,
 )
 
 # The more particular path stands first.
 TABLE: tuple[Route, ...] = (
     *system.ROUTES,
+    *usage.ROUTES,
     *sync.ROUTES,
     *leases.ROUTES,
     *relief.ROUTES,

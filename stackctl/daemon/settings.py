@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stackctl.api.codec import Reader
+from stackctl.contracts.registry import TransferLimits
 from stackctl.contracts.storage import TarLimits
 from stackctl.engine.world import AddressPool
 from stackctl.errors import HostError, InvalidInputError
@@ -60,6 +61,7 @@ class Settings:
     insecure_tcp: bool = False
     experimental: bool = False
     tar_limits: TarLimits = field(default_factory=TarLimits)
+    transfers: TransferLimits = TransferLimits()
     proxies: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -90,12 +92,14 @@ def load_settings(
     runtimes: Sequence[str] = (),
     default_runtime: str = "",
     pidfile: str = "",
+    max_downloads: str = "",
+    max_uploads: str = "",
 ) -> Settings:
     """Return the settings; flags win over the environment, which wins over the settings file.
 
     The file is JSON with the keys of dockerd's daemon.json that apply: insecure-registries, registry-mirrors,
-    default-address-pools, bip, default-runtime, runtimes, labels, group, pidfile, hosts, tlsverify and its files, proxies;
-    and "certs-directories", searched before /etc/stackctl/certs.d and /etc/docker/certs.d; "max-layer-size" and
+    default-address-pools, bip, default-runtime, runtimes, labels, group, pidfile, hosts, tlsverify and its files, proxies,
+    max-concurrent-downloads, max-concurrent-uploads; and "certs-directories", searched before /etc/stackctl/certs.d and /etc/docker/certs.d; "max-layer-size" and
     "max-layer-entries", what a layer or archive may unfold to. Raises InvalidInputError naming the key, HostError
     for a file that cannot be read.
     """
@@ -132,6 +136,10 @@ def load_settings(
         pidfile=pidfile,
     )
     settings = _read_file(settings, file, required=bool(text))
+    for name, value in (("downloads", max_downloads), ("uploads", max_uploads)):
+        if value:
+            limit = _transfers(name, value)
+            settings = replace(settings, transfers=replace(settings.transfers, **{name: limit}))
     for host in (*hosts, *settings.tcp_hosts):
         if not host.startswith(("tcp://", "unix://")):
             raise InvalidInputError(
@@ -194,6 +202,13 @@ def _read_file(settings: Settings, file: Path, *, required: bool) -> Settings:
             size=_size(reader, "max-layer-size", TarLimits().size),
             entries=_size(reader, "max-layer-entries", TarLimits().entries),
         ),
+        transfers=TransferLimits(
+            **{
+                name: _transfers(name, str(value))
+                for name in ("downloads", "uploads")
+                if (value := reader.raw(f"max-concurrent-{name}")) is not None
+            }
+        ),
         tcp_hosts=settings.tcp_hosts
         + tuple(host for host in reader.texts("hosts") if not host.startswith(("unix:", "fd:"))),
         tls=settings.tls or _tls_files(reader),
@@ -221,6 +236,14 @@ def _size(reader: Reader, name: str, default: int) -> int:
     if match is None or isinstance(value, bool):
         raise reader.fail(name, "expected a positive number, such as 1000000 or 64g")
     return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
+
+
+def _transfers(name: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text, re.ASCII) or not int(text):
+        raise InvalidInputError(
+            f'invalid max-concurrent-{name}: "{text[:80]}"', hint="write a number from 1 to 9999"
+        )
+    return int(text)
 
 
 def _pool_of(text: str) -> AddressPool:

@@ -77,8 +77,8 @@ class Connection:
         self._socket.close()
 
 
-async def hijack(call: Call, *, tty: bool) -> Connection:
-    """Answer 101 (or 200 without an Upgrade header) and take the connection over."""
+async def hijack(call: Call, *, tty: bool, protocol: str = "tcp") -> Connection:
+    """Answer 101 to the protocol (or 200 without an Upgrade header) and take the connection over."""
     request = call.request
     transport = request.transport
     if transport is None:
@@ -92,7 +92,7 @@ async def hijack(call: Call, *, tty: bool) -> Connection:
     upgraded = (
         "upgrade" in request.headers.get("Connection", "").lower() or "Upgrade" in request.headers
     )
-    lines = _head(call, upgraded=upgraded, tty=tty)
+    lines = _head(call, protocol if upgraded else "", tty=tty)
     # What came with the request's head was read by the HTTP parser already.
     tail: bytes = getattr(request.protocol, "_message_tail", b"")
     connection = Connection(sock, tail)
@@ -106,13 +106,13 @@ async def hijack(call: Call, *, tty: bool) -> Connection:
     return connection
 
 
-def _head(call: Call, *, upgraded: bool, tty: bool) -> bytes:
-    if upgraded:
+def _head(call: Call, protocol: str, *, tty: bool) -> bytes:
+    if protocol:
         lines = [
             "HTTP/1.1 101 UPGRADED",
             f"Content-Type: {stream_type(call.version, tty=tty)}",
             "Connection: Upgrade",
-            "Upgrade: tcp",
+            f"Upgrade: {protocol}",
         ]
     else:
         lines = ["HTTP/1.1 200 OK", f"Content-Type: {RAW_TYPE}"]

@@ -82,6 +82,7 @@ async def build(settings: Settings) -> Built:
         processes=HostProcesses(),
         host=host,
         log_sinks=MachineLogSinks(),
+        transfers=settings.transfers,
     )
 
     async def close() -> None:

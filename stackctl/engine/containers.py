@@ -2,7 +2,7 @@
 
 import logging
 import posixpath
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from stackctl.engine.book import Book
 from stackctl.engine.containerfiles import ContainerFiles
 from stackctl.engine.events import Events
 from stackctl.engine.filters import PruneFilter
+from stackctl.engine.image_values import check_platform, platform_of
 from stackctl.engine.images import Images
 from stackctl.engine.mounts import Mounts, source_of
 from stackctl.engine.names import check_container_name, generated_name, new_id
@@ -26,13 +27,16 @@ from stackctl.engine.running import RunningContainers, publish_event
 from stackctl.engine.sandbox import Sandboxes, bindings, legacy_links
 from stackctl.engine.world import World
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StackctlError
+from stackctl.oci.platform import parse_platform
 
 log = logging.getLogger(__name__)
 # How often a container is killed before its removal is given up: it may be starting just then.
 _ATTEMPTS = 3
-# What a container finds mounted without asking; Docker keeps these out of its changes as well.
+# What programs tell by that they run in a container.
+_MARK = ".dockerenv"
+# What a container finds there without asking; Docker keeps these out of its changes as well.
 _ENGINE_PLACES = frozenset(
-    {"/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys"}
+    {f"/{_MARK}", "/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys"}
     | {"/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf"}
 )
 
@@ -79,7 +83,16 @@ class Containers:
         merge.check(spec)
         restart.check(spec.restart_policy, auto_remove=spec.auto_remove)
         image = self.images.resolve(spec.image)
-        _check_platform(image, platform)
+        host = self.images.parts.platform
+        # An operating system alone leaves the architecture open.
+        wanted = parse_platform(platform) if "/" in platform else None
+        check_platform(image, spec.image, wanted)
+        told = ""
+        if not platform and not host.accepts(platform_of(image)):
+            told = (
+                f"The requested image's platform ({platform_of(image)}) does not match the detected host platform "
+                f"({host}) and no specific platform was requested"
+            )
         container_id = new_id()
         plain = check_container_name(name) if name else generated_name(self.book.names())
         self.book.reserve_name(plain, container_id)
@@ -91,7 +104,8 @@ class Containers:
                 self.book.save(record)
                 undo.pop_all()
         publish_event(self.events, "create", record)
-        return Created(id=record.id, warnings=self._warnings(record))
+        warnings = self._warnings(record)
+        return Created(id=record.id, warnings=(*warnings, told) if told else warnings)
 
     async def _make(
         self,
@@ -138,7 +152,9 @@ class Containers:
         self.files.make(container_id)
         undo.push_async_callback(self.world.layers.discard, container_id)
         # What goes with its container needs no flush to the disk, which unmounting would wait for.
-        await self.world.layers.prepare(container_id, image.layers, volatile=spec.auto_remove)
+        await self.world.layers.prepare(
+            container_id, image.layers, volatile=spec.auto_remove, files=(_MARK,)
+        )
         return record
 
     async def _drop_volumes(self, made: Sequence[VolumeRecord]) -> None:
@@ -323,7 +339,7 @@ class Containers:
         """Return what the container changed in its image's files."""
         record = self.book.container(ref)
         found = await self.world.layers.changes(record.id)
-        hidden = _mounted(record, found)
+        hidden = _only_mounted(_ENGINE_PLACES, found)
         return [change for change in found if change.path not in hidden]
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
@@ -332,7 +348,7 @@ class Containers:
         live = record.status in lifecycle.LIVE
         root = await self.world.layers.mount(record.id)
         try:
-            async for chunk in self.world.files.pack(root, "/."):
+            async for chunk in self.world.files.pack(root, ""):
                 yield chunk
         finally:
             if not live and self.book.find(record.id) is not None:
@@ -352,6 +368,11 @@ class Containers:
         image = self.images.get(record.image_id)
         return own, own + (image.size if image is not None else 0)
 
+    def config_of(self, record: ContainerRecord) -> ImageConfig:
+        """Return what the container runs with, as an image of it would say."""
+        image = self.images.get(record.image_id)
+        return merge.container_config(record, image.config if image else ImageConfig())
+
     async def commit(
         self,
         ref: str,
@@ -359,11 +380,13 @@ class Containers:
         reference: str = "",
         message: str = "",
         author: str = "",
-        changes: Sequence[str] = (),
         config: ImageConfig | None = None,
         pause: bool = True,
     ) -> str:
-        """Make an image of a container; return its ID. A running one is paused meanwhile unless told otherwise."""
+        """Make an image of a container; return its ID. A running one is paused meanwhile unless told otherwise.
+
+        ``config`` goes over what it ran with, see ``config_of``.
+        """
         record = self.book.container(ref)
         if record.status in (Status.REMOVING, Status.DEAD):
             raise ConflictError(f"You cannot commit container {record.id} which is being removed")
@@ -377,12 +400,14 @@ class Containers:
                     raise
                 paused = False
         try:
+            # What the engine mounts leaves its places behind, which are no change of anybody's.
+            found = await self.world.layers.changes(record.id)
             image_id = await self.images.commit(
                 record,
+                without=_only_mounted(_ENGINE_PLACES, found),
                 reference=reference,
                 message=message,
                 author=author,
-                changes=changes,
                 config=config,
             )
             publish_event(
@@ -417,19 +442,6 @@ class Containers:
 def _alias_of(link: str) -> str:
     name, _, alias = link.partition(":")
     return (alias or name).rpartition("/")[2]
-
-
-def _check_platform(image: ImageRecord, platform: str) -> None:
-    if not platform:
-        return
-    words = platform.split("/")
-    wanted_os = words[0] if len(words) > 1 or words[0] == "linux" else "linux"
-    architecture = words[1] if len(words) > 1 else ""
-    if wanted_os != image.os or (architecture and architecture != image.architecture):
-        raise NotFoundError(
-            f"image with reference {image.tags[0] if image.tags else image.id} was found but does "
-            f"not provide the specified platform ({platform})"
-        )
 
 
 _FIELDS = (
@@ -488,13 +500,10 @@ def _resources(spec: ContainerSpec, change: Update) -> Mapping[str, object]:
     return cast(Mapping[str, object], found)
 
 
-def _mounted(record: ContainerRecord, found: Sequence[Change]) -> frozenset[str]:
+def _only_mounted(places: Collection[str], found: Sequence[Change]) -> frozenset[str]:
     """Return the paths of changes that only came of mounting: the places themselves, and directories made for them."""
     paths = {change.path for change in found}
-    waiting = [
-        *(_ENGINE_PLACES & paths),
-        *(path for mount in record.mounts if (path := mount.target.rstrip("/")) in paths),
-    ]
+    waiting = [path for path in places if path in paths]
     hidden = set(waiting)
     while waiting:
         # A directory counts as changed when something was made in it: not when that was a place to mount alone.

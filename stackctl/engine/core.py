@@ -128,6 +128,7 @@ class Engine:
             users_of=self._containers_of,
             layers_in_use=self._layers_in_use,
             publish=self._publish,
+            transfers=world.transfers,
         )
 
     def _containers_of(self, image_id: str) -> list[ContainerRecord]:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, cast
 from stackctl.contracts.state import ImageRecord
 from stackctl.engine.image_config import instant, parse_document
 from stackctl.engine.image_making import layers_of
-from stackctl.engine.image_values import Progress
+from stackctl.engine.image_values import Progress, platform_of, short
 from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.frozen import frozen
-from stackctl.oci.descriptor import INDEX_TYPES, Descriptor
+from stackctl.oci.descriptor import INDEX_TYPES, OCI_INDEX, Descriptor
+from stackctl.oci.digest import chain_ids
 from stackctl.oci.image import Index, Manifest, choose, descriptor_tree, parse_manifest
+from stackctl.oci.platform import Platform
 from stackctl.oci.reference import parse_reference
 from stackctl.values import Json, JsonObject
 
@@ -34,36 +36,71 @@ class _Found:
     manifest: bytes = b""
 
 
-async def load(images: "Images", chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
+async def load(
+    images: "Images", chunks: AsyncIterator[bytes], platform: Platform | None, *, quiet: bool
+) -> AsyncIterator[Progress]:
     before = set(await images.parts.content.digests())
     files = await images.parts.content.ingest_archive(chunks)
     digests = {item.digest for item in files.values()}
     try:
         with images.held.hold(digests):
-            found = await _read(images, files)
-            for image in found:
-                record = await images.add(
-                    image.config, layers=image.layers, tags=image.tags, manifest=image.manifest
-                )
-                images.event("load", record)
-                for tag in image.tags:
-                    name = str(parse_reference(tag).with_default_tag())
-                    yield Progress(stream=f"Loaded image: {name}\n")
-                if not image.tags:
-                    yield Progress(stream=f"Loaded image ID: {record.id}\n")
+            for image in await _read(images, files, platform):
+                async for message in _load_one(images, image, quiet=quiet):
+                    yield message
     finally:
         await images.collect_blobs(digests - before)
 
 
-async def _read(images: "Images", files: Mapping[str, Descriptor]) -> list[_Found]:
+async def _load_one(images: "Images", image: _Found, *, quiet: bool) -> AsyncIterator[Progress]:
+    document = parse_document(image.config)
+    pairs = zip(chain_ids(document.diff_ids), document.diff_ids, image.layers, strict=False)
+    fresh = [
+        Progress(status="Loading layer", id=short(diff_id), current=0, total=layer.size)
+        for chain_id, diff_id, layer in pairs
+        if not quiet and not images.parts.layers.has(chain_id)
+    ]
+    for step in fresh:
+        yield step
+    holders = {tag: images.find(tag) for tag in image.tags}
+    record = await images.add(
+        image.config, layers=image.layers, tags=image.tags, manifest=image.manifest
+    )
+    for step in fresh:
+        yield replace(step, current=step.total)
+    images.event("load", record)
+    for tag in image.tags:
+        name = str(parse_reference(tag).with_default_tag())
+        holder = holders[tag]
+        if holder is not None and holder.id != record.id:
+            yield Progress(
+                stream=f"The image {name} already exists, renaming the old one with ID {holder.id} to empty string\n"
+            )
+        yield Progress(stream=f"Loaded image: {name}\n")
+    if not image.tags:
+        yield Progress(stream=f"Loaded image ID: {record.id}\n")
+
+
+async def _read(
+    images: "Images", files: Mapping[str, Descriptor], platform: Platform | None
+) -> list[_Found]:
     if "manifest.json" in files:
-        return await _read_docker(images, files)
+        found = await _read_docker(images, files)
+        if platform is not None:
+            found = [image for image in found if platform.accepts(_platform_of(image))]
+            if not found:
+                raise InvalidInputError(f"the archive holds no image for {platform}")
+        return found
     if "index.json" in files:
-        return await _read_layout(images, files)
+        return await _read_layout(images, files, platform or images.parts.platform)
     raise InvalidInputError(
         "the archive has neither manifest.json nor index.json",
         hint="load takes what docker save writes; for a root file system use import",
     )
+
+
+def _platform_of(image: _Found) -> Platform:
+    document = parse_document(image.config)
+    return Platform(os=document.os, architecture=document.architecture, variant=document.variant)
 
 
 async def _read_docker(images: "Images", files: Mapping[str, Descriptor]) -> list[_Found]:
@@ -89,7 +126,9 @@ async def _read_docker(images: "Images", files: Mapping[str, Descriptor]) -> lis
     return found
 
 
-async def _read_layout(images: "Images", files: Mapping[str, Descriptor]) -> list[_Found]:
+async def _read_layout(
+    images: "Images", files: Mapping[str, Descriptor], platform: Platform
+) -> list[_Found]:
     data = await images.parts.content.read(files["index.json"].digest)
     index = parse_manifest(data)
     if not isinstance(index, Index):
@@ -97,27 +136,30 @@ async def _read_layout(images: "Images", files: Mapping[str, Descriptor]) -> lis
     found = []
     for descriptor in index.manifests:
         name = descriptor.annotations.get(_NAME) or descriptor.annotations.get(_REF, "")
-        image = await _read_manifest(images, files, descriptor)
+        image = await _read_manifest(images, files, descriptor, platform)
         if image is not None:
             found.append(replace(image, tags=(name,) if _is_name(name) else ()))
     if not found:
-        raise InvalidInputError(f"the archive holds no image for {images.parts.platform}")
+        raise InvalidInputError(f"the archive holds no image for {platform}")
     return found
 
 
 async def _read_manifest(
-    images: "Images", files: Mapping[str, Descriptor], descriptor: Descriptor
+    images: "Images",
+    files: Mapping[str, Descriptor],
+    descriptor: Descriptor,
+    platform: Platform,
 ) -> _Found | None:
     data = await images.parts.content.read(_blob(files, descriptor).digest)
     document = parse_manifest(
         data, descriptor.media_type if descriptor.media_type in INDEX_TYPES else ""
     )
     if isinstance(document, Index):
-        chosen = choose(document, images.parts.platform)
+        chosen = choose(document, platform)
         if chosen.media_type in INDEX_TYPES:
             raise InvalidInputError("an index of the archive leads to another index")
-        return await _read_manifest(images, files, chosen)
-    if descriptor.platform and not images.parts.platform.accepts(descriptor.platform):
+        return await _read_manifest(images, files, chosen, platform)
+    if descriptor.platform and not platform.accepts(descriptor.platform):
         return None
     config = await images.parts.content.read(_blob(files, document.config).digest)
     layers = tuple(replace(layer, digest=_blob(files, layer).digest) for layer in document.layers)
@@ -157,12 +199,20 @@ def _is_name(text: str) -> bool:
     return True
 
 
-async def save(images: "Images", references: Sequence[str]) -> AsyncIterator[bytes]:
+async def save(
+    images: "Images", references: Sequence[str], platform: Platform | None
+) -> AsyncIterator[bytes]:
     chosen: dict[str, list[str]] = {}
     for reference in references:
         for record, tags in _named(images, reference):
             chosen.setdefault(record.id, []).extend(tags)
     records = [images.resolve(image_id) for image_id in chosen]
+    for record in records:
+        if platform is not None and not platform.accepts(platform_of(record)):
+            raise NotFoundError(
+                f"no suitable export target found for platform {platform}",
+                hint=f"{short(record.id)} is for {platform_of(record)}",
+            )
     held = [
         item for record in records for item in (record.id, record.manifest, *record.layer_blobs)
     ]
@@ -178,8 +228,12 @@ async def save(images: "Images", references: Sequence[str]) -> AsyncIterator[byt
             entries.append(
                 {
                     "Config": _path(record.id),
-                    "RepoTags": cast(list[Json], tags),
+                    "RepoTags": cast(list[Json], tags) or None,
                     "Layers": [_path(layer.digest) for layer in layers],
+                    "LayerSources": {
+                        diff_id: descriptor_tree(layer)
+                        for diff_id, layer in zip(record.diff_ids, layers, strict=False)
+                    },
                 }
             )
             index += await _index_entries(images, record, tags)
@@ -187,11 +241,15 @@ async def save(images: "Images", references: Sequence[str]) -> AsyncIterator[byt
                 name, _, version = tag.rpartition(":")
                 repositories.setdefault(name, {})[version] = _top_layer(record)
         files += [
-            ("index.json", _bytes({"schemaVersion": 2, "manifests": index})),
+            (
+                "index.json",
+                _bytes({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": index}),
+            ),
             ("manifest.json", _bytes(entries)),
             ("oci-layout", _LAYOUT),
-            ("repositories", _bytes(cast(Json, repositories))),
         ]
+        if repositories:
+            files.append(("repositories", _bytes(cast(Json, repositories))))
         unique = sorted(dict(files).items())
         mtime = max((int(instant(record.created)) for record in records), default=0)
         async for chunk in images.parts.content.archive(unique, max(mtime, 0)):
@@ -219,7 +277,7 @@ def _named(images: "Images", reference: str) -> list[tuple[ImageRecord, list[str
         return [(images.resolve(reference), [str(parsed)])]
     if parsed.digest:
         return [(images.resolve(reference), [])]
-    raise NotFoundError(f"No such image: {parsed.with_default_tag()}")
+    raise NotFoundError(f"No such image: {parsed}")
 
 
 def _of_repository(images: "Images", reference: str) -> list[tuple[ImageRecord, list[str]]]:

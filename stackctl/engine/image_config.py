@@ -26,6 +26,7 @@ class ImageDocument:
     os: str = "linux"
     author: str = ""
     comment: str = ""
+    docker_version: str = ""
     diff_ids: tuple[str, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
 
@@ -45,6 +46,7 @@ def parse_document(data: bytes) -> ImageDocument:
         os=_text(tree, "os") or "linux",
         author=_text(tree, "author"),
         comment=_text(tree, "comment"),
+        docker_version=_text(tree, "docker_version"),
         diff_ids=tuple(check_digest(item) for item in _texts(rootfs, "diff_ids")),
         history=tuple(
             HistoryEntry(

@@ -11,7 +11,7 @@ from stackctl.engine.image_config import instant
 from stackctl.engine.image_values import ImagePruneFilter, Removal, is_running, short
 from stackctl.errors import ConflictError, NotFoundError, StackctlError
 from stackctl.oci.descriptor import OCI_LAYER
-from stackctl.oci.reference import parse_reference
+from stackctl.oci.reference import in_order, parse_reference
 
 if TYPE_CHECKING:
     from stackctl.engine.images import Images
@@ -30,7 +30,7 @@ async def remove(
             return
     elif _is_single(record):
         _check(images, record, soft=not force, references=False)
-        for name in (*record.tags, *record.digests):
+        for name in in_order((*record.tags, *record.digests)):
             record = images.untag(record, name)
             done.append(Removal(untagged=name))
     await _delete(images, record, force=force, prune=prune, quiet=by_name, done=done)
@@ -48,7 +48,7 @@ async def prune(images: "Images", filters: ImagePruneFilter) -> tuple[Sequence[R
         if current is None or not _is_taken(images, current, filters):
             continue
         try:
-            for name in (*current.tags, *current.digests):
+            for name in in_order((*current.tags, *current.digests)):
                 current = images.untag(current, name)
                 done.append(Removal(untagged=name))
             await _delete(images, current, force=False, prune=True, quiet=True, done=done)
@@ -185,7 +185,7 @@ async def _delete(
         if quiet and (not dangling or used):
             return
         raise
-    for name in (*record.tags, *record.digests):
+    for name in in_order((*record.tags, *record.digests)):
         record = images.untag(record, name)
         done.append(Removal(untagged=name))
     images.forget(record)

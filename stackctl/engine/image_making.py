@@ -1,14 +1,15 @@
 """Images made here: from a root file system's tar, from a container."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stackctl.contracts.container import ContainerRecord
 from stackctl.contracts.state import HistoryEntry, ImageConfig, ImageRecord
-from stackctl.engine.image_changes import apply_changes
 from stackctl.engine.image_config import ImageDocument, document_tree, parse_document, timestamp
-from stackctl.engine.image_values import CommitRequest
+from stackctl.engine.image_values import CommitRequest, short
+from stackctl.engine.merge import container_config, over
+from stackctl.errors import ConflictError
 from stackctl.oci.descriptor import Descriptor
 from stackctl.oci.image import Manifest, parse_manifest, parse_object
 from stackctl.oci.platform import Platform
@@ -32,11 +33,10 @@ async def import_(
     images: "Images",
     chunks: AsyncIterator[bytes],
     reference: str,
-    changes: Sequence[str],
+    config: ImageConfig,
     message: str,
     platform: Platform,
 ) -> str:
-    config = apply_changes(ImageConfig(), changes)
     layer = await images.parts.content.ingest_tar(chunks)
     with images.held.hold([layer.digest]):
         created = timestamp(images.parts.clock.now())
@@ -61,26 +61,34 @@ async def import_(
 
 async def commit(images: "Images", container: ContainerRecord, request: CommitRequest) -> str:
     base = images.get(container.image_id)
+    if base is None and container.layers:
+        raise ConflictError(
+            f"the image {short(container.image_id)} of container {container.id[:12]} was removed, "
+            "and with it what a new one would stand on",
+            hint="export the container and import that",
+        )
     held = [container.image_id, *container.layers]
     with images.held.hold(held):
-        packed = await images.parts.layers.commit(container.id, container.layers)
+        packed = await images.parts.layers.commit(
+            container.id, container.layers, without=request.without
+        )
         document = await _base_document(images, base)
         layers = list(await layers_of(images, base)) if base else []
-        config = request.config or _config_of(container, base)
+        own = container_config(container, base.config if base else ImageConfig())
         created = timestamp(images.parts.clock.now())
         entry = HistoryEntry(
             created=created,
-            created_by=" ".join((container.path, *container.args)),
+            created_by=" ".join(container.cmd or ()),
             comment=request.message,
             author=request.author,
             empty_layer=packed is None,
         )
         document = replace(
             document,
-            config=apply_changes(config, request.changes),
+            config=over(request.config or own, own),
             created=created,
             author=request.author,
-            comment=request.message,
+            comment="",
             diff_ids=(*document.diff_ids, *((packed.diff_id,) if packed else ())),
             history=(*document.history, entry),
         )
@@ -103,20 +111,3 @@ async def _base_document(images: "Images", base: ImageRecord | None) -> ImageDoc
         platform = images.parts.platform
         return ImageDocument(architecture=platform.architecture, variant=platform.variant)
     return parse_document(await images.parts.content.read(base.id))
-
-
-def _config_of(container: ContainerRecord, base: ImageRecord | None) -> ImageConfig:
-    """Return what the container ran with, as what containers made from it are to run with."""
-    inherited = base.config if base else ImageConfig()
-    return replace(
-        inherited,
-        user=container.user,
-        exposed_ports=tuple(container.exposed_ports),
-        env=container.env,
-        entrypoint=container.entrypoint,
-        cmd=container.cmd,
-        working_dir=container.working_dir,
-        labels=dict(container.labels),
-        stop_signal=container.stop_signal or inherited.stop_signal,
-        healthcheck=container.healthcheck or inherited.healthcheck,
-    )

@@ -1,6 +1,6 @@
 """Images from and to registries, with Docker's progress messages.
 
-Layers are downloaded three at a time and unpacked as they come, in any order: a layer is unpacked without those below
+Layers are downloaded a few at a time and unpacked as they come, in any order: a layer is unpacked without those below
 it. What is there already (a layer by chain ID with a blob, a blob by digest) is not fetched again.
 """
 
@@ -16,7 +16,7 @@ from stackctl.contracts.state import ImageRecord
 from stackctl.engine import image_gc
 from stackctl.engine.image_config import ImageDocument, parse_document
 from stackctl.engine.image_making import layers_of
-from stackctl.engine.image_values import Progress, first_failure
+from stackctl.engine.image_values import Progress, check_platform, first_failure, platform_of, short
 from stackctl.errors import InvalidInputError, NotFoundError, UnsupportedError
 from stackctl.frozen import frozen
 from stackctl.oci.descriptor import (
@@ -33,13 +33,11 @@ from stackctl.oci.descriptor import (
 from stackctl.oci.digest import chain_ids
 from stackctl.oci.image import MAX_MANIFEST, Manifest, manifest_bytes, parse_manifest
 from stackctl.oci.platform import Platform
-from stackctl.oci.reference import Reference, parse_reference
+from stackctl.oci.reference import Reference, in_order, parse_reference
 
 if TYPE_CHECKING:
     from stackctl.engine.images import Images
 
-_AT_ONCE = 3
-_PUSH_AT_ONCE = 5
 _REPORT_EVERY = 0.1
 _ATTEMPTS = 3
 _MOUNT_SOURCES = 3
@@ -60,40 +58,60 @@ class _Wanted:
         return self.blob.digest.partition(":")[2][:12]
 
 
-_RESULT = "Status: "
-_FRESH = "Status: Downloaded newer image for"
-_SAME = "Status: Image is up to date for"
-
-
-async def pull_repository(
-    images: "Images", name: str, platform: Platform, credentials: Credentials | None
-) -> AsyncIterator[Progress]:
-    """Pull every tag of a repository; whether anything was new is told at the end, for all of them."""
-    reference = parse_reference(name)
-    fresh = False
-    for tag in await images.parts.registry.tags(reference, credentials):
-        source = pull(images, f"{reference.name}:{tag}", platform, credentials, announce=False)
-        async for step in source:
-            if step.status.startswith(_RESULT):
-                fresh = fresh or step.status.startswith(_FRESH)
-            else:
-                yield step
-    yield Progress(status=f"{_FRESH if fresh else _SAME} {reference.name}")
-    images.parts.publish("image", "pull", reference.name, {"name": reference.name})
-
-
 async def pull(
-    images: "Images",
-    text: str,
-    platform: Platform,
-    credentials: Credentials | None,
-    *,
-    announce: bool = True,
+    images: "Images", text: str, platform: Platform | None, credentials: Credentials | None
 ) -> AsyncIterator[Progress]:
     reference = parse_reference(text).with_default_tag()
-    resolved = await images.parts.registry.resolve(reference, platform, credentials)
-    label = reference.digest or reference.tag
-    yield Progress(status=f"Pulling from {reference.repository}", id=label)
+    outcome: list[tuple[ImageRecord, bool]] = []
+    async with aclosing(_pull_one(images, reference, platform, credentials, outcome)) as messages:
+        async for message in messages:
+            yield message
+    [(record, fresh)] = outcome
+    images.event("pull", record, name=reference.name, actor=str(reference))
+    yield _status(str(reference), fresh=fresh)
+    try:
+        check_platform(record, str(reference), platform)
+    except NotFoundError as warning:
+        yield Progress(status=f"WARNING: {warning.message}")
+
+
+async def pull_all(
+    images: "Images", text: str, platform: Platform | None, credentials: Credentials | None
+) -> AsyncIterator[Progress]:
+    reference = replace(parse_reference(text), tag="", digest="")
+    outcome: list[tuple[ImageRecord, bool]] = []
+    for tag in await images.parts.registry.tags(reference, credentials):
+        source = _pull_one(images, reference.with_tag(tag), platform, credentials, outcome)
+        async with aclosing(source) as messages:
+            async for message in messages:
+                yield message
+    images.parts.publish("image", "pull", reference.name, {"name": reference.name})
+    yield _status(reference.name, fresh=any(fresh for _, fresh in outcome))
+
+
+def _status(name: str, *, fresh: bool) -> Progress:
+    verb = "Downloaded newer image for" if fresh else "Image is up to date for"
+    return Progress(status=f"Status: {verb} {name}")
+
+
+async def _pull_one(
+    images: "Images",
+    reference: Reference,
+    platform: Platform | None,
+    credentials: Credentials | None,
+    outcome: list[tuple[ImageRecord, bool]],
+) -> AsyncGenerator[Progress, None]:
+    """Pull what one name stands for; ``outcome`` gets the image, and whether that was anything new."""
+    wanted = platform or images.parts.platform
+    label = str(reference) if reference.digest else reference.tag
+    head = Progress(status=f"Pulling from {reference.repository}", id=label, bare=True)
+    if digest := await _unchanged(images, reference, wanted, credentials):
+        yield head
+        outcome.append(await _kept(images, reference, digest, wanted))
+        yield Progress(status=f"Digest: {digest}")
+        return
+    resolved = await images.parts.registry.resolve(reference, wanted, credentials)
+    yield head
     manifest = parse_manifest(resolved.data, resolved.descriptor.media_type)
     if not isinstance(manifest, Manifest):
         raise InvalidInputError(f"{reference}: the registry gave an index where an image was due")
@@ -102,7 +120,7 @@ async def pull(
     chain: list[str] = []
     try:
         async with aclosing(
-            _pull_all(images, reference, resolved, manifest, credentials, chain, announce=announce)
+            _pull_layers(images, reference, resolved, manifest, credentials, chain, outcome)
         ) as lines:
             async for message in lines:
                 yield message
@@ -112,15 +130,52 @@ async def pull(
         raise
 
 
-async def _pull_all(
+async def _unchanged(
+    images: "Images", reference: Reference, wanted: Platform, credentials: Credentials | None
+) -> str:
+    """Return the digest of what the name stands for when that is here whole, else "".
+
+    Only asked where something of the repository is here; what is only asked for counts for no registry's limit.
+    """
+    prefix = f"{reference.name}@"
+    if not any(name.startswith(prefix) for record in images.all() for name in record.digests):
+        return ""
+    digest = await images.parts.registry.digest(reference, credentials)
+    return digest if digest and _here(images, reference, digest, wanted) else ""
+
+
+def _here(
+    images: "Images", reference: Reference, digest: str, wanted: Platform
+) -> ImageRecord | None:
+    name = f"{reference.name}@{digest}"
+    for record in images.all():
+        if name in record.digests and wanted.accepts(platform_of(record)):
+            unpacked = all(images.parts.layers.has(layer) for layer in record.layers)
+            return record if unpacked and images.is_whole(record) else None
+    return None
+
+
+async def _kept(
+    images: "Images", reference: Reference, digest: str, wanted: Platform
+) -> tuple[ImageRecord, bool]:
+    """Give the image that is here the name that was pulled; return it, and whether the name led elsewhere before."""
+    record = _here(images, reference, digest, wanted)
+    if record is None:
+        raise NotFoundError(f"{reference} was removed while it was being pulled")
+    before = images.find(str(reference))
+    if reference.tag and not reference.digest:
+        await images.tag(record.id, str(reference), announce=False)
+    return images.resolve(record.id), before is None or before.id != record.id
+
+
+async def _pull_layers(
     images: "Images",
     reference: Reference,
     resolved: ResolvedManifest,
     manifest: Manifest,
     credentials: Credentials | None,
     chain: list[str],
-    *,
-    announce: bool,
+    outcome: list[tuple[ImageRecord, bool]],
 ) -> AsyncGenerator[Progress, None]:
     """Fetch, unpack and record; ``chain`` becomes the layers' chain IDs."""
     names = [manifest.config.digest, *(layer.digest for layer in manifest.layers)]
@@ -128,16 +183,17 @@ async def _pull_all(
         document = await _fetch_config(images, reference, manifest, credentials)
         layers = _wanted(manifest, document)
         chain += [layer.chain_id for layer in layers]
+        # Of an image that is here under another name, no layer is told.
+        known = images.get(manifest.config.digest) is not None
         with images.held.hold([layer.chain_id for layer in layers]):
             job = _Pull(images, reference, credentials)
             async with aclosing(reported(lambda report: job.run(layers, report))) as messages:
                 async for message in messages:
-                    yield message
+                    if not known or message.status != "Already exists":
+                        yield message
             record, fresh = await _finish(images, reference, resolved, manifest, job)
+    outcome.append((record, fresh))
     yield Progress(status=f"Digest: {resolved.top.digest}")
-    yield Progress(status=f"{_FRESH if fresh else _SAME} {reference}")
-    if announce:
-        images.event("pull", record, name=reference.name, actor=str(reference))
 
 
 async def _fetch_config(
@@ -225,7 +281,7 @@ class _Pull:
         self._images = images
         self._reference = reference
         self._credentials = credentials
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = images.download_slots
         self.instead: dict[str, str] = {}
         self._known: dict[str, Descriptor] = {}
 
@@ -233,17 +289,24 @@ class _Pull:
         return self._known.get(blob.digest, blob)
 
     async def run(self, layers: Sequence[_Wanted], report: Report) -> None:
+        missing = []
         for layer in layers:
-            report(Progress(status="Pulling fs layer", id=layer.short))
+            there = await self._is_there(layer)
+            status = "Already exists" if there else "Pulling fs layer"
+            report(Progress(status=status, id=layer.short))
+            missing += [] if there else [layer]
         async with asyncio.TaskGroup() as group:
-            for layer in layers:
+            for layer in missing:
                 group.create_task(self._have(layer, report))
+
+    async def _is_there(self, layer: _Wanted) -> bool:
+        return self._images.parts.layers.has(layer.chain_id) and await self._have_blob(layer)
 
     async def _have(self, layer: _Wanted, report: Report) -> None:
         parts = self._images.parts
         lock = self._images.downloads.setdefault(layer.blob.digest, asyncio.Lock())
         async with lock:
-            if parts.layers.has(layer.chain_id) and await self._have_blob(layer):
+            if await self._is_there(layer):
                 report(Progress(status="Already exists", id=layer.short))
                 return
             if not parts.content.has(layer.blob.digest):
@@ -361,15 +424,15 @@ async def push(
 
 
 def _push_targets(images: "Images", reference: Reference) -> list[Reference]:
-    tags = [parse_reference(tag) for record in images.all() for tag in record.tags]
-    targets = [tag for tag in tags if tag.name == reference.name]
+    tags = in_order(tag for record in images.all() for tag in record.tags)
+    targets = [tag for tag in map(parse_reference, tags) if tag.name == reference.name]
     if not targets:
         raise NotFoundError(f"An image does not exist locally with the tag: {reference.name}")
-    if reference.tag:
-        targets = [tag for tag in targets if tag.tag == reference.tag]
-        if not targets:
-            raise NotFoundError(f"tag does not exist: {reference}")
-    return targets
+    if not reference.tag:
+        return targets
+    if reference not in targets:
+        raise NotFoundError(f"tag does not exist: {reference}")
+    return [reference]
 
 
 async def _push(
@@ -379,31 +442,68 @@ async def _push(
     credentials: Credentials | None,
     report: Report,
 ) -> None:
-    layers = list(await layers_of(images, record))
-    for layer in layers:
-        report(Progress(status="Preparing", id=_short(layer)))
+    layers = await layers_of(images, record)
+    pairs = list(zip(layers, record.diff_ids, strict=True))
+    for _, diff_id in reversed(pairs):
+        report(Progress(status="Preparing", id=short(diff_id)))
     with ExitStack() as holds:
-        pushed = await _push_layers(images, target, layers, credentials, report, holds)
-        await _publish(images, record, target, pushed, credentials, report)
+        job = _Push(images, target, credentials, report, holds)
+        await _publish(images, record, target, await job.run(pairs), credentials, report)
 
 
-async def _push_layers(
-    images: "Images",
-    target: Reference,
-    layers: Sequence[Descriptor],
-    credentials: Credentials | None,
-    report: Report,
-    holds: ExitStack,
-) -> tuple[Descriptor, ...]:
-    slots = asyncio.Semaphore(_PUSH_AT_ONCE)
+class _Push:
+    """The layers of one push, top first as Docker sends them; ``holds`` keeps what is made on the way."""
 
-    async def one(layer: Descriptor) -> Descriptor:
-        async with slots:
-            return await _push_layer(images, target, layer, credentials, report, holds)
+    def __init__(
+        self,
+        images: "Images",
+        target: Reference,
+        credentials: Credentials | None,
+        report: Report,
+        holds: ExitStack,
+    ) -> None:
+        self._images = images
+        self._target = target
+        self._credentials = credentials
+        self._report = report
+        self._holds = holds
+        self._slots = images.upload_slots
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(layer)) for layer in layers]
-    return tuple(task.result() for task in tasks)
+    async def run(self, pairs: Sequence[tuple[Descriptor, str]]) -> tuple[Descriptor, ...]:
+        """Send layers (blob, diff ID; lowest first); return the blobs as they are in the registry."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._one(layer, short(diff_id)))
+                for layer, diff_id in reversed(pairs)
+            ]
+        return tuple(task.result() for task in reversed(tasks))
+
+    async def _one(self, layer: Descriptor, shown: str) -> Descriptor:
+        if self._slots.locked():
+            self._report(Progress(status="Waiting", id=shown))
+        async with self._slots:
+            return await self._send(layer, shown)
+
+    async def _send(self, layer: Descriptor, shown: str) -> Descriptor:
+        images = self._images
+        if layer.media_type == OCI_LAYER:
+            # Kept plain while it is only here; on the wire and from then on compressed.
+            layer = await images.parts.content.compress(layer.digest)
+            self._holds.enter_context(images.held.hold([layer.digest]))
+
+        def progress(sent: int) -> None:
+            self._report(Progress(status="Pushing", id=shown, current=sent, total=layer.size))
+
+        fate = await images.parts.registry.push_blob(
+            self._target,
+            layer,
+            images.parts.content.path(layer.digest),
+            self._credentials,
+            progress,
+            sources=_mountable(images, self._target, layer),
+        )
+        self._report(Progress(status=fate, id=shown))
+        return layer
 
 
 async def _publish(
@@ -432,38 +532,13 @@ async def _publish(
         current,
         manifest=kept.digest,
         layer_blobs=tuple(layer.digest for layer in pushed),
-        digests=tuple(dict.fromkeys((*current.digests, f"{target.name}@{published.digest}"))),
+        digests=(*current.digests, f"{target.name}@{published.digest}"),
     )
     images.save(changed)
     tag = target.tag
     report(Progress(status=f"{tag}: digest: {published.digest} size: {len(data)}"))
     report(Progress(aux={"Tag": tag, "Digest": published.digest, "Size": len(data)}))
     images.event("push", changed, name=target.name, actor=str(target))
-
-
-async def _push_layer(
-    images: "Images",
-    target: Reference,
-    layer: Descriptor,
-    credentials: Credentials | None,
-    report: Report,
-    holds: ExitStack,
-) -> Descriptor:
-    short = _short(layer)
-    if layer.media_type == OCI_LAYER:
-        # Kept plain while it is only here; on the wire and from then on compressed.
-        layer = await images.parts.content.compress(layer.digest)
-        holds.enter_context(images.held.hold([layer.digest]))
-    path = images.parts.content.path(layer.digest)
-
-    def progress(sent: int) -> None:
-        report(Progress(status="Pushing", id=short, current=sent, total=layer.size))
-
-    sent = await images.parts.registry.push_blob(
-        target, layer, path, credentials, progress, sources=_mountable(images, target, layer)
-    )
-    report(Progress(status="Pushed" if sent else "Layer already exists", id=short))
-    return layer
 
 
 def _mountable(images: "Images", target: Reference, layer: Descriptor) -> list[str]:
@@ -477,7 +552,3 @@ def _mountable(images: "Images", target: Reference, layer: Descriptor) -> list[s
             if known.registry == target.registry and known.repository != target.repository:
                 found[known.repository] = None
     return list(found)[:_MOUNT_SOURCES]
-
-
-def _short(layer: Descriptor) -> str:
-    return layer.digest.partition(":")[2][:12]

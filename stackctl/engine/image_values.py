@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from stackctl.contracts.clock import Clock
 from stackctl.contracts.container import ContainerRecord, Status
-from stackctl.contracts.registry import Registry
-from stackctl.contracts.state import ImageConfig, StateStore
+from stackctl.contracts.registry import Registry, TransferLimits
+from stackctl.contracts.state import ImageConfig, ImageRecord, StateStore
 from stackctl.contracts.storage import ContentStore, LayerStore
-from stackctl.errors import StackctlError
+from stackctl.errors import NotFoundError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.oci.platform import Platform
 from stackctl.values import JsonObject
@@ -21,7 +21,10 @@ Publish = Callable[[str, str, str, Mapping[str, str]], None]
 
 @frozen
 class Progress:
-    """One message of a pull, push or load, to be rendered as Docker's JSON lines. ``stream`` is load's text."""
+    """One message of a pull, push or load, to be rendered as Docker's JSON lines. ``stream`` is load's text.
+
+    A ``bare`` one is about no progress, though it has an ID.
+    """
 
     status: str = ""
     id: str = ""
@@ -30,6 +33,7 @@ class Progress:
     aux: JsonObject | None = None
     error: str = ""
     stream: str = ""
+    bare: bool = False
 
 
 @frozen
@@ -81,17 +85,18 @@ class ImageParts:
     users_of: Callable[[str], Sequence[ContainerRecord]]
     layers_in_use: Callable[[], Collection[str]]
     publish: Publish
+    transfers: TransferLimits = TransferLimits()
 
 
 @frozen
 class CommitRequest:
-    """What a commit adds; ``config`` None keeps the container's."""
+    """What a commit adds; ``config`` goes over the container's, None keeps that; paths ``without`` are left out."""
 
     reference: str = ""
     message: str = ""
     author: str = ""
-    changes: tuple[str, ...] = ()
     config: ImageConfig | None = None
+    without: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -143,6 +148,20 @@ class Gate:
 
 def is_running(container: ContainerRecord) -> bool:
     return container.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+
+
+def platform_of(image: ImageRecord) -> Platform:
+    """Return what the image is for."""
+    return Platform(os=image.os, architecture=image.architecture, variant=image.variant)
+
+
+def check_platform(image: ImageRecord, name: str, wanted: Platform | None) -> None:
+    """Raise NotFoundError, in Docker's words, when an image is not for the platform; None is any."""
+    if wanted is not None and not wanted.accepts(platform_of(image)):
+        raise NotFoundError(
+            f"image with reference {name} was found but its platform ({platform_of(image)}) does not match the "
+            f"specified platform ({wanted})"
+        )
 
 
 def short(digest: str) -> str:

@@ -35,7 +35,7 @@ from stackctl.oci.descriptor import OCI_CONFIG, Descriptor
 from stackctl.oci.digest import chain_ids, is_digest
 from stackctl.oci.image import Manifest, manifest_bytes
 from stackctl.oci.platform import Platform
-from stackctl.oci.reference import Reference, parse_reference
+from stackctl.oci.reference import Reference, in_order, parse_reference
 from stackctl.values import JsonObject
 
 
@@ -50,6 +50,8 @@ class Images:
         self._records: dict[str, ImageRecord] = {}
         self._names: dict[str, str] = {}
         self.downloads: dict[str, asyncio.Lock] = {}
+        self.download_slots = asyncio.Semaphore(parts.transfers.downloads)
+        self.upload_slots = asyncio.Semaphore(parts.transfers.uploads)
 
     async def start(self) -> None:
         """Load the records, unpack again what a crash of the machine took, collect what no record names."""
@@ -112,7 +114,9 @@ class Images:
     async def history(self, reference: str) -> Sequence[HistoryLine]:
         """Return how the image came to be, newest first."""
         record = self.resolve(reference)
-        sizes = [await self.parts.layers.size(chain_id) for chain_id in record.layers]
+        store = self.parts.layers
+        # A layer that is not unpacked (its blob was lost) has no size.
+        sizes = [await store.size(item) if store.has(item) else 0 for item in record.layers]
         return _history(self, record, sizes)
 
     # Adding
@@ -150,14 +154,14 @@ class Images:
                     record = replace(record, parent=parent, comment=document.comment or comment)
                 else:
                     record = known
-                if known is None or manifest or not self._is_whole(known):
+                if known is None or manifest or not self.is_whole(known):
                     text = manifest or manifest_bytes(Manifest(config=stored, layers=tuple(layers)))
                     kept = await self.parts.content.put(text, "")
                     blobs = tuple(layer.digest for layer in layers)
                     record = replace(record, manifest=kept.digest, layer_blobs=blobs)
                 # Another pull of the same image may have named it meanwhile: its names stay.
                 current = self._records.get(stored.digest, record)
-                names = _joined((*current.digests, *record.digests), digests)
+                names = (*current.digests, *record.digests, *digests)
                 record = replace(
                     record, tags=current.tags, tagged_at=current.tagged_at, digests=names
                 )
@@ -185,9 +189,11 @@ class Images:
             diff_ids=document.diff_ids,
             size=sum([await self.parts.layers.size(item) for item in chain]),
             history=document.history,
+            docker_version=document.docker_version,
         )
 
-    def _is_whole(self, record: ImageRecord) -> bool:
+    def is_whole(self, record: ImageRecord) -> bool:
+        """Tell whether an image's blobs are all there."""
         return all(self.parts.content.has(item) for item in (record.manifest, *record.layer_blobs))
 
     async def _unpack(
@@ -208,7 +214,8 @@ class Images:
             raise first_failure(failures) from failures
 
     def save(self, record: ImageRecord) -> None:
-        """Write a record and remember it."""
+        """Write a record, its names in order, and remember it."""
+        record = replace(record, tags=in_order(record.tags), digests=in_order(record.digests))
         self.parts.state.save(record)
         self._remember(record)
 
@@ -233,20 +240,22 @@ class Images:
         wanted = parse_reference(target)
         if wanted.digest:
             raise InvalidInputError("refusing to create a tag with a digest reference")
+        if wanted.name == "sha256":
+            raise InvalidInputError(
+                "refusing to create an ambiguous tag using digest algorithm as name"
+            )
         name = str(wanted.with_default_tag())
         holder = self._records.get(self._names.get(name, ""))
         if holder is not None and holder.id != record.id:
             self.save(replace(holder, tags=tuple(item for item in holder.tags if item != name)))
         self._names[name] = record.id
-        self.save(
-            replace(record, tags=_joined(record.tags, (name,)), tagged_at=self.parts.clock.now())
-        )
+        self.save(replace(record, tags=(*record.tags, name), tagged_at=self.parts.clock.now()))
         if announce:
             self.event("tag", record, name=name)
 
     def event(self, action: str, record: ImageRecord, *, name: str = "", actor: str = "") -> None:
-        """Publish an image event with the image's labels, which one that is deleted has no more."""
-        labels = {} if action == "delete" else record.config.labels
+        """Publish an image event with the image's labels, which one that is gone has no more; its ID names it."""
+        labels = record.config.labels if record.id in self._records else {}
         attributes = {**labels, "name": name or record.id}
         self.parts.publish("image", action, actor or record.id, attributes)
 
@@ -303,18 +312,17 @@ class Images:
 
         Raises what Registry raises, InvalidInputError for an image that is not what it says.
         """
-        return image_transfer.pull(self, reference, platform or self.parts.platform, credentials)
+        return image_transfer.pull(self, reference, platform, credentials)
 
-    def pull_repository(
+    def pull_all(
         self,
         name: str,
         *,
         platform: Platform | None = None,
         credentials: Credentials | None = None,
     ) -> AsyncIterator[Progress]:
-        """Pull every tag of a repository, as ``pull`` each."""
-        wanted = platform or self.parts.platform
-        return image_transfer.pull_repository(self, name, wanted, credentials)
+        """Pull every tag of a repository, as ``pull`` does one."""
+        return image_transfer.pull_all(self, name, platform, credentials)
 
     def push(
         self, reference: str, *, credentials: Credentials | None = None
@@ -322,26 +330,42 @@ class Images:
         """Push an image under a name it has; without a tag, every tag of the repository."""
         return image_transfer.push(self, reference, credentials)
 
-    def load(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
-        """Load images from a docker-archive or an OCI archive. Raises InvalidInputError."""
-        return image_archive.load(self, chunks)
+    def load(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        platform: Platform | None = None,
+        quiet: bool = True,
+    ) -> AsyncIterator[Progress]:
+        """Load images from a docker-archive or an OCI archive, those for one platform where that is asked.
 
-    def save_archive(self, references: Sequence[str]) -> AsyncIterator[bytes]:
+        Raises InvalidInputError, NotFoundError when an index in it has nothing for the platform.
+        """
+        return image_archive.load(self, chunks, platform, quiet=quiet)
+
+    def save_archive(
+        self, references: Sequence[str], *, platform: Platform | None = None
+    ) -> AsyncIterator[bytes]:
         """Yield a tar that is a docker-archive and an OCI layout at once. Raises NotFoundError at once."""
-        return image_archive.save(self, references)
+        return image_archive.save(self, references, platform)
 
     async def import_(
         self,
         chunks: AsyncIterator[bytes],
         *,
         reference: str = "",
-        changes: Sequence[str] = (),
+        config: ImageConfig | None = None,
         message: str = "",
         platform: Platform | None = None,
     ) -> str:
         """Make an image of one layer from a root file system's tar; return its ID."""
         return await image_making.import_(
-            self, chunks, reference, changes, message, platform or self.parts.platform
+            self,
+            chunks,
+            reference,
+            config or ImageConfig(),
+            message,
+            platform or self.parts.platform,
         )
 
     async def commit(
@@ -351,22 +375,22 @@ class Images:
         reference: str = "",
         message: str = "",
         author: str = "",
-        changes: Sequence[str] = (),
         config: ImageConfig | None = None,
+        without: Collection[str] = (),
     ) -> str:
         """Make an image of a container's files (snapshot key: its ID) and configuration; return its ID.
 
-        ``config`` replaces what the container ran with where it is given. The caller pauses the container.
+        ``config`` goes over what the container ran with where it is given; of its files the paths ``without`` are left
+        out. The caller pauses the container.
         """
-        return await image_making.commit(
-            self, container, CommitRequest(
-                reference=reference, message=message, author=author, changes=tuple(changes), config=config
-            ),
-        )  # fmt: skip
-
-
-def _joined(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*first, *second)))
+        request = CommitRequest(
+            reference=reference,
+            message=message,
+            author=author,
+            config=config,
+            without=frozenset(without),
+        )
+        return await image_making.commit(self, container, request)
 
 
 def _full_text(reference: str) -> str:

@@ -42,25 +42,25 @@ async def forward(
     path = Path(record.log_path)
     note = path.with_name(f"{path.name}-forwarded")
     try:
-        async for batch in runtime.follow_log_batches(path, since=_read(note), ended=ended):
+        async for batch in runtime.follow_log_entries(path, since=_read(note), ended=ended):
             for stream, at, line, whole in batch:
-                await sink.send(messages.make(stream, at, line, whole=whole))
+                await sink.send(messages.make(stream, at / 10**9, line, whole=whole))
             if batch:
                 _write(note, batch[-1][1])
     finally:
         await sink.close()
 
 
-def _read(note: Path) -> float:
+def _read(note: Path) -> int:
     try:
-        return float(note.read_text(encoding="ascii"))
+        return int(note.read_text(encoding="ascii"))
     except (OSError, ValueError):
-        return 0.0
+        return 0
 
 
-def _write(note: Path, at: float) -> None:
+def _write(note: Path, at: int) -> None:
     draft = note.with_name(f"{note.name}.new")
     # The container may have been removed meanwhile, directory and all.
     with contextlib.suppress(OSError):
-        draft.write_text(repr(at), encoding="ascii")
+        draft.write_text(str(at), encoding="ascii")
         draft.replace(note)

@@ -27,19 +27,12 @@ class Logs:
     book: Book
     clock: Clock
 
-    def read(self, ref: str, query: LogQuery) -> AsyncIterator[tuple[int, float, bytes]]:
-        """Yield (1|2, seconds, bytes) line by line; a part of a very long line comes without its newline.
+    def read(self, ref: str, query: LogQuery) -> AsyncIterator[list[tuple[int, list[bytes]]]]:
+        """Yield lists of (1|2, texts that follow one another), a text being a line or, of very many, several.
 
-        Raises NotFoundError, InvalidInputError without any stream, UnsupportedError for the "none" driver; all
-        before the first line is asked for.
+        A part of a very long line comes without its newline. Raises NotFoundError, InvalidInputError without any
+        stream, UnsupportedError for the "none" driver; all before the first line is asked for.
         """
-        record = self._checked(ref, query)
-        return self._lines(
-            record.id, Path(record.log_path), query, follow=self._grows(record, query)
-        )
-
-    def read_runs(self, ref: str, query: LogQuery) -> AsyncIterator[list[tuple[int, list[bytes]]]]:
-        """As ``read`` for a query without instants: lists of (1|2, lines that follow one another), without times."""
         record = self._checked(ref, query)
         return self._runs(
             record.id, Path(record.log_path), query, follow=self._grows(record, query)
@@ -55,31 +48,6 @@ class Logs:
 
     def _grows(self, record: ContainerRecord, query: LogQuery) -> bool:
         return query.follow and record.status in lifecycle.LIVE
-
-    async def _lines(
-        self, container_id: str, path: Path, query: LogQuery, *, follow: bool
-    ) -> AsyncIterator[tuple[int, float, bytes]]:
-        if not follow:
-            await self._first_words(container_id)
-            if not path.exists():
-                return
-        wanted = _wanted(query)
-        if follow:
-            source = self.runtime.follow_log_batches(
-                path, since=query.since, tail=query.tail, ended=self.book.live(container_id).ended
-            )
-        else:
-            source = _polite(
-                self.runtime.read_log_batches(
-                    path, since=query.since, until=query.until, tail=query.tail
-                )
-            )
-        async for batch in source:
-            for number, seconds, data, _ in batch:
-                if query.until and seconds > query.until:
-                    return
-                if number in wanted:
-                    yield number, seconds, data
 
     async def _first_words(self, container_id: str) -> None:
         """Give a container that was started this moment the time to say something short.
@@ -103,11 +71,26 @@ class Logs:
                 return
         wanted = _wanted(query)
         if follow:
-            source = self.runtime.follow_log_runs(
-                path, tail=query.tail, ended=self.book.live(container_id).ended
+            source = self.runtime.follow_log(
+                path,
+                since=query.since,
+                until=query.until,
+                tail=query.tail,
+                stamped=query.stamped,
+                details=query.details,
+                ended=self.book.live(container_id).ended,
             )
         else:
-            source = _polite(self.runtime.read_log_runs(path, tail=query.tail))
+            source = _polite(
+                self.runtime.read_log(
+                    path,
+                    since=query.since,
+                    until=query.until,
+                    tail=query.tail,
+                    stamped=query.stamped,
+                    details=query.details,
+                )
+            )
         async for batch in source:
             yield batch if len(wanted) == 2 else [run for run in batch if run[0] in wanted]
 

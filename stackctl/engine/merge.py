@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from stackctl.contracts.container import ContainerSpec, Healthcheck
+from stackctl.contracts.container import ContainerRecord, ContainerSpec, Healthcheck
 from stackctl.contracts.state import ImageConfig
 from stackctl.engine.logoptions import check_log_config
 from stackctl.errors import InvalidInputError
@@ -50,8 +50,47 @@ def merge(spec: ContainerSpec, image: ImageConfig) -> Merged:
     )
 
 
+def container_config(record: ContainerRecord, image: ImageConfig) -> ImageConfig:
+    """Return what a container ran with, as what containers made from it are to run with (Docker's commit).
+
+    Triggers of its image and its shell for builds are no part of it.
+    """
+    asked = (mount.target for mount in record.spec.mounts if mount.origin == "volumes")
+    return ImageConfig(
+        user=record.user,
+        exposed_ports=tuple(record.exposed_ports),
+        env=record.env,
+        entrypoint=record.entrypoint,
+        cmd=record.cmd,
+        volumes=tuple(sorted({*image.volumes, *asked})),
+        working_dir=record.working_dir,
+        labels=dict(record.labels),
+        stop_signal=record.stop_signal,
+        healthcheck=record.healthcheck,
+        shell=record.spec.shell,
+    )
+
+
+def over(upper: ImageConfig, lower: ImageConfig) -> ImageConfig:
+    """Return the upper configuration with what it leaves open from the lower, as Docker's commit merges them."""
+    entrypoint, cmd = _program(upper, lower)
+    return replace(
+        upper,
+        entrypoint=entrypoint,
+        cmd=cmd,
+        env=merge_env(lower.env, upper.env),
+        working_dir=upper.working_dir or lower.working_dir,
+        user=upper.user or lower.user,
+        labels={**lower.labels, **upper.labels},
+        exposed_ports=tuple(sorted({*upper.exposed_ports, *lower.exposed_ports})),
+        volumes=tuple(sorted({*upper.volumes, *lower.volumes})),
+        stop_signal=upper.stop_signal or lower.stop_signal,
+        healthcheck=merge_healthcheck(upper.healthcheck, lower.healthcheck),
+    )
+
+
 def _program(
-    spec: ContainerSpec, image: ImageConfig
+    spec: ContainerSpec | ImageConfig, image: ImageConfig
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     entrypoint, cmd = spec.entrypoint, spec.cmd
     # An entrypoint of one's own drops the image's command with the image's entrypoint.

@@ -94,14 +94,19 @@ class ExecRecord:
 
 @frozen
 class LogQuery:
-    """Which log lines: ``tail`` -1 for all, ``until`` and ``since`` 0.0 for no limit."""
+    """Which log lines, and whether each begins with its time and these ``details``.
+
+    ``tail`` is -1 for all; ``since`` and ``until`` are nanoseconds since the epoch, 0 for no limit.
+    """
 
     stdout: bool = True
     stderr: bool = True
-    since: float = 0.0
-    until: float = 0.0
+    since: int = 0
+    until: int = 0
     tail: int = -1
     follow: bool = False
+    stamped: bool = False
+    details: bytes = b""
 
 
 @frozen

@@ -492,8 +492,10 @@ class RunningContainers:
     async def _history(self, record: ContainerRecord) -> AsyncIterator[tuple[int, bytes]]:
         path = Path(record.log_path)
         if path.exists():
-            async for number, _, data, _ in self.world.runtime.read_log(path):
-                yield number, data
+            for batch in self.world.runtime.read_log(path):
+                for number, texts in batch:
+                    yield number, b"".join(texts)
+                await asyncio.sleep(0)
 
     async def resize(self, ref: str, height: int, width: int) -> None:
         """Set the size of the container's terminal; raises ConflictError when it does not run."""

@@ -70,6 +70,37 @@ def resolve_user(user: str, passwd: str, group: str, *, group_add: Sequence[str]
     )
 
 
+def owner_of(chown: str, passwd: str, group: str) -> tuple[int, int, str]:
+    """Return the owner that ``--chown`` means in the given files' text, and what of it they do not have ("" if all).
+
+    As Docker's builder has it: a name that is not there is root; a number alone is the group as well; a name alone has
+    its entry's group, also where the group named is not there; "name:" is the group 0. Raises InvalidInputError for
+    IDs beyond 0..2**31-1.
+    """
+    user, colon, wanted = chown.partition(":")
+    uid = gid = 0
+    missing = []
+    if user.isascii() and user.isdigit():
+        uid = gid = _number(user, "--chown")
+    elif user:
+        entry = next((item for item in _passwd(passwd) if item.name == user), None)
+        if entry is None:
+            missing.append(f"user {user}")
+        else:
+            uid, gid = entry.uid, entry.gid
+    if colon and not wanted:
+        gid = 0
+    elif wanted.isascii() and wanted.isdigit():
+        gid = _number(wanted, "--chown")
+    elif wanted:
+        found = next((item for item in _groups(group) if item.name == wanted), None)
+        if found is None:
+            missing.append(f"group {wanted}")
+        else:
+            gid = found.gid
+    return uid, gid, " and no ".join(missing)
+
+
 def _group_id(text: str, groups: Sequence[_Group], field: str) -> int:
     for item in groups:
         if item.name == text:

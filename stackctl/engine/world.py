@@ -7,7 +7,7 @@ from stackctl.contracts.clock import Clock
 from stackctl.contracts.logsinks import LogSinks
 from stackctl.contracts.network import Keeper, NetworkDriver
 from stackctl.contracts.processes import Processes
-from stackctl.contracts.registry import Registry
+from stackctl.contracts.registry import Registry, TransferLimits
 from stackctl.contracts.repositories import Repositories
 from stackctl.contracts.runtime import Runtime
 from stackctl.contracts.state import StateStore
@@ -82,3 +82,4 @@ class World:
     processes: Processes
     host: HostFacts
     log_sinks: LogSinks | None = None
+    transfers: TransferLimits = TransferLimits()

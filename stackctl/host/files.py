@@ -144,7 +144,10 @@ def remove_tree(path: Path) -> None:
 
 
 def tree_usage(path: Path) -> int:
-    """Return the bytes of the regular files below, hard links counted once; what vanishes meanwhile is not counted."""
+    """Return the bytes of the files and symlinks below, hard links counted once, as Docker counts them (directory.Size).
+
+    What vanishes meanwhile is not counted.
+    """
     total = 0
     seen: set[tuple[int, int]] = set()
     stack: list[str] = [os.fspath(path)]
@@ -161,7 +164,7 @@ def tree_usage(path: Path) -> int:
                     continue
                 if stat.S_ISDIR(info.st_mode):
                     stack.append(entry.path)
-                elif stat.S_ISREG(info.st_mode):
+                elif stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode):
                     if info.st_nlink > 1:
                         if (info.st_dev, info.st_ino) in seen:
                             continue

@@ -1,6 +1,7 @@
 """Reference: registry, repository, tag and digest (distribution/reference grammar, Docker's familiar names)."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from stackctl.errors import InvalidInputError
@@ -39,6 +40,12 @@ class Reference:
         is_host = "." in head or head == "localhost"
         return f"{self.registry}/{self.repository}" if is_host else self.repository
 
+    @property
+    def full(self) -> str:
+        """The whole reference with its registry ("docker.io/library/busybox:latest")."""
+        rest = str(self).removeprefix(self.name)
+        return f"{self.registry}/{self.repository}{rest}"
+
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
@@ -47,6 +54,15 @@ class Reference:
     def with_default_tag(self) -> "Reference":
         """Return the reference with "latest" where neither tag nor digest is given."""
         return self if self.tag or self.digest else replace(self, tag="latest")
+
+    def with_tag(self, tag: str) -> "Reference":
+        """Return the name with this tag, whatever tag or digest it had. Raises InvalidInputError."""
+        if not _TAG.fullmatch(tag):
+            raise InvalidInputError(
+                f'invalid tag format: "{tag[:200]}"',
+                hint="a tag has up to 128 letters, digits, _, . and -, and starts with none of . and -",
+            )
+        return replace(self, tag=tag, digest="")
 
 
 def parse_reference(text: str) -> Reference:
@@ -81,3 +97,13 @@ def _invalid(text: str, reason: str) -> InvalidInputError:
         f'invalid reference format: "{text[:200]}": {reason}',
         hint="write it as [registry/]repository[:tag][@digest]",
     )
+
+
+def is_registry(text: str) -> bool:
+    """Tell whether a text can name a registry: a host, perhaps with a port."""
+    return _REGISTRY.fullmatch(text) is not None
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of an image in the order in which Docker tells them: by the whole reference, each once."""
+    return tuple(sorted(dict.fromkeys(names), key=lambda name: parse_reference(name).full))

@@ -1,16 +1,21 @@
 """The stock docker command line against our socket."""
 
+import functools
+import http.server
 import io
 import json
+import re
 import socket
 import subprocess
 import tarfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.compat import raw
 from tests.conftest import busybox_rootfs
 
 pytestmark = pytest.mark.root
@@ -43,10 +48,52 @@ def test_version_and_info_are_answered(dock):
     assert "Server Version" in dock.out("info")
 
 
-def test_disk_usage_is_told(dock):
-    dock.run("run", "--name", "df", "busybox", "sh", "-c", "echo x > /file")
-    assert "Images" in dock.out("system", "df")
-    assert "busybox" in dock.out("system", "df", "-v")
+def usage(dock):
+    lines = dock.out("system", "df", "--format", "json").splitlines()
+    return {row["Type"]: row for row in map(json.loads, lines)}
+
+
+def test_disk_usage_is_told(dock, tmp_path):
+    dock.run("builder", "prune", "-af")
+    before = usage(dock)["Images"]
+    size = int(json.loads(dock.out("image", "inspect", "busybox"))[0]["Size"])
+    dock.run("run", "--name", "df", "busybox", "sh", "-c", "echo 12345 > /file")
+    dock.run("run", "--name", "df2", "busybox", "true")
+    dock.run("commit", "df", "df:1")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox\nRUN head -c 100000 /dev/zero > /z\nENV A=b\n"
+    )
+    dock.run("build", "-q", "-t", "df:2", str(tmp_path))
+    shown = json.loads(dock.out("system", "df", "-v", "--format", "json"))
+    rows = {f"{row['Repository']}:{row['Tag']}": row for row in shown["Images"]}
+    # In the decimal units of the command line: what an image shares, what is its own, who uses it.
+    assert (rows["df:1"]["UniqueSize"], rows["df:1"]["Containers"]) == ("6B", "0")
+    assert (rows["df:2"]["UniqueSize"], rows["df:2"]["SharedSize"]) == (
+        "100kB",
+        f"{size / 1e6:.4g}MB",
+    )
+    assert (rows["busybox:latest"]["UniqueSize"], rows["busybox:latest"]["Containers"]) == (
+        "0B",
+        "2",
+    )
+    boxes = {row["Names"]: (row["Size"], row["Image"]) for row in shown["Containers"]}
+    assert boxes == {"df": ("6B", "busybox"), "df2": ("0B", "busybox")}
+    assert {row["CacheType"] for row in shown["BuildCache"]} == {"regular"}
+    found = usage(dock)
+    assert int(found["Images"]["TotalCount"]) == int(before["TotalCount"]) + 2
+    assert found["Images"]["Active"] == "1"
+    # By the command line's sum, what is shared could be freed as well.
+    assert re.fullmatch(r"[\d.]+MB \(100%\)", found["Images"]["Reclaimable"])
+    assert found["Build Cache"]["Size"] == "0B"
+    # Without its image the step is what keeps the layer.
+    dock.run("rmi", "df:1", "df:2")
+    found = usage(dock)
+    assert found["Images"]["Size"] == before["Size"]
+    assert not found["Images"]["Reclaimable"].startswith("-")
+    assert (found["Build Cache"]["TotalCount"], found["Build Cache"]["Size"]) == ("2", "100kB")
+    assert found["Build Cache"]["Reclaimable"] == "100kB"
+    assert "Total reclaimed space: 100kB" in dock.out("builder", "prune", "-af")
+    assert usage(dock)["Build Cache"]["TotalCount"] == "0"
 
 
 def test_swarm_commands_fail_fast(dock):
@@ -88,6 +135,54 @@ def test_an_imported_image_keeps_its_changes(dock):
     dock.run("rmi", "imported:1")
 
 
+def test_an_image_is_imported_from_a_url(dock, tmp_path):
+    (tmp_path / "root.tar").write_bytes(busybox_rootfs())
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            said = dock.out("import", "-c", 'CMD ["echo", "far"]', f"{url}/root.tar", "imported:2")
+            missing = dock.run("import", f"{url}/nothing.tar", code=1).stderr
+        finally:
+            server.shutdown()
+    assert said.startswith(f"Downloading from {url}/root.tar")
+    assert said.splitlines()[-1].startswith("sha256:")
+    assert f"cannot download {url}/nothing.tar: 404 File not found" in missing
+    gone = dock.run("import", f"{url}/root.tar", code=1).stderr
+    assert "Connection refused" in gone
+    assert dock.out("run", "--rm", "imported:2") == "far"
+    shown = dock.out("image", "inspect", "--format", "{{.Comment}}", "imported:2")
+    assert shown == f"Imported from {url}/root.tar"
+    dock.run("rmi", "imported:2")
+
+
+def test_the_places_of_layers_are_told(dock):
+    dock.run("run", "--name", "place", "busybox", "sh", "-c", "echo x > /own")
+    of_image = json.loads(dock.out("image", "inspect", "busybox"))[0]["GraphDriver"]["Data"]
+    assert Path(of_image["UpperDir"], "bin/busybox").is_file()
+    assert "LowerDir" not in of_image
+    data = inspect(dock, "place")["GraphDriver"]["Data"]
+    assert Path(data["UpperDir"], "own").read_text() == "x\n"
+    assert data["LowerDir"] == of_image["UpperDir"]
+    assert Path(data["MergedDir"]).is_dir()
+    assert Path(data["WorkDir"]).is_dir()
+
+
+def test_a_container_whose_image_is_gone_is_listed_by_its_id_and_not_committed(dock):
+    dock.run("tag", "busybox", "gone:1")
+    dock.run("import", "-", "gone:2", stdin=busybox_rootfs())
+    dock.run("create", "--name", "of-one", "gone:1", "true")
+    dock.run("create", "--name", "of-two", "gone:2", "true")
+    identity = dock.out("images", "-q", "gone:2")
+    dock.run("rmi", "-f", "gone:1", "gone:2")
+    short = dock.out("images", "-q", "busybox")
+    shown = dock.out("ps", "-a", "--filter", "name=of-", "--format", "{{.Names}} {{.Image}}")
+    assert {*shown.splitlines()} == {f"of-one {short}", f"of-two {identity}"}
+    refused = dock.run("commit", "of-two", code=1).stderr
+    assert f"the image {identity} of container" in refused
+
+
 def test_save_and_load_carry_an_image(dock):
     dock.run("tag", "busybox", "moving:1")
     dock.run("save", "-o", f"{dock.home}/moving.tar", "moving:1")
@@ -95,6 +190,14 @@ def test_save_and_load_carry_an_image(dock):
     assert "Loaded image: moving:1" in dock.out("load", "-i", f"{dock.home}/moving.tar")
     assert dock.out("run", "--rm", "moving:1", "echo", "here") == "here"
     dock.run("rmi", "moving:1")
+
+
+def test_a_container_has_its_images_volumes_too(dock):
+    dock.run("import", "-c", "VOLUME /of-image", "-", "vols:1", stdin=busybox_rootfs())
+    dock.run("create", "--name", "vols", "-v", "/own", "vols:1", "true")
+    assert inspect(dock, "vols")["Config"]["Volumes"] == {"/of-image": {}, "/own": {}}
+    dock.run("rm", "-v", "vols")
+    dock.run("rmi", "vols:1")
 
 
 def test_commit_makes_an_image_of_a_container(dock):
@@ -324,8 +427,12 @@ def test_export_gives_the_whole_root(dock):
     dock.run("run", "--name", "exp", "busybox", "sh", "-c", "echo x > /marker")
     dock.run("export", "-o", f"{dock.home}/exp.tar", "exp")
     with tarfile.open(f"{dock.home}/exp.tar") as tar:
-        names = {name.lstrip("./") for name in tar.getnames()}
-    assert {"marker", "bin/busybox", "etc/passwd"} <= names
+        names = tar.getnames()
+    # As Docker names them, and with the empty files that mounts cover.
+    wanted = {"marker", "bin/busybox", "etc/passwd", "etc/hosts", ".dockerenv", "proc", "sys"}
+    assert wanted <= {*names}
+    assert not [name for name in names if name.startswith(("./", "proc/", "sys/"))]
+    assert "dockerenv" not in dock.out("diff", "exp")
 
 
 # Volumes and networks
@@ -438,6 +545,42 @@ def test_health_shows_in_ps(dock):
         "100",
     )
     eventually(lambda: "(healthy)" in dock.out("ps", "--format", "{{.Status}}"))
+
+
+def test_docker_without_its_build_plugin_builds_here_by_itself(dock, tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo built > /made\n")
+    argv, environ = dock.command("build", "-t", "by-itself", ".")
+    environ = {name: value for name, value in environ.items() if name != "DOCKER_BUILDKIT"}
+    done = subprocess.run(
+        argv, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Successfully tagged by-itself:latest" in done.stdout
+    assert dock.out("run", "--rm", "--network", "none", "by-itself", "cat", "/made") == "built"
+    dock.run("rmi", "by-itself")
+
+
+def test_who_speaks_buildkit_is_told_what_to_do_instead(dock):
+    call = (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        b"\0\0\0\x04\0\0\0\0\0"  # SETTINGS
+        b"\0\0\x01\x01\x05\0\0\0\x01\x82"  # HEADERS of stream 1
+    )
+    head = b"POST /grpc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with raw.connect(dock.paths.socket) as sock:
+        sock.sendall(head)
+        said = b""
+        while b"\r\n\r\n" not in said:
+            said += sock.recv(4096)
+        assert said.startswith(b"HTTP/1.1 101 ")
+        sock.sendall(call)
+        while b"DOCKER_BUILDKIT=0" not in said:
+            more = sock.recv(4096)
+            assert more, said
+            said += more
+    plain = raw.request(dock.paths.socket, "POST", "/session")
+    assert plain.status == 501
+    assert "DOCKER_BUILDKIT=0" in plain.json["message"]
 
 
 def test_build_makes_an_image(dock, tmp_path):

@@ -73,6 +73,33 @@ def compose(dock, tmp_path):
     run("--profile", "extra", "down", "-v", "-t", "1")
 
 
+def test_the_build_plugin_is_told_what_to_do_instead(compose, dock, tmp_path):
+    there = plugin().with_name("docker-buildx")
+    if not there.exists():
+        pytest.fail(f"docker's build plugin is not beside its compose plugin: {there}")
+    link = dock.home / ".docker" / "cli-plugins" / "docker-buildx"
+    link.unlink(missing_ok=True)
+    link.symlink_to(there)
+    (tmp_path / "Dockerfile").write_text("FROM busybox\n")
+    (tmp_path / "built.yaml").write_text("services: {web: {build: .}}\n")
+    for argv in (["build", "."], ["buildx", "ls"], ["compose", "-f", "built.yaml", "build"]):
+        words, environ = dock.command(*argv)
+        environ = {name: value for name, value in environ.items() if name != "DOCKER_BUILDKIT"}
+        done = subprocess.run(
+            words,
+            env=environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "does not speak BuildKit's protocol" in done.stdout + done.stderr
+        assert "set DOCKER_BUILDKIT=0" in done.stdout + done.stderr
+    assert dock.out("ps", "-aq") == ""
+    compose("-f", "built.yaml", "build")
+
+
 def states(compose):
     lines = compose("ps", "-a", "--format", "json").stdout.splitlines()
     return {item["Name"]: item["State"] for item in map(json.loads, lines)}

@@ -344,9 +344,9 @@ def test_variables_without_a_value_are_taken_away(sdk):
     assert not any(line.startswith(b"HOSTNAME=") for line in lines)
 
 
-def test_changes_tell_what_the_container_did_and_no_mounts(sdk):
+def test_changes_tell_what_the_container_did_and_where_it_mounts(sdk):
     box = sdk.containers.run(
         "busybox", ["sh", "-c", "touch /made"], volumes={"somewhere": {"bind": "/vol"}}, detach=True
     )
     box.wait()
-    assert box.diff() == [{"Path": "/made", "Kind": 1}]
+    assert box.diff() == [{"Path": "/made", "Kind": 1}, {"Path": "/vol", "Kind": 1}]

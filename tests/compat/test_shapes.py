@@ -229,7 +229,7 @@ def world(daemon, registry):
         ("error", "/distribution/{registry}/shape/nothing/json"),
         ("error", "/distribution/BAD/json"),
         ("error", "/distribution/{full_id}/json"),
-        ("error", "/images/search?term=x"),
+        ("error", "/images/search?term="),
         ("error", "/containers/json?filters=x"),
         ("error", "/no/such/page"),
     ],
@@ -311,7 +311,8 @@ def test_every_tag_of_a_repository_is_pulled(world, daemon):
     tags = client.got(f"/images/{name}:a/json").json["RepoTags"]
     assert {f"{name}:a", f"{name}:b"} <= set(tags)
     missing = daemon.run("pull", "-a", f"{name}-not", code=1).stderr
-    assert f"repository {name}-not not found: name unknown" in missing
+    assert f"repository {name}-not not found: " in missing
+    assert "name unknown" in missing
     daemon.run("rmi", f"{name}:a", f"{name}:b")
 
 

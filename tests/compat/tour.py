@@ -2,7 +2,7 @@
 
 Record what Docker says anew (root; an engine of Docker's at HOST, which gets and loses things named tour-…):
 
-    python -m tests.compat.tour unix:///var/run/docker.sock tests/compat/transcripts/docker-28.5.json
+    python -m tests.compat.tour unix:///var/run/docker.sock [LIST]
 """
 
 import json
@@ -15,9 +15,10 @@ from pathlib import Path
 
 from tests.compat.dockercli import docker_cli
 from tests.conftest import busybox_rootfs
+from tests.oddimage import OddImage
 
 HERE = Path(__file__).parent
-TRANSCRIPT = HERE / "transcripts" / "docker-28.5.json"
+LISTS = ("tour", "tour-images")
 _DOCKERFILE = (
     "FROM tour-box\nARG WORD=x\nENV SAID=$WORD\nWORKDIR /here\nCOPY file .\nRUN echo $WORD >> file\n"
     'CMD ["cat", "file"]\n'
@@ -30,7 +31,7 @@ _RULES = (
     (re.compile(r"endpoint \w+ \("), "endpoint NAME ("),
     (re.compile(r"\[::1\]:\d{2,}"), "[::1]:PORT"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "ID"),
-    (re.compile(r"\b(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{12}\b"), "ID"),
+    (re.compile(r"\b[0-9a-f]{12}\b"), "ID"),
     (re.compile(r"Up .*?(?= \(|$|\n)"), "Up TIME"),
     (re.compile(r"Exited \((\d+)\) [\w ]+ ago"), r"Exited (\1) TIME ago"),
     (re.compile(r"[\d.]+ ?(?:k|M|G)?B\b"), "SIZE"),
@@ -41,8 +42,13 @@ _RULES = (
 )
 
 
-def commands() -> list[str]:
-    lines = (HERE / "tour.txt").read_text().splitlines()
+def transcript(name: str) -> Path:
+    """Return where Docker's answers to a list of commands are."""
+    return HERE / "transcripts" / f"docker-28.5{name.removeprefix('tour')}.json"
+
+
+def commands(name: str) -> list[str]:
+    lines = (HERE / f"{name}.txt").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -52,14 +58,16 @@ def normal(text: str) -> str:
     return text.strip()
 
 
-def take(host: str, home: Path) -> list[dict[str, object]]:
-    """Run every command on the engine at ``host``; return what each printed, and its exit code."""
+def take(name: str, host: str, home: Path) -> list[dict[str, object]]:
+    """Run every command of a list on the engine at ``host``; return what each printed, and its exit code."""
     with tempfile.TemporaryDirectory(prefix="tour", dir="/tmp") as work:
         build = Path(work, "build")
         build.mkdir()
         Path(work, "file").write_text("content\n")
         (build / "file").write_text("first\n")
         (build / "Dockerfile").write_text(_DOCKERFILE)
+        Path(work, "root.tar").write_bytes(busybox_rootfs())
+        Path(work, "odd.tar").write_bytes(OddImage(busybox_rootfs()).docker_archive("tour-odd:1"))
         (build / "Bad").write_text("FROM tour-box\nRUN exit 4\n")
         bin_ = Path(work, "bin")
         bin_.mkdir()
@@ -74,11 +82,12 @@ def take(host: str, home: Path) -> list[dict[str, object]]:
             env=environ, input=busybox_rootfs(), check=True, capture_output=True,
         )  # fmt: skip
         try:
-            return [_one(line, environ) for line in commands()]
+            return [_one(line, environ) for line in commands(name)]
         finally:
             for words in (
                 "ps -aq --filter name=tour- | xargs -r docker rm -fv",
-                "volume rm -f tour-v", "network rm -f tour-n", "rmi -f tour-box tour-built",
+                "volume rm -f tour-v", "network rm -f tour-n",
+                "images --format '{{.Repository}}:{{.Tag}}' | grep tour | xargs -r docker rmi -f",
             ):  # fmt: skip
                 subprocess.run(
                     ["sh", "-c", f"docker {words}"], env=environ, capture_output=True, check=False
@@ -101,12 +110,12 @@ def _one(line: str, environ: dict[str, str]) -> dict[str, object]:
 
 
 def main() -> None:
-    host, file = sys.argv[1], Path(sys.argv[2])
-    with tempfile.TemporaryDirectory() as home:
-        found = take(host, Path(home))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    print(f"{len(found)} commands recorded in {file}")
+    for name in sys.argv[2:] or LISTS:
+        with tempfile.TemporaryDirectory() as home:
+            found = take(name, sys.argv[1], Path(home))
+        file = transcript(name)
+        file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        print(f"{len(found)} commands recorded in {file}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ The command (``docker`` when none is given) must reach a Docker Engine 28 or new
 this one's: what ADD fetches is served there. The engine needs git.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -39,19 +40,34 @@ def made(
     tag = f"conformance-{name}"
 
     def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        done = subprocess.run([*docker, *argv], capture_output=True, env=environ, check=False)
+        done = subprocess.run(
+            [*docker, *argv],
+            capture_output=True,
+            env={**(environ or os.environ), "WORD": "w"},
+            check=False,
+        )
         if check and done.returncode:
             raise AssertionError(f"{argv}: {done.stdout.decode()}{done.stderr.decode()}")
         return done
 
-    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+    words = {**words, "before": f"{tag}-before"}
+    if case.before:
+        with tempfile.TemporaryDirectory(dir="/tmp") as home:
+            write_context(case, Path(home), words, before=True)
+            run("build", "--no-cache", "-q", "-t", words["before"], home)
+    with contextlib.ExitStack() as held:
+        home = held.enter_context(tempfile.TemporaryDirectory(dir="/tmp"))
+        if case.before:
+            held.callback(run, "rmi", words["before"])
         write_context(case, Path(home), words)
-        options = [with_words(option, {**words, "context": home}) for option in case.options]
-        built = run("build", "--no-cache", "-q", "-t", tag, *options, home, check=False)
+        words = {**words, "context": home}
+        options = [with_words(option, words) for option in case.options]
+        place = with_words(case.context, words) or home
+        built = run("build", "--no-cache", "-q", "-t", tag, *options, place, check=False)
         if built.returncode:
             said = (built.stdout + built.stderr).decode().strip().splitlines()
             last = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1])
-            for word, value in {**words, "context": home}.items():
+            for word, value in words.items():
                 last = last.replace(value, f"{{{word}}}")
             return {"error": True, "said": last[-300:]}
         container = run("create", tag, "/nothing").stdout.decode().strip()

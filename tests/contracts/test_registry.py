@@ -15,6 +15,7 @@ import pytest
 
 from stackctl.adapters.registry.client import RegistryClient
 from stackctl.contracts.registry import Credentials
+from stackctl.contracts.state import ImageConfig
 from stackctl.engine.image_values import ImagePruneFilter
 from stackctl.errors import (
     NotFoundError,
@@ -110,7 +111,7 @@ async def shelf(tmp_path, client):
 
 async def made(shelf: Shelf, name: str, extra: dict[str, bytes] | None = None) -> str:
     data = busybox_tar(extra)
-    return await shelf.images.import_(chunks(data), reference=name, changes=['CMD ["sh"]'])
+    return await shelf.images.import_(chunks(data), reference=name, config=ImageConfig(cmd=("sh",)))
 
 
 async def statuses(stream) -> list[str]:
@@ -145,9 +146,48 @@ async def test_pulling_again_downloads_nothing(registry, shelf):
     await made(shelf, name)
     await statuses(shelf.images.push(name))
     seen = await statuses(shelf.images.pull(name))
-    assert "Downloading" not in seen
-    assert "Already exists" in seen
+    # As Docker tells it: no layer of an image that is here.
+    assert seen[0] == "Pulling from box"
+    assert seen[1].startswith("Digest: sha256:")
+    assert seen[2:] == [f"Status: Image is up to date for {name}"]
     assert seen[-1] == f"Status: Image is up to date for {name}"
+
+
+async def test_what_is_here_is_asked_for_and_not_fetched(registry, shelf, client, monkeypatch):
+    name = f"{registry.host}/box"
+    first = await made(shelf, f"{name}:v1")
+    await statuses(shelf.images.push(f"{name}:v1"))
+    await shelf.images.tag(f"{name}:v1", f"{name}:v2")
+    await statuses(shelf.images.push(f"{name}:v2"))
+    fetched: list[str] = []
+    manifest = client._manifest
+
+    async def noted(reference, what, credentials):
+        fetched.append(what)
+        return await manifest(reference, what, credentials)
+
+    monkeypatch.setattr(client, "_manifest", noted)
+    assert (await statuses(shelf.images.pull(f"{name}:v1")))[-1].startswith("Status: Image is up")
+    # The same image under a name that is not here yet.
+    await shelf.images.remove(f"{name}:v2")
+    assert (await statuses(shelf.images.pull(f"{name}:v2")))[-1].startswith("Status: Downloaded")
+    assert shelf.images.resolve(f"{name}:v2").id == first
+    # A tag that leads to another image now, which is here as well.
+    await made(shelf, f"{name}:v3", {"f": b"x"})
+    await statuses(shelf.images.push(f"{name}:v3"))
+    await shelf.images.tag(f"{name}:v1", f"{name}:v3")
+    assert (await statuses(shelf.images.pull(f"{name}:v3")))[-1].startswith("Status: Downloaded")
+    assert shelf.images.resolve(f"{name}:v3").id != first
+    assert fetched == []
+    # Another platform, a layer that is gone: as ever.
+    seen = await statuses(shelf.images.pull(f"{name}:v1", platform=Platform(architecture="arm64")))
+    assert seen[-1].startswith("WARNING")
+    await shelf.content.delete(shelf.images.resolve(first).layer_blobs[0])
+    await statuses(shelf.images.pull(f"{name}:v1"))
+    assert shelf.content.has(shelf.images.resolve(first).layer_blobs[0])
+    assert fetched == ["v1", "v1"]
+    with pytest.raises(NotFoundError, match="manifest for"):
+        await statuses(shelf.images.pull(f"{name}:nothing"))
 
 
 async def test_pushing_again_finds_the_layers_there(registry, shelf):
@@ -157,6 +197,33 @@ async def test_pushing_again_finds_the_layers_there(registry, shelf):
     seen = await statuses(shelf.images.push(name))
     assert "Layer already exists" in seen
     assert "Pushed" not in seen
+
+
+async def test_every_tag_of_a_repository_is_pulled_where_none_is_named(registry, shelf, client):
+    name = f"{registry.host}/many"
+    for tag in ("a", "b", "c"):
+        await made(shelf, f"{name}:{tag}", {"f": tag.encode()})
+        await statuses(shelf.images.push(f"{name}:{tag}"))
+    assert await client.tags(parse_reference(name), None) == ["a", "b", "c"]
+    await shelf.images.remove(f"{name}:b", force=True)
+    seen = [item async for item in shelf.images.pull_all(name)]
+    heads = [item.id for item in seen if item.status == "Pulling from many"]
+    ends = [item.status for item in seen if item.status.startswith("Status: ")]
+    assert heads == ["a", "b", "c"]
+    assert ends == [f"Status: Downloaded newer image for {name}"]
+    assert shelf.images.resolve(f"{name}:b")
+    last = [item.status async for item in shelf.images.pull_all(name)][-1]
+    assert last == f"Status: Image is up to date for {name}"
+    with pytest.raises(NotFoundError, match=f"repository {registry.host}/none not found: tried"):
+        await statuses(shelf.images.pull_all(f"{registry.host}/none"))
+
+
+async def test_an_image_for_another_platform_than_was_asked_for_is_told(registry, shelf):
+    name = f"{registry.host}/box:v1"
+    await made(shelf, name)
+    await statuses(shelf.images.push(name))
+    seen = await statuses(shelf.images.pull(name, platform=Platform(architecture="arm64")))
+    assert seen[-1].startswith(f"WARNING: image with reference {name} was found but its platform (")
 
 
 async def test_an_image_is_pulled_by_digest(registry, shelf):
@@ -438,7 +505,7 @@ async def test_a_layer_another_repository_has_is_mounted_and_not_sent(
     said = await statuses(shelf.images.push(f"{registry.host}/two:v1"))
     record = shelf.images.resolve(f"{registry.host}/two:v1")
     assert sent == [record.id]
-    assert "Layer already exists" in said
+    assert "Mounted from one" in said
     await shelf.images.remove(record.id, force=True)
     await statuses(shelf.images.pull(f"{registry.host}/two:v1"))
     assert shelf.images.resolve(f"{registry.host}/two:v1").id == record.id

@@ -151,22 +151,29 @@ async def test_a_layer_is_unpacked_while_another_is_still_on_its_way(shelf):
     assert complete[2] == registry.layers[0].partition(":")[2][:12]
 
 
-async def test_three_layers_at_a_time_are_downloaded(shelf):
+async def test_three_layers_at_a_time_are_downloaded_whoever_asks(shelf):
     now, most = 0, 0
-    async with Misbehaving(layers(9)).served() as registry:
+    async with (
+        Misbehaving(layers(9)).served() as registry,
+        Misbehaving(
+            [(OCI_LAYER_GZIP, tar_of({f"g{n}": b"y"})) for n in range(5)]
+        ).served() as other,
+    ):
 
         async def answer(request):
             nonlocal now, most
-            if "/blobs/" not in request.path or request.path.endswith(registry.config.digest):
-                return await registry.usual(request)
+            asked = registry if request.host == registry.host else other
+            if "/blobs/" not in request.path or request.path.endswith(asked.config.digest):
+                return await asked.usual(request)
             now += 1
             most = max(most, now)
             await asyncio.sleep(0.05)
             now -= 1
-            return await registry.usual(request)
+            return await asked.usual(request)
 
-        registry.answer = answer
-        await statuses(shelf.images.pull(f"{registry.host}/a:v1"))
+        registry.answer = other.answer = answer
+        names = [f"{one.host}/a:v1" for one in (registry, other)]
+        await asyncio.gather(*(statuses(shelf.images.pull(name)) for name in names))
     assert most == 3
 
 

@@ -79,8 +79,8 @@ class Place:
         return launch.id, running
 
     async def log(self, container_id: str) -> list[tuple[int, bytes]]:
-        entries = self.runtime.read_log(self.home / f"{container_id}.log")
-        return [(stream, data) async for stream, _, data, _ in entries]
+        batches = self.runtime.read_log(self.home / f"{container_id}.log")
+        return [(stream, text) for batch in batches for stream, texts in batch for text in texts]
 
 
 @pytest.fixture
@@ -387,8 +387,12 @@ async def test_a_signal_reaches_the_program(place: Place) -> None:
     container_id, running = await place.run(
         "/bin/sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"
     )
-    entries = place.runtime.follow_log(place.home / f"{container_id}.log", ended=asyncio.Event())
-    assert (await anext(entries))[2] == b"ready\n"
+    log = place.home / f"{container_id}.log"
+    entries = place.runtime.follow_log_entries(log, ended=asyncio.Event())
+    said: list[bytes] = []
+    while not said:
+        said = [text for _, _, text, _ in await anext(entries)]
+    assert said == [b"ready\n"]
     await entries.aclose()
     await place.runtime.kill(container_id, signal.SIGTERM)
     assert (await place.runtime.wait(container_id, running)).code == 3
@@ -615,7 +619,12 @@ async def test_rotation_while_following_loses_no_line(place: Place) -> None:
 
     async def follow() -> bytes:
         return b"".join(
-            [data async for _, _, data, _ in place.runtime.follow_log(log, ended=ended)]
+            [
+                text
+                async for batch in place.runtime.follow_log(log, ended=ended)
+                for _, texts in batch
+                for text in texts
+            ]
         )
 
     following = asyncio.create_task(follow())

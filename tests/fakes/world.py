@@ -162,7 +162,7 @@ class FakeLayers:
     async def remove(self, chain_id: str) -> None:
         pass
 
-    async def prepare(self, key: str, layers, *, volatile: bool = False) -> None:
+    async def prepare(self, key: str, layers, *, volatile: bool = False, files=()) -> None:
         self.kernel.do("layers.prepare", f"snapshot {key}")
 
     async def mount(self, key: str) -> Path:

@@ -186,8 +186,8 @@ async def import_busybox(engine: Engine) -> str:
 async def log_text(engine: Engine, ref: str) -> str:
     from stackctl.engine.requests import LogQuery
 
-    lines = [data async for _, _, data in engine.logs.read(ref, LogQuery())]
-    return b"".join(lines).decode()
+    runs = [run async for batch in engine.logs.read(ref, LogQuery()) for run in batch]
+    return b"".join(text for _, texts in runs for text in texts).decode()
 
 
 async def until(condition, seconds: float = 60.0) -> None:

@@ -175,7 +175,7 @@ def test_export_and_commit_keep_what_the_container_wrote(cli):
     cli("exec", "-T", "db", "sh", "-c", "echo kept > /kept")
     cli("export", "db", "-o", "root.tar")
     with tarfile.open(cli.folder / "root.tar") as tar:
-        assert tar.extractfile("./kept").read() == b"kept\n"
+        assert tar.extractfile("kept").read() == b"kept\n"
     identity = cli("commit", "-m", "why", "-c", 'CMD ["cat", "/kept"]', "db", "made:here").stdout
     assert identity.startswith("sha256:")
     (cli.folder / "stack.yaml").write_text("name: c\nservices: {x: {image: 'made:here'}}\n")

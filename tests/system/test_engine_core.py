@@ -123,7 +123,12 @@ async def test_a_container_runs_and_its_exit_code_and_output_are_kept(engine: En
     record = engine.containers.resolve("one")
     assert (code, record.exit_code, record.status) == (3, 3, Status.EXITED)
     found = sorted(
-        [(number, data) async for number, _, data in engine.logs.read("one", LogQuery())]
+        [
+            (number, text)
+            async for runs in engine.logs.read("one", LogQuery())
+            for number, texts in runs
+            for text in texts
+        ]
     )
     assert found == [(1, b"out\n"), (2, b"err\n")]
     assert record.finished_at >= record.started_at > 0

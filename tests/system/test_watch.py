@@ -312,6 +312,7 @@ def test_a_rebuild_is_superseded_by_a_newer_change_and_synced_files_outlive_it(s
     (stack.folder / "app" / "slow").write_text("0")
     stack.write(BUILT)
     watch = stack.watch("--build")
+    before = stack.engine.docker("images", "-q", "--no-trunc").stdout.split()
     (stack.folder / "src" / "f").write_text("synced")
     watch.wait("synced")
     first = stack.pid("app")
@@ -327,6 +328,10 @@ def test_a_rebuild_is_superseded_by_a_newer_change_and_synced_files_outlive_it(s
     assert stack.seen("/app/slow").read_text() == "0.1"
     until(lambda: stack.seen("/src/f").read_text() == "synced")
     until(lambda: stack.seen("/src/g").read_text() == "while building")
+    # The image that was replaced is gone, so that there are as many as before.
+    after = stack.engine.docker("images", "-q", "--no-trunc").stdout.split()
+    assert len(after) == len(before)
+    assert after != before
 
 
 def test_what_changes_while_a_container_is_stopped_is_there_when_it_starts(stack):

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from stackctl.adapters.registry.transport import (
     with_context,
 )
 from stackctl.contracts.clock import Clock
-from stackctl.contracts.registry import Credentials, ResolvedManifest
+from stackctl.contracts.registry import Credentials, ResolvedManifest, SearchResult
 from stackctl.errors import (
     ForbiddenError,
     InvalidInputError,
@@ -40,18 +39,17 @@ from stackctl.oci.descriptor import (
 from stackctl.oci.digest import digest_of, is_digest
 from stackctl.oci.image import MAX_MANIFEST, Index, choose, parse_manifest
 from stackctl.oci.platform import Platform
-from stackctl.oci.reference import DEFAULT_REGISTRY, Reference
+from stackctl.oci.reference import DEFAULT_REGISTRY, Reference, is_registry
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_MANIFEST_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))
 _CERTS = (Path("/etc/stackctl/certs.d"), Path("/etc/docker/certs.d"))
 _TRIES_WITHOUT_PROGRESS = 5
 _PIECE = 1 << 20
 _CHUNK = 64 << 20
+_MAX_TAGS = 16 << 20
 _UPLOAD_TRIES = 3
+_HUB_INDEX = "index.docker.io"
 _HUB_LOGINS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "")
-# Where a list of tags goes on (distribution specification, pagination).
-_NEXT = re.compile(r"(tags/list\?[^>]+)>\s*;\s*rel=\"?next")
-_MOST_PAGES = 1000
 
 
 class RegistryClient:
@@ -101,6 +99,17 @@ class RegistryClient:
             top=top,
         )
 
+    async def digest(self, reference: Reference, credentials: Credentials | None) -> str:
+        name = reference.digest or reference.tag or "latest"
+        call = self._call(reference, "HEAD", f"manifests/{name}", credentials)
+        try:
+            response = await self._read(replace(call, headers={"Accept": _ACCEPT}), reference)
+        except (NotFoundError, UnauthorizedError, ForbiddenError):
+            return ""
+        async with response:
+            claimed = response.headers.get("Docker-Content-Digest", "")
+            return claimed if response.status == 200 and is_digest(claimed) else ""
+
     async def _manifest(
         self, reference: Reference, name: str, credentials: Credentials | None
     ) -> tuple[Descriptor, bytes]:
@@ -120,24 +129,26 @@ class RegistryClient:
             )
         return Descriptor(media_type=content_type, digest=digest, size=len(data)), data
 
-    async def tags(self, reference: Reference, credentials: Credentials | None) -> tuple[str, ...]:
-        found: list[str] = []
-        path = "tags/list"
-        for _ in range(_MOST_PAGES):
-            call = self._call(reference, "GET", path, credentials)
-            response = await self._read(call, reference)
-            async with response:
+    async def tags(self, reference: Reference, credentials: Credentials | None) -> Sequence[str]:
+        found: dict[str, None] = {}
+        page = "n=1000"
+        while page:
+            call = self._call(reference, "GET", f"tags/list?{page}", credentials)
+            async with await self._read(call, reference) as response:
                 if response.status == 404:
-                    detail = await _detail(response)
-                    raise NotFoundError(f"repository {reference.name} not found: {detail}")
+                    raise NotFoundError(
+                        f"repository {reference.name} not found: tried {host_of(reference.registry)}: "
+                        f"{await _detail(response) or response.status}"
+                    )
                 if response.status != 200:
                     raise await _refusal(response, reference, credentials)
-                found += _tags_of(await read_bounded(response, MAX_MANIFEST), reference)
-                more = _NEXT.search(response.headers.get("Link", ""))
-            if more is None:
-                break
-            path = more[1]
-        return tuple(dict.fromkeys(found))
+                fresh = _tag_names(await read_bounded(response, _MAX_TAGS))
+                following = response.links.get("next")
+                page = URL(str(following["url"])).raw_query_string if following else ""
+            if found.keys() >= {*fresh}:
+                break  # nothing new: a registry that goes in circles is not followed
+            found |= dict.fromkeys(fresh)
+        return sorted(found)
 
     async def fetch(
         self,
@@ -200,26 +211,26 @@ class RegistryClient:
         progress: Callable[[int], None] | None = None,
         *,
         sources: Sequence[str] = (),
-    ) -> bool:
+    ) -> str:
         call = self._call(reference, "HEAD", f"blobs/{descriptor.digest}", credentials, push=True)
         async with await self._send(call, reference) as response:
             if response.status == 200:
-                return False
+                return "Layer already exists"
             if response.status not in (404, 405):
                 raise await _refusal(response, reference, credentials, pushing=True)
         for source in sources:
             if await self._mount(reference, descriptor.digest, source, credentials):
-                return False
+                return f"Mounted from {source}"
         size = (await asyncio.to_thread(path.stat)).st_size
         for attempt in range(1, _UPLOAD_TRIES + 1):
             try:
                 await self._upload(reference, descriptor.digest, path, size, credentials, progress)
-                return True
+                break
             except UnavailableError:
                 if attempt == _UPLOAD_TRIES:
                     raise
                 await self._clock.sleep(0.5 * 2 ** (attempt - 1))
-        return True
+        return "Pushed"
 
     async def _mount(
         self, reference: Reference, digest: str, source: str, credentials: Credentials | None
@@ -296,10 +307,36 @@ class RegistryClient:
                 raise await _refusal(response, reference, credentials)
         return Descriptor(media_type=media_type, digest=digest, size=len(data))
 
+    async def search(
+        self, term: str, limit: int, credentials: Credentials | None
+    ) -> Sequence[SearchResult]:
+        registry, word = _searched(term)
+        way = await self._transport.endpoint(registry)
+        # The index is older than /v2/ (Docker Hub's and old registries' /v1/search).
+        query = urlencode({"q": word, "n": limit})
+        call = Call(
+            registry=registry,
+            method="GET",
+            path=f"{way.base}/v1/search?{query}",
+            credentials=credentials,
+        )
+        async with await self._transport.send(call) as response:
+            if response.status != 200:
+                raise UnavailableError(
+                    f"{registry} answers a search with {response.status}",
+                    hint="few registries have an index that can be searched",
+                )
+            return _results(await read_bounded(response, MAX_MANIFEST), registry)
+
     async def login(self, credentials: Credentials) -> str:
         address = credentials.server_address
         host = address.partition("://")[2] or address
         registry = DEFAULT_REGISTRY if address in _HUB_LOGINS else host.partition("/")[0]
+        if not is_registry(registry):
+            raise InvalidInputError(
+                f'unable to parse server address: "{address[:200]}"',
+                hint="write it as host[:port]",
+            )
         call = Call(registry=registry, method="GET", path="", credentials=credentials)
         async with await self._transport.send(call) as response:
             if response.status in (401, 403):
@@ -379,14 +416,6 @@ def _first(index: Index, reference: Reference) -> Descriptor:
     return index.manifests[0]
 
 
-def _tags_of(data: bytes, reference: Reference) -> list[str]:
-    try:
-        tags = json.loads(data).get("tags") or []
-    except (ValueError, AttributeError) as error:
-        raise InvalidInputError(f"{reference.name}: its list of tags is not one") from error
-    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-
-
 async def _refusal(
     response: "aiohttp.ClientResponse",
     reference: Reference,
@@ -413,6 +442,37 @@ async def _refusal(
         case status if status >= 500:
             return UnavailableError(f"{reference}: {tried}")
     return InvalidInputError(f"{reference}: the registry refuses: {tried}")
+
+
+def _searched(term: str) -> tuple[str, str]:
+    """Return the registry that is searched and the word: a first part that looks like a host is one."""
+    head, slash, rest = term.partition("/")
+    if slash and ("." in head or ":" in head or head == "localhost"):
+        return head, rest
+    return _HUB_INDEX, term.removeprefix("library/")
+
+
+def _results(data: bytes, registry: str) -> list[SearchResult]:
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        return [
+            SearchResult(
+                name=str(item["name"]),
+                description=str(item.get("description") or ""),
+                stars=int(item.get("star_count") or 0),
+                official=item.get("is_official") is True,
+            )
+            for item in json.loads(data)["results"] or []
+        ]
+    raise UnavailableError(f"{registry} answers a search with something that is no list of results")
+
+
+def _tag_names(data: bytes) -> list[str]:
+    """Return the names of a list of tags (distribution specification, content discovery)."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        names = json.loads(data)["tags"] or []
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return names
+    raise UnavailableError("the registry gives no list of tags")
 
 
 def _denied(reference: Reference) -> str:

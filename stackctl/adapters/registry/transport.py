@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import email.utils
 import json
+import os
 import random
 import socket
 import ssl
@@ -267,7 +268,7 @@ class Transport:
         except aiohttp.ClientConnectorDNSError as error:
             raise UnavailableError(f"tried {host}: the name cannot be resolved") from error
         except (aiohttp.ClientError, TimeoutError, socket.gaierror, ConnectionError) as error:
-            raise UnavailableError(f"tried {host}: {_reason(error)}") from error
+            raise UnavailableError(f"tried {parts.netloc or host}: {_reason(error)}") from error
         except ssl.SSLError as error:
             raise UnavailableError(f"tried {host}: {error}") from error
 
@@ -347,5 +348,7 @@ def _reason(error: BaseException) -> str:
         return "no answer in time"
     inner = getattr(error, "os_error", None)
     if isinstance(inner, OSError) and inner.strerror:
-        return inner.strerror
+        # asyncio's own words name its calls.
+        plain = inner.errno and not isinstance(inner, ssl.SSLError)
+        return os.strerror(inner.errno).lower() if plain and inner.errno else inner.strerror
     return str(error) or type(error).__name__

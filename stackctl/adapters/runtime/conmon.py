@@ -135,6 +135,15 @@ async def reopen(bundle: Path) -> None:
     await _tell(bundle / "ctl", f"{_REOPEN} 0 0")
 
 
+def listens(bundle: Path) -> bool:
+    """Whether the monitor is there to be told something."""
+    try:
+        os.close(os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno not in (errno.ENXIO, errno.ENOENT)
+    return True
+
+
 async def _tell(fifo: Path, message: str) -> None:
     # conmon 2.1 mixes up two messages that it reads at once, so each fills its whole buffer (a FIFO keeps a write of
     # this size in one piece).

@@ -13,7 +13,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TypeVar
 
-from stackctl.adapters.runtime import attach, conmon, logfile, logparts
+from stackctl.adapters.runtime import attach, conmon, logfile, loglines, logparts
 from stackctl.adapters.runtime.bundle import Bundles, Note
 from stackctl.adapters.runtime.cgroups import CgroupFacts, Cgroups, own_facts
 from stackctl.adapters.runtime.execs import ExecPlace, RunningExec, start_exec
@@ -303,45 +303,50 @@ class ConmonRuntime:
         return sorted(found)
 
     def read_log(
-        self, log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
-    ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
-        return logfile.read(log_path, since=since, until=until, tail=tail)
-
-    def read_log_batches(
-        self, log_path: Path, *, since: float = 0.0, until: float = 0.0, tail: int = -1
-    ) -> Iterator[list[logfile.Entry]]:
-        """As ``read_log``, a list of entries for every chunk of the file: twice as fast for long logs."""
-        return logfile.read_batches(log_path, since=since, until=until, tail=tail)
-
-    def follow_log_batches(
-        self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
-    ) -> AsyncIterator[list[logfile.Entry]]:
-        """As ``follow_log``, a list of entries for every chunk."""
-        return logfile.follow_batches(log_path, since=since, tail=tail, ended=ended)
-
-    def read_log_runs(self, log_path: Path, *, tail: int = -1) -> Iterator[list[logfile.Run]]:
-        """As ``read_log`` without times, the lines of one stream together: the fastest way."""
-        return logfile.read_runs(log_path, tail=tail)
-
-    def follow_log_runs(
-        self, log_path: Path, *, tail: int = -1, ended: Ended
-    ) -> AsyncIterator[list[logfile.Run]]:
-        """As ``follow_log`` without times, the lines of one stream together."""
-        return logfile.follow_runs(log_path, tail=tail, ended=ended)
+        self,
+        log_path: Path,
+        *,
+        since: int = 0,
+        until: int = 0,
+        tail: int = -1,
+        stamped: bool = False,
+        details: bytes = b"",
+    ) -> Iterator[list[loglines.Run]]:
+        parser = loglines.Parser(since=since, until=until, stamped=stamped, details=details)
+        return logfile.read_runs(log_path, parser, tail=tail)
 
     def follow_log(
-        self, log_path: Path, *, since: float = 0.0, tail: int = -1, ended: Ended
-    ) -> AsyncIterator[tuple[int, float, bytes, bool]]:
-        return logfile.follow(log_path, since=since, tail=tail, ended=ended)
+        self,
+        log_path: Path,
+        *,
+        since: int = 0,
+        until: int = 0,
+        tail: int = -1,
+        stamped: bool = False,
+        details: bytes = b"",
+        ended: Ended,
+    ) -> AsyncIterator[list[loglines.Run]]:
+        parser = loglines.Parser(since=since, until=until, stamped=stamped, details=details)
+        return logfile.follow_runs(log_path, parser, tail=tail, ended=ended)
+
+    def follow_log_entries(
+        self, log_path: Path, *, since: int = 0, ended: Ended
+    ) -> AsyncIterator[list[loglines.Entry]]:
+        return logfile.follow_entries(log_path, since=since, ended=ended)
 
     async def reopen_log(
         self, container_id: str, log_path: Path, *, compress: bool = False
     ) -> None:
         keep = self._note(container_id).log_files - 1
         bundle = self._bundles.path(container_id)
-        await logparts.rotate(
-            log_path, reopen=lambda: conmon.reopen(bundle), keep=keep, compress=compress
-        )
+        try:
+            await logparts.rotate(
+                log_path, reopen=lambda: conmon.reopen(bundle), keep=keep, compress=compress
+            )
+        except HostError as error:
+            if not conmon.listens(bundle):  # it was told, and ended before it read that
+                raise ConflictError(f"container {container_id} is not running") from error
+            raise
 
     def _config(self, launch: Launch) -> JsonObject:
         linux = launch.spec.tree.get("linux")

@@ -49,10 +49,11 @@ class UnpackJob:
 
 @frozen
 class PackJob:
-    """Pack the directory ``source``, an overlay's upper, into the new file ``target``."""
+    """Pack the directory ``source``, an overlay's upper, into the new file ``target``; absolute paths ``without`` stay out."""
 
     source: str
     target: str
+    without: tuple[str, ...] = ()
 
 
 @frozen
@@ -108,7 +109,8 @@ def unpack_now(job: UnpackJob) -> JobResult:
 def pack_now(job: PackJob) -> JobResult:
     digest = hashlib.sha256()
     length = 0
-    packer = TreePacker(whiteouts=True)
+    without = frozenset(os.fsencode(path.lstrip("/")) for path in job.without)
+    packer = TreePacker(whiteouts=True, without=without)
     root = os.open(job.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fd = os.open(job.target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

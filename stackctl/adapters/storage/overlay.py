@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -180,16 +180,22 @@ class OverlayStore:
 
     # Snapshots
 
-    async def prepare(self, key: str, layers: Sequence[str], *, volatile: bool = False) -> None:
+    async def prepare(
+        self,
+        key: str,
+        layers: Sequence[str],
+        *,
+        volatile: bool = False,
+        files: Sequence[str] = (),
+    ) -> None:
         home = self._home(key)
         for chain_id in layers:
             self._layer(chain_id)
         async with self._lock(key):
             if (home / "snapshot.json").exists():
                 return
-            await to_the_end(
-                self._make_snapshot, home, _Snapshot(layers=tuple(layers), volatile=volatile)
-            )
+            snapshot = _Snapshot(layers=tuple(layers), volatile=volatile)
+            await to_the_end(self._make_snapshot, home, snapshot, files)
 
     async def mount(self, key: str) -> Path:
         home = self._home(key)
@@ -215,7 +221,12 @@ class OverlayStore:
         return sorted(path.name for path in self._snapshots_root.iterdir())
 
     async def commit(
-        self, key: str, parent: Sequence[str], *, consume: bool = False
+        self,
+        key: str,
+        parent: Sequence[str],
+        *,
+        consume: bool = False,
+        without: Collection[str] = (),
     ) -> PackedLayer | None:
         """See LayerStore. With ``consume`` the snapshot's files become the layer's and the snapshot is discarded."""
         home = self._home(key)
@@ -223,7 +234,13 @@ class OverlayStore:
         target = self._content.new_file()
         async with self._lock(key):
             try:
-                packed = await pack(PackJob(source=str(home / "upper"), target=str(target)))
+                packed = await pack(
+                    PackJob(
+                        source=str(home / "upper"),
+                        target=str(target),
+                        without=tuple(sorted(without)),
+                    )
+                )
                 if not packed.entries:
                     return None
                 blob = await self._content.adopt(target, packed.digest, packed.length, OCI_LAYER)
@@ -248,6 +265,18 @@ class OverlayStore:
     async def usage(self, key: str) -> int:
         self._snapshot(key)
         return await to_the_end(tree_usage, self._home(key) / "upper")
+
+    def places(self, layers: Sequence[str], key: str = "") -> Mapping[str, str]:
+        known = [chain_id for chain_id in reversed(layers) if chain_id in self._known]
+        lowers = [str(self._files(chain_id)) for chain_id in known]
+        found: dict[str, str] = {}
+        if key:
+            home = self._home(key)
+            for name, part in (("UpperDir", "upper"), ("WorkDir", "work"), ("MergedDir", "merged")):
+                found[name] = str(home / part)
+        elif lowers:
+            found["UpperDir"] = lowers.pop(0)
+        return {**found, "LowerDir": ":".join(lowers)} if lowers else found
 
     @contextlib.asynccontextmanager
     async def view(self, layers: Sequence[str]) -> AsyncIterator[Path]:
@@ -381,7 +410,7 @@ class OverlayStore:
                     _write(self._layers_root / _hex(layer.chain_id) / "layer.json", flushed)
                     self._known[layer.chain_id] = flushed
 
-    def _make_snapshot(self, home: Path, snapshot: _Snapshot) -> None:
+    def _make_snapshot(self, home: Path, snapshot: _Snapshot, files: Sequence[str]) -> None:
         for directory in (home, home / "work", home / "merged"):
             directory.mkdir(mode=0o700, exist_ok=True)
         upper = home / "upper"
@@ -391,6 +420,10 @@ class OverlayStore:
         upper.chmod(stat.S_IMODE(top.st_mode) if top else 0o755)
         if top and (top.st_uid, top.st_gid) != (os.geteuid(), os.getegid()):
             os.chown(upper, top.st_uid, top.st_gid)
+        for name in files:
+            fd = os.open(upper / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755)
+            os.fchmod(fd, 0o755)
+            os.close(fd)
         _write(home / "snapshot.json", snapshot)
 
     def _mount(self, key: str, home: Path) -> Path:

@@ -141,10 +141,17 @@ class TreePacker:
 
     A file that shrinks while it is read is filled with zeros, one that grows is cut: the header's size is kept, as a
     reader depends on it. ``entries`` counts what was packed. Of directories on the ``hollow`` devices only the
-    directory itself is packed.
+    directory itself is packed, and of the paths ``without`` nothing.
     """
 
-    def __init__(self, *, whiteouts: bool = False, hollow: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        *,
+        whiteouts: bool = False,
+        hollow: frozenset[int] = frozenset(),
+        without: frozenset[bytes] = frozenset(),
+    ) -> None:
+        self._without = without
         self._whiteouts = whiteouts
         self._hollow = hollow
         self._links: dict[tuple[int, int], bytes] = {}
@@ -162,6 +169,8 @@ class TreePacker:
         except FileNotFoundError:
             return
         kind = stat.S_IFMT(info.st_mode)
+        if path in self._without:
+            return
         if kind == stat.S_IFSOCK:
             return  # a socket means nothing without its listener
         self.entries += 1

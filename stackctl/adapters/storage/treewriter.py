@@ -41,7 +41,7 @@ _SOFT_ERRORS = (errno.ENOTSUP, errno.EPERM, errno.ENOSYS, errno.EACCES)
 class TreeWriter:
     """Writes entries below ``root_fd`` (kept by the caller), under ``base`` (a path inside it, b"" for the root).
 
-    ``size`` counts the bytes of regular files. ``finish`` sets the modes and times of directories, which writing
+    ``size`` counts the bytes of regular files and symlinks. ``finish`` sets the modes and times of directories, which writing
     into them would change.
     """
 
@@ -223,6 +223,7 @@ class TreeWriter:
                 self._retry(
                     lambda: os.symlink(entry.link, name, dir_fd=parent_fd), parent_fd, name, path
                 )
+                self.size += len(entry.link)
                 self._set_link_metadata(parent_fd, name, entry)
             case b"3" | b"4" | b"6":
                 kind = {CHAR: stat.S_IFCHR, BLOCKDEV: stat.S_IFBLK, FIFO: stat.S_IFIFO}[entry.kind]

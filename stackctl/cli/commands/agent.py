@@ -30,7 +30,7 @@ def list_(
     """List the agents: what each keeps, since when, and what it did last."""
     session = Session.of(ctx)
     tables.check_layout(layout)
-    found = agents.find_all(session.agents_folder())
+    found = agents.find_all(session.agents.folder)
     if quiet:
         session.out("".join(f"{item.order.project}\n" for item in found))
     elif layout == "json":
@@ -98,7 +98,7 @@ def run(order: Annotated[Path, typer.Argument(help="The order's file.")]) -> Non
 
 def _chosen(session: Session, names: Sequence[str], *, every: bool) -> list[agents.Known]:
     """Return the agents meant; raises NotFoundError for a stack that has none."""
-    folder = session.agents_folder()
+    folder = session.agents.folder
     if every:
         return agents.find_all(folder)
     found = []

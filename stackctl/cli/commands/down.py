@@ -43,8 +43,8 @@ def command(
         timeout=timeout,
     )
     if request.services:
-        session.warn_of_agent(session.project())
+        session.agents.warn_of(session.project())
     else:
-        session.stop_agent(session.project())
+        session.agents.stop(session.project())
     with session.lock(session.project()):
         session.apply(session.plan_down(request), None)

@@ -48,7 +48,7 @@ def stop(
     daemon = session.daemon()
     if remove_all and (daemon.is_running() or daemon.has_state()):
         daemon.start()
-        session.stop_agents()
+        session.agents.stop_all()
         session.remove_everything()
     stopped = daemon.stop()
     session.note("engine stopped" if stopped else "engine was not running")

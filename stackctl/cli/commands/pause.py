@@ -16,7 +16,7 @@ def command(
     """Freeze running containers; `unpause` lets them go on."""
     session = Session.of(ctx)
     engine = session.engine()
-    session.warn_of_agent(session.project())
+    session.agents.warn_of(session.project())
     with session.lock(session.project()):
         for one in session.containers(services or (), every=False):
             if one.state == "running":

@@ -32,7 +32,7 @@ def command(
             if one.state not in ("running", "paused", "restarting")
         ]
         if found:
-            session.warn_of_agent(session.project())
+            session.agents.warn_of(session.project())
         if not found:
             session.note("no stopped containers")
             return

@@ -22,4 +22,4 @@ def command(
     stack = session.stack_to_start(request.services, no_deps=no_deps)
     with session.lock(stack.name):
         session.apply(session.agreed(session.plan_up(stack, request)), stack)
-        session.tell_agent(stack, request)
+        session.agents.tell(stack, request)

@@ -18,6 +18,6 @@ def command(
 ) -> None:
     """Stop running containers, dependents first; nothing is removed."""
     session = Session.of(ctx)
-    session.warn_of_agent(session.project())
+    session.agents.warn_of(session.project())
     with session.lock(session.project()):
         session.stop_containers(session.project(), tuple(services or ()), timeout=timeout)

@@ -229,11 +229,11 @@ def command(
         raise typer.Exit(attached.up(session, stack, request, look, look_at))
     with session.lock(stack.name):
         session.apply(session.agreed(session.plan_up(stack, request), yes=yes), stack)
-        session.tell_agent(stack, request)
+        session.agents.tell(stack, request)
     if session.options.dry_run:
         return
     if reconcile:
-        session.start_agent(stack, request)
+        session.agents.start(stack, request)
     if ports_env:
         _write_ports(session, ports_env)
     if isolate:

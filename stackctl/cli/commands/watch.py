@@ -31,6 +31,7 @@ def command(
             help="Apply what changes of the stack file, env files and Dockerfiles ask for.",
         ),
     ] = False,
+    prune: Annotated[bool, typer.Option(help="Remove the image that a rebuild replaced.")] = True,
     layout: Annotated[
         str, typer.Option("--format", help="text, or json: one object a line.")
     ] = "text",
@@ -48,7 +49,9 @@ def command(
         raise InvalidInputError(
             "watch has no dry run", hint="stackctl plan shows what it would bring up"
         )
-    watching = Watching(session, stack, request.services, yes=yes, say=_line, layout=layout)
+    watching = Watching(
+        session, stack, request.services, yes=yes, say=_line, layout=layout, prune=prune
+    )
     if not no_up:
         with session.lock(stack.name):
             plan = session.plan_up(stack, request)

@@ -97,6 +97,7 @@ def with_local(request: "BuildRequest", body: Reader) -> "BuildRequest":
     ssh = body.child("ssh")
     output = body.child("output")
     result = None
+    push = output.text("push") == "true"
     if kind := output.text("type"):
         if kind not in ("tar", "local", "oci", "docker"):
             raise UnsupportedError(
@@ -112,11 +113,19 @@ def with_local(request: "BuildRequest", body: Reader) -> "BuildRequest":
         secrets={name: _bytes(secrets.text(name), name) for name in secrets.names()},
         ssh={name: _socket(ssh.text(name), name) for name in ssh.names()},
         privileged=body.boolean("privileged"),
+        host_network=body.boolean("host_network"),
+        tags=tuple(dict.fromkeys((*request.tags, *map(_tag, body.texts("tags"))))),
         no_cache_filter=tuple(name.lower() for name in body.texts("no_cache_filter")),
         cache_sources=tuple(_place(item, "cache_from") for item in body.children("cache_from")),
         cache_targets=tuple(_place(item, "cache_to") for item in body.children("cache_to")),
         result=result,
+        push=push,
+        check=body.boolean("check"),
     )
+
+
+def _tag(text: str) -> str:
+    return str(parse_reference(text).with_default_tag())
 
 
 def _place(reader: Reader, what: str) -> "CachePlace":
@@ -160,17 +169,21 @@ def _directory(reader: Reader) -> Path:
 
 
 def _named(name: str, text: str) -> Path | str:
+    from stackctl.builder.layout import is_layout, parse_place
     from stackctl.builder.remote import is_remote
 
     if text.startswith(_IMAGE):
         return text.removeprefix(_IMAGE)
+    if is_layout(text):
+        parse_place(text)
+        return text
     if is_remote(text):
         return text
     if "://" in text:
         scheme = text.partition("://")[0]
         raise UnsupportedError(
             f'the build context "{name}" of kind {scheme}:// is not offered',
-            hint="a directory, docker-image://NAME, a git repository or a URL",
+            hint="a directory, docker-image://NAME, oci-layout://DIRECTORY, a git repository or a URL",
         )
     path = _absolute(text, f'the build context "{name}"')
     if not path.is_dir():

@@ -26,7 +26,10 @@ _PREDEFINED = ("bridge", "host", "none")
 
 @frozen
 class Surroundings:
-    """What inspect shows of a container beside its record. ``directory`` holds its hosts, hostname, resolv.conf."""
+    """What inspect shows of a container beside its record. ``directory`` holds its hosts, hostname, resolv.conf.
+
+    ``volumes`` are the paths of its volumes, those that its image declares among them.
+    """
 
     directory: str
     sandbox: str = ""
@@ -34,6 +37,7 @@ class Surroundings:
     size_rw: int | None = None
     size_root_fs: int | None = None
     graph: Mapping[str, str] = field(default_factory=dict)
+    volumes: Sequence[str] = ()
 
 
 def inspect_body(record: ContainerRecord, around: Surroundings) -> JsonObject:
@@ -62,7 +66,7 @@ def inspect_body(record: ContainerRecord, around: Surroundings) -> JsonObject:
         "HostConfig": host_config(record.spec),
         "GraphDriver": {"Data": {**around.graph}, "Name": STORAGE_DRIVER},
         "Mounts": mounts.points_body(record.mounts),
-        "Config": _config(record),
+        "Config": _config(record, around.volumes),
         "NetworkSettings": network_settings(record, around.sandbox),
     }
     if around.size_rw is not None:
@@ -109,9 +113,8 @@ def health_body(health: Health) -> JsonObject:
     }
 
 
-def _config(record: ContainerRecord) -> JsonObject:
+def _config(record: ContainerRecord, volumes: Sequence[str]) -> JsonObject:
     spec = record.spec
-    volumes = mounts.volumes_body(spec.mounts)
     body: JsonObject = {
         "Hostname": record.hostname or spec.hostname,
         "Domainname": spec.domainname,
@@ -130,7 +133,7 @@ def _config(record: ContainerRecord) -> JsonObject:
         "Env": [*record.env] or None,
         "Cmd": None if record.cmd is None else [*record.cmd],
         "Image": spec.image,
-        "Volumes": volumes,
+        "Volumes": {path: {} for path in volumes} or None,
         "WorkingDir": record.working_dir,
         "Entrypoint": None if record.entrypoint is None else [*record.entrypoint],
         "OnBuild": None,

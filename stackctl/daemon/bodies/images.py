@@ -1,19 +1,20 @@
 """Image bodies; pure."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from stackctl.api import times
-from stackctl.api.codec import Reader
-from stackctl.api.filters import Filters, flag, labels_match
+from stackctl.api.codec import Reader, parse_object
+from stackctl.api.filters import Filters, atoi, flag, labels_match
 from stackctl.api.versions import MAXIMUM, Version
-from stackctl.contracts.container import ContainerRecord
+from stackctl.contracts.registry import SearchResult
 from stackctl.contracts.state import ImageConfig, ImageRecord
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER, healthcheck_body
 from stackctl.daemon.bodies.create import read_healthcheck
 from stackctl.engine.image_values import HistoryLine, Removal
 from stackctl.errors import InvalidInputError
 from stackctl.ignore import path_matcher
+from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import parse_reference
 from stackctl.values import Json, JsonObject
 
@@ -77,9 +78,30 @@ def entry_body(
     return body
 
 
-def inspect_body(record: ImageRecord, *, version: Version = MAXIMUM) -> JsonObject:
-    """Return the answer to GET /images/{name}/json; older versions of the API show more fields."""
+def read_platform(text: str) -> Platform | None:
+    """Return the platform of a query (JSON with os, architecture and variant); raises InvalidInputError."""
+    if not text:
+        return None
+    try:
+        reader = Reader(parse_object(text.encode(), optional=False), "platform")
+    except InvalidInputError as error:
+        raise InvalidInputError(f"failed to parse platform: {error.message}") from error
+    parts = {key: reader.text(key) for key in ("os", "architecture", "variant")}
+    if not parts["os"] or not parts["architecture"]:
+        raise InvalidInputError("both OS and Architecture must be provided")
+    return parse_platform("/".join(part for part in parts.values() if part))
+
+
+def inspect_body(
+    record: ImageRecord, places: Mapping[str, str] | None = None, *, version: Version = MAXIMUM
+) -> JsonObject:
+    """Return the answer to GET /images/{name}/json; older versions of the API show more fields.
+
+    ``places`` are its layers' directories by Docker's names.
+    """
     config = config_body(record.config)
+    # Where the image has none of its own, Docker shows that of its last step.
+    comment = record.comment or (record.history[-1].comment if record.history else "")
     if version >= _WITHOUT_CONTAINER_FIELDS:
         config = {key: value for key, value in config.items() if key not in _CONTAINER_FIELDS}
     body: JsonObject = {
@@ -87,15 +109,15 @@ def inspect_body(record: ImageRecord, *, version: Version = MAXIMUM) -> JsonObje
         "RepoTags": [*record.tags],
         "RepoDigests": [*record.digests],
         "Parent": record.parent,
-        "Comment": record.comment,
+        "Comment": comment,
         "Created": record.created or times.ZERO,
-        "DockerVersion": "",
+        "DockerVersion": record.docker_version,
         "Author": record.author,
         "Config": config,
         "Architecture": record.architecture,
         "Os": record.os,
         "Size": record.size,
-        "GraphDriver": {"Data": {}, "Name": STORAGE_DRIVER},
+        "GraphDriver": {"Data": {**(places or {})} or None, "Name": STORAGE_DRIVER},
         "RootFS": {"Type": "layers", **({"Layers": [*record.diff_ids]} if record.diff_ids else {})},
         "Metadata": {"LastTagTime": times.rfc3339(record.tagged_at)},
     }
@@ -150,6 +172,33 @@ def history_body(line: HistoryLine) -> JsonObject:
     }
 
 
+def search_body(found: Sequence[SearchResult], filters: Filters) -> list[Json]:
+    """Return the answer to GET /images/search: what the filters leave (no repository is automated any more)."""
+    stars = [_stars(text) for text in filters.get("stars", ())]
+    official = flag(filters, "is-official") if "is-official" in filters else None
+    automated = flag(filters, "is-automated") if "is-automated" in filters else None
+    return [
+        {
+            "star_count": item.stars,
+            "is_official": item.official,
+            "name": item.name,
+            "is_automated": False,
+            "description": item.description,
+        }
+        for item in found
+        if item.stars >= max(stars, default=0)
+        and official in (None, item.official)
+        and automated in (None, False)
+    ]
+
+
+def _stars(text: str) -> int:
+    try:
+        return atoi(text)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"invalid filter 'stars={text[:80]}': {error.message}") from error
+
+
 def removals_body(gone: Sequence[Removal]) -> list[Json]:
     return [
         {"Untagged": item.untagged} if item.untagged else {"Deleted": item.deleted} for item in gone
@@ -162,27 +211,22 @@ def label_pairs(values: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
     return tuple((key, text if equals else None) for key, equals, text in parts)
 
 
-def commit_config(body: Reader, container: ContainerRecord) -> ImageConfig | None:
-    """Return the configuration that a commit's body asks for, the container's where it says nothing; None for {}."""
+def commit_config(body: Reader) -> ImageConfig | None:
+    """Return the configuration that a commit's body asks for; None for {}."""
     if not any(body.raw(key) for key in body.names()):
         return None
-    names = {item.partition("=")[0] for item in body.texts("Env")}
-    kept = tuple(item for item in container.env if item.partition("=")[0] not in names)
-    entrypoint, cmd = body.words("Entrypoint"), body.words("Cmd")
-    ports = tuple(body.child("ExposedPorts").names())
-    volumes = tuple(body.child("Volumes").names())
     return ImageConfig(
-        user=body.text("User") or container.user,
-        exposed_ports=tuple(dict.fromkeys((*container.exposed_ports, *ports))),
-        env=(*kept, *body.texts("Env")),
-        entrypoint=container.entrypoint if entrypoint is None else entrypoint,
-        cmd=container.cmd if cmd is None else cmd,
-        volumes=volumes,
-        working_dir=body.text("WorkingDir") or container.working_dir,
-        labels={**container.labels, **body.text_map("Labels")},
-        stop_signal=body.text("StopSignal") or container.stop_signal,
-        healthcheck=read_healthcheck(body.optional_child("Healthcheck")) or container.healthcheck,
-        shell=body.texts("Shell") or container.spec.shell,
+        user=body.text("User"),
+        exposed_ports=tuple(body.child("ExposedPorts").names()),
+        env=body.texts("Env"),
+        entrypoint=body.words("Entrypoint"),
+        cmd=body.words("Cmd"),
+        volumes=tuple(body.child("Volumes").names()),
+        working_dir=body.text("WorkingDir"),
+        labels=body.text_map("Labels"),
+        stop_signal=body.text("StopSignal"),
+        healthcheck=read_healthcheck(body.optional_child("Healthcheck")),
+        shell=body.texts("Shell"),
         on_build=body.texts("OnBuild"),
     )
 

@@ -269,8 +269,8 @@ def entry_body(
         "Command": _command(record),
         "Created": int(record.created),
         "Ports": _ports(record),
-        # What is nothing is left out.
-        **{key: size for key, size in (sizes or {}).items() if size},
+        # What is nothing is not told.
+        **{name: size for name, size in (sizes or {}).items() if size},
         "Labels": {**record.labels},
         "State": record.status.value,
         "Status": status_sentence(record, now),

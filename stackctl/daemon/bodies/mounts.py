@@ -250,11 +250,6 @@ def tmpfs_body(spec: ContainerSpec) -> JsonObject:
     return {mount.target: mount.tmpfs_options for mount in spec.mounts if mount.origin == "tmpfs"}
 
 
-def volumes_body(mounts: Sequence[MountRequest]) -> JsonObject | None:
-    """Return Config.Volumes as asked for."""
-    return {mount.target: {} for mount in mounts if mount.origin == "volumes"} or None
-
-
 def mounts_body(mounts: Sequence[MountRequest]) -> list[Json]:
     """Return HostConfig.Mounts as asked for."""
     return [_mount_body(mount) for mount in mounts if mount.origin == "mounts"]

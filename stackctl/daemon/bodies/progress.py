@@ -14,7 +14,7 @@ def line(step: Progress) -> JsonObject:
         return {"stream": step.stream}
     body: JsonObject = {}
     if step.aux is not None:
-        body["aux"] = step.aux
+        body |= {"progressDetail": {}, "aux": step.aux}
     if step.status:
         body["status"] = step.status
     if step.current or step.total:
@@ -23,7 +23,7 @@ def line(step: Progress) -> JsonObject:
             detail["total"] = step.total
         body["progressDetail"] = detail
         body["progress"] = bar(step.current, step.total)
-    elif step.id:
+    elif step.id and not step.bare:
         body["progressDetail"] = {}
     if step.id:
         body["id"] = step.id

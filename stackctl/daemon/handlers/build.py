@@ -1,6 +1,7 @@
 """/build: a Dockerfile and its context in, progress out; the builder itself is imported when it is needed."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from stackctl.api.auth import CONFIG_HEADER, decode_config
 from stackctl.api.codec import Reader, encode_message
+from stackctl.api.refusal import Refusal
 from stackctl.contracts.container import Ulimit
 from stackctl.contracts.registry import Credentials
 from stackctl.daemon.bodies import build as bodies
@@ -18,7 +20,7 @@ from stackctl.daemon.bodies.build import LOCAL_TYPE, with_local
 from stackctl.daemon.bodies.create import read_ulimits
 from stackctl.daemon.call import JSON_TYPE, Call, credentials
 from stackctl.daemon.errors import text_of
-from stackctl.daemon.streams import until_gone
+from stackctl.daemon.streams import finish, hijack, until_gone
 from stackctl.engine.image_values import Progress
 from stackctl.errors import InvalidInputError, StackctlError, UnsupportedError
 from stackctl.oci.reference import parse_reference
@@ -27,12 +29,16 @@ from stackctl.values import JsonObject
 if TYPE_CHECKING:
     from stackctl.builder.request import BuildOutput, BuildRequest
 
+NO_BUILDKIT = "this engine does not speak BuildKit's protocol, but builds by the classic one"
+HINT = "set DOCKER_BUILDKIT=0, or use stackctl build"
+
 
 async def build(call: Call) -> web.StreamResponse:
     from stackctl.builder.build import build as run
 
     request = _request(call)
-    if call.request.content_type == LOCAL_TYPE:
+    places = call.request.content_type == LOCAL_TYPE
+    if places:
         request = await asyncio.to_thread(with_local, request, await call.body())
     source = run(request, call.engine)
     first = await anext(source, None)
@@ -41,11 +47,11 @@ async def build(call: Call) -> web.StreamResponse:
 
     async def lines() -> AsyncGenerator[bytes, None]:
         if first is not None:
-            for body in _lines(first, quiet=quiet):
+            for body in _lines(first, quiet=quiet, places=places):
                 yield encode_message(body)
         try:
             async for output in source:
-                for body in _lines(output, quiet=quiet):
+                for body in _lines(output, quiet=quiet, places=places):
                     yield encode_message(body)
         except StackctlError as error:
             yield encode_message(progress.error_line(text_of(error)))
@@ -56,10 +62,16 @@ async def build(call: Call) -> web.StreamResponse:
     return response
 
 
-def _lines(output: "BuildOutput", *, quiet: bool) -> list[JsonObject]:
-    """Return what one piece of output is on the wire; a quiet build tells the image's ID alone."""
+def _lines(output: "BuildOutput", *, quiet: bool, places: bool) -> list[JsonObject]:
+    """Return what one piece of output is on the wire; a quiet build tells the image's ID alone.
+
+    With ``places`` a step that failed is told with its line, which Docker's classic builder does not.
+    """
     if output.error:
-        return [progress.error_line(output.error, code=output.code)]
+        text = (output.located if places else "") or output.error
+        return [progress.error_line(text, code=output.code)]
+    if output.checked:
+        return [{"aux": {"Checked": True}}]
     if output.image_id:
         found: list[JsonObject] = [{"aux": {"ID": output.image_id}}]
         return [*found, {"stream": f"{output.image_id}\n"}] if quiet else found
@@ -78,9 +90,7 @@ def _request(call: Call) -> "BuildRequest":
     from stackctl.builder.request import BuildRequest
 
     if call.text("version") == "2":
-        raise UnsupportedError(
-            "BuildKit is not offered by this engine", hint="set DOCKER_BUILDKIT=0"
-        )
+        raise UnsupportedError(NO_BUILDKIT, hint=HINT)
     remote = call.text("remote")
     if remote and remote != "client-session" and not is_remote(remote):
         raise InvalidInputError(
@@ -189,6 +199,22 @@ async def prune(call: Call) -> web.StreamResponse:
     return call.json({"CachesDeleted": [*steps] or None, "SpaceReclaimed": freed})
 
 
+async def no_buildkit(call: Call) -> web.StreamResponse:
+    """Take the connection that docker's build plugin asks for, and tell every call on it what to do instead.
+
+    Refused at once, the plugin would start a builder of its own in a container here, whose images stay in there.
+    """
+    if "h2c" not in call.request.headers.get("Upgrade", "").lower():
+        raise UnsupportedError(NO_BUILDKIT, hint=HINT)
+    connection = await hijack(call, tty=True, protocol="h2c")
+    refusal = Refusal(f"{NO_BUILDKIT}: {HINT}")
+    with contextlib.suppress(OSError):
+        while not refusal.over and (data := await connection.receive()):
+            if answer := refusal.feed(data):
+                await connection.send(answer)
+    return finish(call, connection)
+
+
 async def cancel(call: Call) -> web.StreamResponse:
     return call.empty(200)
 
@@ -197,4 +223,6 @@ ROUTES = (
     ("POST", "/build", build),
     ("POST", "/build/prune", prune),
     ("POST", "/build/cancel", cancel),
+    ("POST", "/session", no_buildkit),
+    ("POST", "/grpc", no_buildkit),
 )

@@ -55,18 +55,19 @@ async def list_(call: Call) -> web.StreamResponse:
         if call.flag("size"):
             written, whole = await engine.containers.size(record.id)
             sizes = {"SizeRw": written, "SizeRootFs": whole}
-        image = _image_name(call, record)
+        image = image_name(call, record)
         entries.append(listing.entry_body(record, now=now, image=image, sizes=sizes))
     return call.json(entries)
 
 
-def _image_name(call: Call, record: ContainerRecord) -> str:
-    """Return the name the container was made with, or the image's ID when the name means another one now."""
+def image_name(call: Call, record: ContainerRecord) -> str:
+    """Return the name the container was made with, or the image's ID when the name means another one now, or none."""
     try:
-        current = call.engine.images.resolve(record.spec.image).id
+        current = call.engine.images.find(record.spec.image)
     except StackctlError:
-        current = record.image_id
-    return record.spec.image if current == record.image_id else record.image_id
+        current = None
+    is_same = current is not None and current.id == record.image_id
+    return record.spec.image if is_same else record.image_id
 
 
 def _ancestors(call: Call, names: tuple[str, ...]) -> frozenset[str]:
@@ -101,6 +102,8 @@ async def inspect(call: Call) -> web.StreamResponse:
         exec_ids=engine.execs.ids(record.id),
         size_rw=written,
         size_root_fs=whole,
+        volumes=engine.containers.config_of(record).volumes,
+        graph={"ID": record.id, **engine.world.layers.places(record.layers, record.id)},
     )
     return call.json(bodies.inspect_body(record, around))
 

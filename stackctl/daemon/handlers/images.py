@@ -2,28 +2,32 @@
 
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from aiohttp import web
 
 from stackctl.api.codec import encode_message
-from stackctl.api.filters import Filters, flag, until
+from stackctl.api.filters import Filters, atoi, flag, until
 from stackctl.api.gotime import filter_instant
 from stackctl.contracts.registry import ResolvedManifest
+from stackctl.contracts.state import ImageConfig
 from stackctl.daemon.bodies import images as bodies
 from stackctl.daemon.bodies import progress
 from stackctl.daemon.call import JSON_TYPE, TAR_TYPE, Call
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import until_gone
 from stackctl.engine.image_config import parse_document
-from stackctl.engine.image_values import ImagePruneFilter, Progress
+from stackctl.engine.image_transfer import reported
+from stackctl.engine.image_values import ImagePruneFilter, Progress, check_platform
 from stackctl.errors import InvalidInputError, StackctlError
 from stackctl.oci.image import MAX_MANIFEST, Index, parse_manifest
 from stackctl.oci.platform import Platform, parse_platform
 from stackctl.oci.reference import Reference, parse_reference
 from stackctl.values import Json
 
+_SEARCH_KEYS = frozenset({"is-automated", "is-official", "stars"})
+_SEARCH_LIMIT, _MAX_SEARCH = 25, 100
 _PRUNE_KEYS = frozenset({"dangling", "label", "label!", "until"})
 _WITHOUT_FILTER = (1, 41)
 _FULL_ID = re.compile("(?:sha256:)?[0-9a-f]{64}")
@@ -46,7 +50,7 @@ async def list_(call: Call) -> web.StreamResponse:
         if newer < bodies.created_at(image) < older and fits(image):
             found.append(image)
     found.sort(key=lambda image: (bodies.created_at(image), image.tagged_at), reverse=True)
-    shared = await _shared_sizes(call) if call.flag("shared-size") else {}
+    shared = await shared_sizes(call) if call.flag("shared-size") else {}
     users = Counter(record.image_id for record in engine.containers.all())
     wanted = filters.get("reference", ())
     return call.json(
@@ -63,14 +67,16 @@ async def list_(call: Call) -> web.StreamResponse:
     )
 
 
-async def _shared_sizes(call: Call) -> dict[str, int]:
+async def shared_sizes(call: Call) -> dict[str, int]:
     """Return by image how many bytes of its layers other images have too."""
     images = call.engine.images.all()
+    store = call.engine.world.layers
     having = Counter(layer for image in images for layer in image.layers)
+    # One that is not unpacked (its blob was lost) has no size.
     sizes = {
-        layer: await call.engine.world.layers.size(layer)
+        layer: await store.size(layer)
         for layer, count in having.items()
-        if count > 1
+        if count > 1 and store.has(layer)
     }
     return {image.id: sum(sizes.get(layer, 0) for layer in image.layers) for image in images}
 
@@ -87,10 +93,14 @@ def _bounds(call: Call, filters: Filters) -> tuple[float, float]:
 
 async def inspect(call: Call) -> web.StreamResponse:
     image = call.engine.images.resolve(call.args["name"])
-    return call.json(bodies.inspect_body(image, version=call.version))
+    check_platform(image, _name(call), bodies.read_platform(call.text("platform")))
+    places = call.engine.world.layers.places(image.layers)
+    return call.json(bodies.inspect_body(image, places, version=call.version))
 
 
 async def history(call: Call) -> web.StreamResponse:
+    image = call.engine.images.resolve(call.args["name"])
+    check_platform(image, _name(call), bodies.read_platform(call.text("platform")))
     lines = await call.engine.images.history(call.args["name"])
     return call.json([bodies.history_body(line) for line in lines])
 
@@ -105,9 +115,9 @@ async def tag(call: Call) -> web.StreamResponse:
         raise InvalidInputError("invalid repo: repository name must have at least one component")
     target = parse_reference(repository)
     if word := call.text("tag"):
-        target = parse_reference(f"{target.name}:{word}")
+        target = target.with_tag(word)
     if target.digest:
-        raise InvalidInputError("invalid repo: refusing to create a tag with a digest reference")
+        raise InvalidInputError("refusing to create a tag with a digest reference")
     await call.engine.images.tag(_name(call), str(target.with_default_tag()))
     return call.empty(201)
 
@@ -146,48 +156,69 @@ def _platform(call: Call) -> Platform | None:
 
 
 async def _pull(call: Call) -> web.StreamResponse:
-    image, tag = call.text("fromImage"), call.text("tag")
-    images, platform, auth = call.engine.images, _platform(call), call.auth()
-    asked = parse_reference(image)
-    if tag or asked.tag or asked.digest:
-        reference = _pull_reference(image, tag)
-        source = images.pull(reference, platform=platform, credentials=auth)
-    else:
-        # No tag means all of them: clients that mean "latest" say so.
-        source = images.pull_repository(asked.name, platform=platform, credentials=auth)
+    """Pull one image, or every tag of a repository where no tag is named."""
+    reference = parse_reference(call.text("fromImage"))
+    if word := call.text("tag"):
+        is_digest = word.startswith("sha256:")
+        reference = (
+            parse_reference(f"{reference.name}@{word}") if is_digest else reference.with_tag(word)
+        )
+    if reference.name == "scratch":
+        raise InvalidInputError("'scratch' is a reserved name")
+    images = call.engine.images
+    pull = images.pull if reference.tag or reference.digest else images.pull_all
+    source = pull(str(reference), platform=_platform(call), credentials=call.auth())
     return await tell(call, source, progress.line)
 
 
-def _pull_reference(image: str, tag: str) -> str:
-    if tag:
-        image = f"{image}@{tag}" if tag.startswith("sha256:") else f"{_untagged(image)}:{tag}"
-    return str(parse_reference(image).with_default_tag())
-
-
-def _untagged(image: str) -> str:
-    return parse_reference(image).name
-
-
 async def _import(call: Call) -> web.StreamResponse:
+    from stackctl.builder.changes import apply_changes
+
     source = call.text("fromSrc")
-    if source != "-":
-        raise InvalidInputError(
-            "invalid fromSrc: this engine fetches nothing by itself",
-            hint="send the tar in the body with fromSrc=-",
-        )
     reference = _target(call.text("repo"), call.text("tag"))
-    changes = call.request.query.getall("changes", [])
+    config = apply_changes(ImageConfig(), call.request.query.getall("changes", []))
+    platform = _platform(call)
+    if platform is not None and platform.os != "linux":
+        raise InvalidInputError("operating system is not supported")
 
-    async def steps() -> AsyncIterator[str]:
-        yield await call.engine.images.import_(
-            call.chunks(),
+    async def made(chunks: AsyncIterator[bytes]) -> str:
+        return await call.engine.images.import_(
+            chunks,
             reference=reference,
-            changes=tuple(changes),
-            message=call.text("message"),
-            platform=_platform(call),
+            config=config,
+            message=call.text("message") or f"Imported from {source}",
+            platform=platform,
         )
 
-    return await tell(call, steps(), lambda image_id: {"status": image_id})
+    async def sent() -> AsyncIterator[Progress]:
+        yield Progress(status=await made(call.chunks()))
+
+    return await tell(call, sent() if source == "-" else _fetched(source, made), progress.line)
+
+
+async def _fetched(
+    source: str, made: Callable[[AsyncIterator[bytes]], Awaitable[str]]
+) -> AsyncIterator[Progress]:
+    """Import what is at a URL (without a scheme: by http), telling the bytes that came."""
+    from stackctl.builder.download import Fetch
+
+    url = source if "://" in source else f"http://{source}"
+    async with Fetch(url) as fetch:
+        yield Progress(status=f"Downloading from {url}")
+
+        async def work(report: Callable[[Progress], None]) -> None:
+            async def counted() -> AsyncIterator[bytes]:
+                got = 0
+                async for chunk in fetch.chunks():
+                    got += len(chunk)
+                    report(Progress(status="Importing", current=got, total=fetch.size))
+                    yield chunk
+
+            report(Progress(status=await made(counted())))
+
+        async with aclosing(reported(work)) as messages:
+            async for message in messages:
+                yield message
 
 
 def _target(repository: str, tag: str) -> str:
@@ -196,57 +227,65 @@ def _target(repository: str, tag: str) -> str:
         return ""
     target = parse_reference(repository)
     if tag:
-        target = parse_reference(f"{target.name}:{tag}")
+        target = target.with_tag(tag)
     if target.digest:
-        raise InvalidInputError("invalid repo: cannot import digest reference")
+        raise InvalidInputError("cannot import digest reference")
     return str(target.with_default_tag())
 
 
 async def push(call: Call) -> web.StreamResponse:
     reference = parse_reference(_name(call))
     if word := call.text("tag"):
-        reference = parse_reference(f"{reference.name}:{word}")
+        reference = reference.with_tag(word)
+    if (image := call.engine.images.find(str(reference))) is not None:
+        check_platform(image, str(reference), bodies.read_platform(call.text("platform")))
     source = call.engine.images.push(str(reference), credentials=call.auth())
     return await tell(call, source, progress.line)
 
 
 async def load(call: Call) -> web.StreamResponse:
-    source = call.engine.images.load(call.chunks())
+    source = call.engine.images.load(
+        call.chunks(),
+        platform=bodies.read_platform(call.text("platform")),
+        quiet=call.flag("quiet", default=True),
+    )
     return await tell(call, source, progress.line, at_once=True)
 
 
 async def save_one(call: Call) -> web.StreamResponse:
-    return await call.pour(TAR_TYPE, call.engine.images.save_archive((_name(call),)))
+    return await _save(call, (_name(call),))
 
 
 async def save(call: Call) -> web.StreamResponse:
     names = tuple(call.request.query.getall("names", []))
     if not names:
         raise InvalidInputError("invalid names: no image named")
-    return await call.pour(TAR_TYPE, call.engine.images.save_archive(names))
+    return await _save(call, names)
+
+
+async def _save(call: Call, names: Sequence[str]) -> web.StreamResponse:
+    platform = bodies.read_platform(call.text("platform"))
+    return await call.pour(TAR_TYPE, call.engine.images.save_archive(names, platform=platform))
 
 
 async def commit(call: Call) -> web.StreamResponse:
+    from stackctl.builder.changes import apply_changes
+
     body = await call.body()
     container = call.text("container")
     if not container:
         raise InvalidInputError("invalid container: no container named")
     record = call.engine.containers.resolve(container)
+    config = bodies.commit_config(body) or call.engine.containers.config_of(record)
     image_id = await call.engine.containers.commit(
         record.id,
         reference=_target(call.text("repo"), call.text("tag")),
         message=call.text("comment"),
         author=call.text("author"),
-        changes=tuple(_changes(call)),
-        config=bodies.commit_config(body, record),
+        config=apply_changes(config, call.request.query.getall("changes", [])),
         pause=call.flag("pause", default=True),
     )
     return call.json({"Id": image_id}, status=201)
-
-
-def _changes(call: Call) -> list[str]:
-    texts = call.request.query.getall("changes", [])
-    return [line for text in texts for line in text.split("\n") if line.strip()]
 
 
 async def distribution(call: Call) -> web.StreamResponse:
@@ -291,10 +330,23 @@ async def _platforms(
     return (Platform(architecture=document.architecture, os=document.os, variant=document.variant),)
 
 
+async def search(call: Call) -> web.StreamResponse:
+    limit = atoi(call.text("limit") or "0") or _SEARCH_LIMIT
+    if not 1 <= limit <= _MAX_SEARCH:
+        raise InvalidInputError(f"limit {limit} is outside the range of [1, {_MAX_SEARCH}]")
+    filters = call.filters(_SEARCH_KEYS)
+    bodies.search_body((), filters)
+    term = call.text("term").strip()
+    if not term.isprintable() or not term:
+        raise InvalidInputError("invalid term: name what to look for")
+    found = await call.engine.world.registry.search(term, limit, call.auth())
+    return call.json(bodies.search_body(found, filters))
+
+
 async def tell(
     call: Call,
-    source: AsyncIterator[Progress] | AsyncIterator[str],
-    line: Callable[..., Json],
+    source: AsyncIterator[Progress],
+    line: Callable[[Progress], Json],
     *,
     at_once: bool = False,
 ) -> web.StreamResponse:
@@ -302,7 +354,7 @@ async def tell(
 
     With ``at_once`` the headers do not wait for the first line, so that every error is a line.
     """
-    first: Progress | str | None = None if at_once else await anext(source, None)
+    first: Progress | None = None if at_once else await anext(source, None)
     response = await call.stream(JSON_TYPE)
 
     async def lines() -> AsyncGenerator[bytes, None]:
@@ -325,6 +377,7 @@ ROUTES = (
     ("POST", "/images/create", create),
     ("POST", "/images/load", load),
     ("POST", "/images/prune", prune),
+    ("GET", "/images/search", search),
     ("GET", "/images/get", save),
     ("GET", "/images/{name:*}/json", inspect),
     ("GET", "/images/{name:*}/history", history),

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from stackctl.api import times
 from stackctl.api.detach import parse_keys
 from stackctl.api.framing import SYSTEM_ERROR, encode_frame, encode_frames
 from stackctl.contracts.runtime import Streams
@@ -21,8 +20,6 @@ from stackctl.daemon.streams import (
 from stackctl.engine.logmessages import details_of
 from stackctl.engine.requests import LogQuery
 from stackctl.errors import InvalidInputError, StackctlError
-
-_MANY = 512
 
 
 async def attach(call: Call) -> web.StreamResponse:
@@ -107,19 +104,14 @@ async def logs(call: Call) -> web.StreamResponse:
     query = LogQuery(
         stdout=1 in wants,
         stderr=2 in wants,
-        since=call.instant("since"),
-        until=call.instant("until"),
+        since=call.nanoseconds("since"),
+        until=call.nanoseconds("until"),
         tail=_tail(call),
         follow=call.flag("follow"),
+        stamped=call.flag("timestamps"),
+        details=details_of(record) if call.flag("details") else b"",
     )
-    stamped = call.flag("timestamps")
-    source: AsyncIterator[bytes]
-    details = details_of(record) if call.flag("details") else b""
-    if stamped or details or query.since or query.until:
-        entries = call.engine.logs.read(record.id, query)
-        source = _entries(entries, tty=tty, stamped=stamped, details=details)
-    else:
-        source = _runs(call.engine.logs.read_runs(record.id, query), tty=tty)
+    source = _framed(call.engine.logs.read(record.id, query), tty=tty)
     response = await call.stream(stream_type(call.version, tty=tty))
 
     await until_gone(call, _told(source, tty=tty), response.write)
@@ -127,29 +119,12 @@ async def logs(call: Call) -> web.StreamResponse:
     return response
 
 
-async def _entries(
-    source: AsyncIterator[tuple[int, float, bytes]], *, tty: bool, stamped: bool, details: bytes
-) -> AsyncIterator[bytes]:
-    async for stream, seconds, line in source:
-        line = details + line
-        if stamped:
-            line = times.rfc3339_nano(seconds).encode() + b" " + line
-        yield line if tty else encode_frame(stream, line)
-
-
-async def _runs(
+async def _framed(
     source: AsyncIterator[list[tuple[int, list[bytes]]]], *, tty: bool
 ) -> AsyncIterator[bytes]:
     async for batch in source:
-        for stream, lines in batch:
-            if tty:
-                yield b"".join(lines)
-            elif len(lines) <= _MANY:
-                yield encode_frames(stream, lines)
-            else:
-                # A frame a line, as Docker does it, costs clients a system call a line.
-                for start in range(0, len(lines), _MANY):
-                    yield encode_frame(stream, b"".join(lines[start : start + _MANY]))
+        for stream, texts in batch:
+            yield b"".join(texts) if tty else encode_frames(stream, texts)
 
 
 async def _told(source: AsyncIterator[bytes], *, tty: bool) -> AsyncIterator[bytes]:

@@ -30,17 +30,6 @@ async def no_plugin(call: Call) -> web.StreamResponse:
     raise NotFoundError(f'plugin "{call.args["name"]}" not found')
 
 
-no_search = refuse(
-    UnsupportedError,
-    "image search is not offered by this engine",
-    hint="look the image up on the registry's web page",
-)
-no_buildkit = refuse(
-    UnsupportedError,
-    "BuildKit's session protocol is not offered by this engine",
-    hint="set DOCKER_BUILDKIT=0",
-)
-
 no_cluster_volumes = refuse(
     UnavailableError, "volume update only valid for cluster volumes, but swarm is unavailable"
 )
@@ -66,9 +55,6 @@ ROUTES = (
     ("GET", "/plugins/{rest:*}", no_plugins),
     ("POST", "/plugins/{rest:*}", no_plugins),
     ("DELETE", "/plugins/{rest:*}", no_plugins),
-    ("GET", "/images/search", no_search),
-    ("POST", "/session", no_buildkit),
-    ("POST", "/grpc", no_buildkit),
     ("PUT", "/volumes/{name}", no_cluster_volumes),
     ("GET", "/containers/{id}/checkpoints", no_checkpoints),
     ("POST", "/containers/{id}/checkpoints", no_checkpoints),

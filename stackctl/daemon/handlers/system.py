@@ -1,4 +1,4 @@
-"""/_ping, /version, /info, /events, /system/df, /auth, /plugins and our own /_stackctl/v1."""
+"""/_ping, /version, /info, /events, /auth, /plugins and our own /_stackctl/v1."""
 
 import asyncio
 import os
@@ -17,9 +17,6 @@ from stackctl.api.versions import MAXIMUM, MINIMUM, text
 from stackctl.contracts.container import Status
 from stackctl.contracts.logsinks import LogSinks
 from stackctl.daemon.bodies import events as event_bodies
-from stackctl.daemon.bodies import images as image_bodies
-from stackctl.daemon.bodies import listing
-from stackctl.daemon.bodies import volumes as volume_bodies
 from stackctl.daemon.bodies.build import FEATURE
 from stackctl.daemon.bodies.containers import STORAGE_DRIVER
 from stackctl.daemon.call import JSON_TYPE, Call, credentials, ping_headers
@@ -35,7 +32,6 @@ EXTENSION = "/_stackctl/v1"
 SYNC_FEATURE = "files.sync"
 LEASE_FEATURE = "leases"
 RELIEF_FEATURE = "containers.relieve"
-_KINDS = frozenset({"image", "container", "volume", "build-cache"})
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -227,55 +223,6 @@ async def events(call: Call) -> web.StreamResponse:
     return response
 
 
-async def disk_usage(call: Call) -> web.StreamResponse:
-    engine = call.engine
-    kinds = set(call.request.query.getall("type", ()))
-    if unknown := sorted(kinds - _KINDS):
-        raise InvalidInputError(f"unknown object type: {unknown[0][:80]}")
-    now = engine.world.clock.now()
-    images = engine.images.all()
-    body: JsonObject = {
-        "LayersSize": 0,
-        "Images": [],
-        "Containers": [],
-        "Volumes": [],
-        "BuildCache": [],
-    }
-    if not kinds or "image" in kinds:
-        used: dict[str, int] = {}
-        for record in engine.containers.all():
-            used[record.image_id] = used.get(record.image_id, 0) + 1
-        body["Images"] = [
-            {**image_bodies.entry_body(image, containers=used.get(image.id, 0)), "SharedSize": 0}
-            for image in images
-        ]
-        body["LayersSize"] = await _layers_size(call)
-    if not kinds or "container" in kinds:
-        entries: list[Json] = []
-        for record in engine.containers.all():
-            written, whole = await engine.containers.size(record.id)
-            sizes = {"SizeRw": written, "SizeRootFs": whole}
-            entries.append(
-                listing.entry_body(record, now=now, image=record.spec.image, sizes=sizes)
-            )
-        body["Containers"] = entries
-    if not kinds or "volume" in kinds:
-        body["Volumes"] = [
-            volume_bodies.volume_body(
-                volume,
-                size=await engine.volumes.usage(volume.name),
-                users=len(engine.volumes.users(volume.name)),
-            )
-            for volume in engine.volumes.all()
-        ]
-    return call.json(body)
-
-
-async def _layers_size(call: Call) -> int:
-    layers = {layer for image in call.engine.images.all() for layer in image.layers}
-    return sum([await call.engine.world.layers.size(layer) for layer in layers])
-
-
 async def auth(call: Call) -> web.StreamResponse:
     given = credentials(read_auth(await call.body()))
     if given is None:
@@ -318,7 +265,6 @@ ROUTES = (
     ("GET", "/version", version),
     ("GET", "/info", info),
     ("GET", "/events", events),
-    ("GET", "/system/df", disk_usage),
     ("POST", "/auth", auth),
     ("GET", "/plugins", plugins),
     ("GET", f"{EXTENSION}/info", extension_info),

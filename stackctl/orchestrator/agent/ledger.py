@@ -66,5 +66,12 @@ class Ledger:
         return {service for service, until in self._until.items() if until > now}
 
     def patience(self, now: float) -> float | None:
-        """Return how many seconds until the first of those that wait may be tried again; None where none waits."""
-        return min((until - now for until in self._until.values() if until > now), default=None)
+        """Return how many seconds until the first of those that wait may be tried again; None where none waits.
+
+        One whose time has come counts until it is let go: it may have come while others were being mended.
+        """
+        return min((max(until - now, 0.0) for until in self._until.values()), default=None)
+
+    def let_go(self, now: float) -> None:
+        """Note that all whose time has come are tried now."""
+        self._until = {service: until for service, until in self._until.items() if until > now}

@@ -102,6 +102,7 @@ class Agent:
         while not self._stopping.is_set() and (more := self._next(_QUIET)) is not None:
             wanted = wanted or more
         if wanted and not self._stopping.is_set():
+            self._ledger.let_go(time.monotonic())
             self._mend()
 
     def _next(self, patience: float | None) -> bool | None:

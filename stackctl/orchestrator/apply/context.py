@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 _IN_MEMORY = 8 << 20
 _DOCKERFILE = "Dockerfile"
+_LAYOUT = "oci-layout://"
 
 
 def is_remote(context: str) -> bool:
@@ -60,6 +60,8 @@ def pack(build: Build, *, service: str) -> BinaryIO:
 
     Owners are left out, as the docker CLI does. Raises NotFoundError or InvalidInputError naming what cannot be read.
     """
+    import tempfile  # with all that it imports: most builds pack nothing
+
     output = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
     try:
         if not is_remote(build.context):
@@ -116,7 +118,9 @@ def local_body(stack: Stack, service: Service) -> JsonObject:
         },
         "ssh": {one.id: one.path or _agent(service.name) for one in build.ssh},
         "privileged": build.privileged or "security.insecure" in build.entitlements,
+        "host_network": "network.host" in build.entitlements,
         "no_cache_filter": list(build.no_cache_filter),
+        "tags": list(build.tags),
     }
     name = dockerfile_name(build)
     if build.dockerfile_inline:
@@ -143,9 +147,13 @@ def _place(context: str, service: str) -> JsonObject:
 
 
 def _context(stack: Stack, text: str, root: Path) -> str:
-    """Return a named context as the engine takes it: an absolute directory, docker-image://NAME or a URL."""
+    """Return a named context as the engine takes it: an absolute directory, oci-layout:// with one, docker-image://NAME
+    or a URL.
+    """
     if text.startswith("service:"):
         return f"docker-image://{image_name(stack, text.removeprefix('service:'))}"
+    if text.startswith(_LAYOUT):
+        return f"{_LAYOUT}{(root / text.removeprefix(_LAYOUT)).absolute()}"
     if is_remote(text):
         return remote_url(text)
     return str((root / text).resolve())
@@ -225,8 +233,13 @@ def build_query(
                 f"service {service.name!r}: build.{name} is not offered by this engine",
                 hint=f"The built-in engine takes it; or leave build.{name} out.",
             )
-    if len(build.platforms) > 1:
-        raise UnsupportedError(f"service {service.name!r}: only one build platform is supported")
+    asked = dict(action.asked)
+    every = asked.get("platforms") == "all"
+    if len(build.platforms) > 1 and every and not local:
+        raise UnsupportedError(
+            f"service {service.name!r}: this engine builds for one platform at a time",
+            hint="The built-in engine builds for all of build.platforms; or leave one there.",
+        )
     # The built-in engine takes every kind of cache, see local_body.
     images = [] if local else [name for text in build.cache_from if (name := _image_cache(text))]
     carried = {
@@ -236,7 +249,10 @@ def build_query(
         labels.VERSION: labels.COMPOSE_VERSION,
     }
     args = {name: value for name, value in build.args.items() if value is not None}
-    platform = next(iter(build.platforms), service.platform)
+    # Only ``build`` makes the images of all platforms; what runs here needs one.
+    platform = service.platform
+    if len(build.platforms) == 1 or (build.platforms and every):
+        platform = ",".join(build.platforms)
     optional = {
         "target": build.target,
         "networkmode": build.network,
@@ -246,6 +262,7 @@ def build_query(
         "cachefrom": json.dumps(images) if images else "",
         "nocache": "1" if action.no_cache else "",
         "pull": "1" if action.pull else "",
+        "memory": asked.get("memory", ""),
         "buildargs": json.dumps(args) if args else "",
         "remote": remote_url(build.context) if is_remote(build.context) and not local else "",
         "ulimits": json.dumps(

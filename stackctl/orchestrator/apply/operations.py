@@ -29,6 +29,7 @@ from stackctl.orchestrator.model.build import Build
 from stackctl.orchestrator.model.common import EMPTY
 from stackctl.orchestrator.model.service import Service
 from stackctl.orchestrator.model.stack import Stack
+from stackctl.orchestrator.planning.bake import asks_for
 from stackctl.orchestrator.planning.fingerprint import image_name
 from stackctl.orchestrator.planning.plan import (
     BuildImage,
@@ -160,6 +161,14 @@ def build_service(
     return action.name
 
 
+def check_service(
+    engine: Engine, stack: Stack, name: str, args: Mapping[str, str | None] = EMPTY
+) -> None:
+    """Have the Dockerfile of a service checked; raises InvalidInputError with what there is to find in it."""
+    action = BuildImage(name=image_name(stack, name), service=name, asked=(("check", "1"),))
+    _build_image(engine, stack, action, args, lambda _: None)
+
+
 def _build_image(
     engine: Engine,
     stack: Stack,
@@ -174,12 +183,27 @@ def _build_image(
     if args:
         build = replace(service.build, args={**service.build.args, **args})
         service = replace(service, build=build)
+    asked = dict(action.asked)
+    if service.build is not None and asked.get("check"):
+        # What only steps need may be missing.
+        plain = replace(service.build, secrets=(), ssh=(), cache_from=(), cache_to=())
+        service = replace(service, build=plain)
     wanted = service.build or Build()
     body: JsonObject | None = None
     if engine.offers("build.local"):
-        body = {**local_body(stack, service), "output": dict(action.output)}
+        output: JsonObject = {**dict(action.output)}
+        if asked.get("push"):
+            output["push"] = "true"
+        body = {**local_body(stack, service), "output": output, "check": bool(asked.get("check"))}
     elif action.output:
         raise UnsupportedError("--output is not offered by this engine")
+    elif asked.get("check"):
+        raise UnsupportedError(
+            "--check is not offered by this engine", hint="the built-in engine checks Dockerfiles"
+        )
+    for key, value in (("provenance", wanted.provenance), ("sbom", wanted.sbom)):
+        if asks_for(value) and not asked.get("check"):
+            tell({"warning": f"{service.name}: build.{key} is left aside: no attestation is made"})
     query = build_query(stack, service, action, local=body is not None)
     with contextlib.ExitStack() as held:
         try:
@@ -189,11 +213,13 @@ def _build_image(
                 context = held.enter_context(pack(wanted, service=service.name))
                 engine.build_image(context, query, on_progress=tell, on_open=on_open)
         except StackctlError as error:
+            if asked.get("check"):
+                raise
             raise type_of(error)(
                 f"service {service.name!r}: the build of {action.name} failed: {error.message}",
                 hint=error.hint,
             ) from error
-    for reference in service.build.tags if service.build else ():
+    for reference in wanted.tags if not asked.get("check") else ():
         engine.tag_image(action.name, *_name_and_tag(reference))
 
 

@@ -89,7 +89,8 @@ class PullImage(Action):
 class BuildImage(Action):
     """Build the image of ``service`` and tag it ``name``; ``present`` is the ID it has now, if any.
 
-    ``output`` are pairs (type, path) that say where the files go besides, on an engine that offers that.
+    ``output`` are pairs (type, path) that say where the files go besides, on an engine that offers that; ``asked`` what
+    ``build`` was asked for beside it: "push", "platforms" ("all"), "memory" (bytes).
     """
 
     verb: ClassVar[str] = "build"
@@ -99,6 +100,7 @@ class BuildImage(Action):
     pull: bool = False
     no_cache: bool = False
     output: tuple[tuple[str, str], ...] = ()
+    asked: tuple[tuple[str, str], ...] = ()
 
 
 @frozen

@@ -31,7 +31,8 @@ class Node(Protocol):
 
 # YAML counts more than "\n" as the end of a line, str.splitlines more than YAML.
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-_UNPRINTABLE = re.compile(r"[^ -~\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+# Compiled when a mistake is shown: sets that reach so far take milliseconds.
+_UNPRINTABLE = r"[^ -~\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 _MAX_LINES = 200_000  # of a file with more no excerpt is shown; the lines would take more memory than the file
 _WIDTH = 160
 _MAX_STEP = 100
@@ -56,7 +57,7 @@ class Source:
         """Return a line, or the part of a long one around a column, and the column in it; fit for a terminal."""
         text = self.line(number)
         start = max(0, column - 1 - _WIDTH // 2) if len(text) > _WIDTH else 0
-        shown = _UNPRINTABLE.sub(" ", text[start : start + _WIDTH]).rstrip()
+        shown = re.sub(_UNPRINTABLE, " ", text[start : start + _WIDTH]).rstrip()
         if start and shown:
             return f"…{shown}", column - start + 1
         return shown, column

@@ -28,7 +28,6 @@ _OVERRIDE = "!override"
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 _TEXT = "tag:yaml.org,2002:str"
 _CODE = re.compile(r"(?:tag:yaml\.org,2002:|!)(?:python|ruby|perl|php|javax?|js|net)[/.:]")
-_NOT_TEXT = re.compile(r"[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 Reset = tuple[Where, Mark]
@@ -106,7 +105,7 @@ def _yaml_hint(source: Source, line: int) -> str:
 
 def _note_unreadable(source: Source, problems: Problems, error: yaml.reader.ReaderError) -> None:
     """Note the character that no YAML may hold, where it stands."""
-    found = _NOT_TEXT.search(source.text)
+    found = yaml.reader.Reader.NON_PRINTABLE.search(source.text)
     if found is None:
         problems.add_in(source, 1, 1, f"not valid YAML: {error.reason}")
         return

@@ -1,10 +1,13 @@
 """Build checks: each rule finds what it names, and nothing in a file that keeps them."""
 
+import json
+
 import pytest
 
 from stackctl.builder.checks import ARGUMENT, Options, findings, read_options
 from stackctl.builder.instructions import read_text
 from stackctl.errors import InvalidInputError
+from tests.conformance.checks import CHECKS, RECORDED
 
 GOOD = """ARG BASE=x
 FROM --platform=$BUILDPLATFORM $BASE AS one
@@ -50,7 +53,7 @@ def test_a_file_that_keeps_the_rules_has_no_findings():
         ("FROM --platform=linux/amd64 x\n", "FromPlatformFlagConstDisallowed", 1),
         ("FROM --platform=$TARGETPLATFORM x\n", "RedundantTargetPlatform", 1),
         ("FROM x:$TAG\n", "UndefinedArgInFrom", 1),
-        ("FROM x\nRUN a \\\n\n  b\n", "NoEmptyContinuation", 3),
+        ("FROM x\nRUN a \\\n\n  b\n", "NoEmptyContinuation", 4),
     ],
 )
 def test_a_rule_finds_what_it_names_unless_it_is_skipped(text, rule, line):
@@ -67,3 +70,23 @@ def test_options_come_from_the_file_or_the_argument():
     assert read_options(plain, {}) is None
     with pytest.raises(InvalidInputError, match="Dockerfile:1: invalid check option"):
         read_options(plain, {ARGUMENT: "wrong"})
+
+
+RECORD = json.loads(RECORDED.read_text())
+
+
+def test_every_recorded_check_has_its_dockerfile():
+    assert sorted(RECORD) == sorted(CHECKS)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_checks_find_what_dockers_find(name):
+    file, instructions = read_text(CHECKS[name])
+    options = read_options(file, {}) or Options()
+    found = findings(file, instructions, options, lambda _: ())
+    assert sorted([item.rule, item.line] for item in found) == RECORD[name], found
+
+
+def test_what_may_come_from_an_image_that_is_not_known_is_not_called_undefined():
+    file, instructions = read_text("FROM somewhere AS a\nENV A=$B\nFROM a\nENV C=$D\n")
+    assert findings(file, instructions, Options()) == ()

@@ -11,6 +11,7 @@ from stackctl.builder import copying
 from stackctl.builder.context import Digests, Tree
 from stackctl.builder.copying import Destination, Ownership
 from stackctl.errors import InvalidInputError, NotFoundError
+from stackctl.ignore import Ignore
 
 
 @pytest.fixture
@@ -24,6 +25,21 @@ def tree(tmp_path: Path) -> Tree:
     (root / "abs").symlink_to("/d/f")
     (tmp_path / "etc").mkdir()
     return Tree(root, Digests(), ours=True)
+
+
+@pytest.mark.parametrize(
+    "patterns", [(), ("d/sub",), ("**/g",), ("d", "!d/sub/g"), ("*",), ("a*", "up")]
+)
+@pytest.mark.parametrize("path", ["", "d"])
+def test_the_quick_way_through_a_tree_sees_what_the_walk_sees(
+    tree: Tree, patterns: tuple[str, ...], path: str
+) -> None:
+    made = Tree(Path(tree.root), Digests(), ignore=Ignore(patterns), ours=True)
+    expected = [
+        f"{node.path.removeprefix('d/' if path else '')}\0{made.fingerprint(node)}\0"
+        for node in made.walk(path)
+    ]
+    assert "".join(made.fingerprints(path)) == "".join(expected)
 
 
 def names(chunks) -> dict[str, tarfile.TarInfo]:
@@ -96,15 +112,22 @@ def test_a_fingerprint_knows_content_name_and_mode_but_no_time(tree: Tree):
         ("go-rwx", 0o755, False, 0o700),
         ("a=r", 0o777, False, 0o444),
         ("", 0o640, False, 0o640),
+        ("g=u", 0o644, False, 0o664),
+        ("go=u-w", 0o644, False, 0o644),
+        ("o+g", 0o750, True, 0o755),
+        ("u-w+x", 0o644, False, 0o544),
+        ("u+s,+t", 0o644, False, 0o5644),
+        ("00755", 0, False, 0o755),
     ],
 )
 def test_modes_change_as_chmod_changes_them(change, mode, is_dir, result):
     assert copying.changed_mode(change, mode, is_dir=is_dir) == result
 
 
-def test_a_mode_that_is_none_is_refused():
+@pytest.mark.parametrize("change", ["rwx?", "17777", "8", "u", "x+r", "u=ug"])
+def test_a_mode_that_is_none_is_refused(change):
     with pytest.raises(InvalidInputError):
-        copying.changed_mode("rwx?", 0, is_dir=False)
+        copying.changed_mode(change, 0, is_dir=False)
 
 
 def test_an_archive_is_known_by_its_content(tree: Tree, tmp_path: Path):

@@ -94,8 +94,10 @@ def test_another_escape_character_leaves_backslashes_alone():
     assert expand("C:\\dir`$v", VARIABLES, escape="`").text == "C:\\dir$v"
 
 
-def test_heredocs_keep_their_quotes():
-    assert expand("'$v' \"\\n\" \\$v", VARIABLES, raw_quotes=True).text == "'value' \"\\n\" $v"
+def test_heredocs_keep_their_quotes_and_lose_their_escapes():
+    assert (
+        expand("'$v' \"\\n\" \\$v \\\\", VARIABLES, raw_quotes=True).text == "'value' \"n\" $v \\"
+    )
 
 
 @given(st.text(alphabet="${}v:-+?#%/*'\"\\ a", max_size=40))

@@ -1,6 +1,8 @@
 """Where a context that comes in is unpacked: in memory when it is plain and not large, else on the disk."""
 
+import contextlib
 import gzip
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -81,3 +83,18 @@ async def test_two_at_a_time_are_in_memory(places):
     context = await receiver.receive(chunks(PLAIN))
     assert context.root.parent.name == "disk"
     context.close()
+
+
+def test_contexts_that_come_while_others_go_find_their_directory(tmp_path):
+    parent = tmp_path / "contexts"
+
+    def come_and_go() -> None:
+        for _ in range(300):
+            path = receiving._new_directory(parent)
+            path.rmdir()
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+    with ThreadPoolExecutor(4) as pool:
+        for made in [pool.submit(come_and_go) for _ in range(4)]:
+            made.result()

@@ -31,12 +31,13 @@ def test_common_flags_are_passed_on():
         "--tlskey", "/key", "--data-root", "/d", "--exec-root", "/e", "-p", "/pid", "-D", "--live-restore=false",
         "--bip", "10.9.0.1/24", "--default-address-pool", "base=10.10.0.0/16,size=26", "--registry-mirror",
         "http://m", "--insecure-registry", "r:5000", "--label", "a=b", "--iptables=true", "--storage-driver=overlay2",
+        "--max-concurrent-downloads", "7",
     )  # fmt: skip
     assert argv == [
         "--host", "tcp://127.0.0.1:2376", "--socket", "/x.sock", "--pidfile", "/pid", "--debug", "--tlsverify",
         "--data-root", "/d", "--run-root", "/e", "--bip", "10.9.0.1/24", "--tlscacert", "/ca", "--tlscert", "/cert",
-        "--tlskey", "/key", "--registry-mirror", "http://m", "--insecure-registry", "r:5000", "--label", "a=b",
-        "--default-address-pool", "base=10.10.0.0/16,size=26",
+        "--tlskey", "/key", "--max-concurrent-downloads", "7", "--registry-mirror", "http://m", "--insecure-registry",
+        "r:5000", "--label", "a=b", "--default-address-pool", "base=10.10.0.0/16,size=26",
     ]  # fmt: skip
     assert ignored == ["iptables", "storage-driver"]
 
@@ -47,12 +48,13 @@ def test_daemon_json_says_the_same():
         "live-restore": True, "bip": "10.9.0.1/24", "default-address-pools": [{"base": "10.10.0.0/16", "size": 26}],
         "registry-mirrors": ["http://m"], "insecure-registries": ["r:5000"], "labels": ["a=b"],
         "runtimes": {"crun": {"path": "/usr/bin/crun"}}, "features": {"buildkit": True}, "exec-opts": ["x=y"],
+        "max-concurrent-uploads": 2,
     }  # fmt: skip
     argv, ignored = translate("--config-file", "/c.json", config=config)
     assert argv == [
         "--socket", "/x.sock", "--pidfile", "/pid", "--debug", "--data-root", "/d", "--run-root", "/e", "--bip",
-        "10.9.0.1/24", "--registry-mirror", "http://m", "--insecure-registry", "r:5000", "--label", "a=b",
-        "--default-address-pool", "base=10.10.0.0/16,size=26", "--add-runtime", "crun=/usr/bin/crun",
+        "10.9.0.1/24", "--max-concurrent-uploads", "2", "--registry-mirror", "http://m", "--insecure-registry", "r:5000",
+        "--label", "a=b", "--default-address-pool", "base=10.10.0.0/16,size=26", "--add-runtime", "crun=/usr/bin/crun",
     ]  # fmt: skip
     assert ignored == ["exec-opts", "features"]
 
@@ -69,6 +71,7 @@ def test_daemon_json_says_the_same():
         (["--debug"], {"debug": True}, "both as a flag and in the configuration file: debug"),
         ([], {"bogus": 1}, "don't match any configuration option: bogus"),
         ([], {"debug": "yes"}, "wrong type"),
+        ([], {"max-concurrent-downloads": "3"}, "wrong type"),
         ([], ["debug"], "must hold a JSON object"),
     ],
 )

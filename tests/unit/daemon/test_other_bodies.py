@@ -1,18 +1,34 @@
 """Images, networks, volumes, progress, events and statistics on the wire."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
 from stackctl.api.codec import Reader
-from stackctl.contracts.container import ContainerRecord, ContainerSpec, Endpoint
+from stackctl.contracts.container import (
+    ContainerRecord,
+    ContainerSpec,
+    Endpoint,
+    Healthcheck,
+    MountRequest,
+)
+from stackctl.contracts.registry import SearchResult
 from stackctl.contracts.runtime import Usage
-from stackctl.contracts.state import ImageConfig, ImageRecord, NetworkRecord, Subnet, VolumeRecord
-from stackctl.daemon.bodies import events, images, networks, progress, stats, volumes
-from stackctl.engine.image_values import Progress, Removal
+from stackctl.contracts.state import (
+    BuildCacheRecord,
+    ImageConfig,
+    ImageRecord,
+    NetworkRecord,
+    Subnet,
+    VolumeRecord,
+)
+from stackctl.daemon.bodies import events, images, networks, progress, stats, usage, volumes
+from stackctl.engine import merge
+from stackctl.engine.image_values import Progress, Removal, check_platform
 from stackctl.engine.requests import Event, NetworkCounters
-from stackctl.errors import InvalidInputError
+from stackctl.errors import InvalidInputError, NotFoundError
 
 IMAGE = ImageRecord(
     id="sha256:" + "a" * 64,
@@ -85,18 +101,101 @@ def test_removals_and_labels_have_their_forms():
     assert images.label_pairs(("a", "b=c")) == (("a", None), ("b", "c"))
 
 
-def test_a_commits_config_adds_to_the_containers():
+def test_a_commits_config_goes_over_the_containers():
     container = ContainerRecord(
-        id="c", name="c", created=1.0, spec=ContainerSpec(image="x"), image_id="i", layers=(), path="p",
-        args=(), env=("A=1", "B=2"), labels={"old": "1"}, cmd=("old",), working_dir="/w",
+        id="c", name="c", created=1.0, spec=ContainerSpec(image="x", mounts=(
+            MountRequest(type="volume", target="/own", origin="volumes"),)),
+        image_id="i", layers=(), path="p", args=(), env=("A=1", "B=2"), labels={"old": "1"}, cmd=("old",),
+        working_dir="/w", healthcheck=Healthcheck(test=("CMD", "x"), interval=5.0),
     )  # fmt: skip
-    assert images.commit_config(Reader({"Env": None}), container) is None
-    found = images.commit_config(
-        Reader({"Env": ["A=9"], "Labels": {"new": "2"}, "Cmd": ["new"]}), container
+    image = ImageConfig(volumes=("/image",), on_build=("RUN x",), shell=("ash",), labels={"i": "1"})
+    own = merge.container_config(container, image)
+    assert (own.volumes, own.on_build, own.shell) == (("/image", "/own"), (), ())
+    assert own.labels == {"old": "1"}
+    assert images.commit_config(Reader({"Env": None})) is None
+    asked = images.commit_config(
+        Reader({"Env": ["A=9"], "Labels": {"new": "2"}, "Cmd": ["new"], "Volumes": {"/asked": {}}})
     )
-    assert found.env == ("B=2", "A=9")
+    found = merge.over(asked, own)
+    assert found.env == ("A=9", "B=2")
     assert found.labels == {"old": "1", "new": "2"}
+    assert found.volumes == ("/asked", "/image", "/own")
     assert (found.cmd, found.working_dir) == (("new",), "/w")
+    assert found.healthcheck == container.healthcheck
+    assert merge.over(own, own) == own
+
+
+def step(number, *layers, description=""):
+    return BuildCacheRecord(
+        id=f"sha256:{number}", image_id="x", layers=layers, description=description,
+        created_at=float(number), used_at=100.0, uses=number,
+    )  # fmt: skip
+
+
+def test_each_layer_of_the_build_cache_counts_once():
+    steps = [
+        step(1, "base", "a", description="RUN a"),
+        step(2, "base", "a", description="ENV x"),
+        step(3, "base", "a", "b"),
+        step(4, "base", "c"),
+        BuildCacheRecord(id="note:x", image_id="sha256:x"),
+    ]
+    sizes = {"base": 1000, "a": 1, "b": 20, "c": 300}
+    rows = usage.cache_rows(steps, sizes, {"base", "c"})
+    found = [(row["ID"], row["Size"], row["Shared"]) for row in rows]
+    assert found == [
+        ("sha256:4", 300, True),
+        ("sha256:3", 20, False),
+        ("sha256:2", 0, False),
+        ("sha256:1", 1, False),
+    ]
+    assert rows[-1] == {
+        "ID": "sha256:1", "Type": "regular", "Description": "RUN a", "InUse": False, "Shared": False, "Size": 1,
+        "CreatedAt": "1970-01-01T00:00:01Z", "LastUsedAt": "1970-01-01T00:01:40Z", "UsageCount": 1,
+    }  # fmt: skip
+    # Without an image the base is the first step's that stands on it.
+    assert sum(row["Size"] for row in usage.cache_rows(steps, sizes, ())) == 1321
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            '{"os":"linux","architecture":"arm64"}',
+            "does not match the specified platform (linux/arm64)",
+        ),
+        ('{"os":"linux","architecture":"arm64","variant":"v8"}', "(linux/arm64/v8)"),
+        ('{"os":"linux"}', "both OS and Architecture must be provided"),
+        ("{}", "both OS and Architecture must be provided"),
+        ("x", "failed to parse platform"),
+        ("[]", "failed to parse platform"),
+        ('{"os":1}', "os"),
+    ],
+)
+def test_a_platform_that_is_not_the_image_s_is_refused(text, words):
+    def check(text):
+        check_platform(IMAGE, "busybox", images.read_platform(text))
+
+    check("")
+    check('{"os":"linux","architecture":"amd64"}')
+    with pytest.raises((InvalidInputError, NotFoundError), match=re.escape(words)):
+        check(text)
+
+
+def test_what_a_search_found_is_filtered():
+    found = [SearchResult(name="a", stars=5, official=True), SearchResult(name="b", stars=1)]
+
+    def names(**filters):
+        pairs = {key.replace("_", "-"): values for key, values in filters.items()}
+        return [item["name"] for item in images.search_body(found, pairs)]
+
+    assert names() == ["a", "b"]
+    assert names(is_official=("true",)) == ["a"]
+    assert names(is_official=("false",)) == ["b"]
+    assert names(stars=("1", "3")) == ["a"]
+    assert names(is_automated=("true",)) == []
+    with pytest.raises(InvalidInputError, match="invalid filter 'stars=x'"):
+        names(stars=("x",))
 
 
 def test_subnets_read_and_are_checked():
@@ -201,7 +300,11 @@ def test_progress_lines_are_dockers():
         "id": "ab",
     }
     assert progress.line(Progress(stream="Loaded image: x\n")) == {"stream": "Loaded image: x\n"}
-    assert progress.line(Progress(aux={"Tag": "x"})) == {"aux": {"Tag": "x"}}
+    assert progress.line(Progress(status="Pulling from x", id="v1", bare=True)) == {
+        "status": "Pulling from x",
+        "id": "v1",
+    }
+    assert progress.line(Progress(aux={"Tag": "x"})) == {"progressDetail": {}, "aux": {"Tag": "x"}}
     assert progress.error_line("no", code=3) == {
         "errorDetail": {"message": "no", "code": 3},
         "error": "no",

@@ -93,7 +93,7 @@ async def test_ping_announces_the_newest_version(tmp_path):
         ("POST /swarm/leave", 503, "not part of a swarm"),
         ("POST /swarm/init", 501, "swarm mode"),
         ("GET /nodes/x", 503, "not a swarm manager"),
-        ("GET /images/search?term=x", 501, "search"),
+        ("GET /containers/x/checkpoints", 501, "heckpoint"),
         ("GET /containers//json", 404, "page not found"),
     ],
 )

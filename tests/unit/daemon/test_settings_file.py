@@ -1,9 +1,10 @@
-"""The settings file: proxies and the bounds of archives."""
+"""The settings file: proxies, the bounds of archives, how much is transferred at a time."""
 
 import json
 
 import pytest
 
+from stackctl.contracts.registry import TransferLimits
 from stackctl.daemon.settings import load_settings
 from stackctl.errors import InvalidInputError
 
@@ -38,3 +39,17 @@ def test_bounds_are_numbers_with_units(tmp_path):
     assert (found.size, found.entries) == (64 << 30, 1000)
     with pytest.raises(InvalidInputError, match="max-layer-entries"):
         settings(tmp_path, {"max-layer-entries": "many"})
+
+
+def test_transfers_at_a_time_come_from_the_file_and_flags_win(tmp_path):
+    assert settings(tmp_path, {}).transfers == TransferLimits(downloads=3, uploads=5)
+    found = settings(tmp_path, {"max-concurrent-downloads": 9}).transfers
+    assert found == TransferLimits(downloads=9, uploads=5)
+    flagged = load_settings(
+        {}, uid=0, config_file=str(tmp_path / "engine.json"), run_root=str(tmp_path / "run"),
+        max_downloads="2", max_uploads="1",
+    )  # fmt: skip
+    assert flagged.transfers == TransferLimits(downloads=2, uploads=1)
+    for wrong in (0, -1, "many", 1.5, 10**6):
+        with pytest.raises(InvalidInputError, match="invalid max-concurrent-uploads"):
+            settings(tmp_path, {"max-concurrent-uploads": wrong})

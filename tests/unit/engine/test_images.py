@@ -8,8 +8,10 @@ import tarfile
 
 import pytest
 
+from stackctl.builder.changes import apply_changes
 from stackctl.contracts.container import ContainerRecord, ContainerSpec, Status
-from stackctl.engine.image_values import ImagePruneFilter, Removal
+from stackctl.contracts.state import ImageConfig
+from stackctl.engine.image_values import ImagePruneFilter, Progress, Removal
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError
 from stackctl.oci.digest import digest_of
 from tests.fakes.storage import Shelf, chunks, collected, tar_of
@@ -25,7 +27,8 @@ async def shelf(tmp_path):
 
 async def made(shelf: Shelf, name: str = "", content: bytes = b"x", changes=()) -> str:
     data = tar_of({"f": content})
-    return await shelf.images.import_(chunks(data), reference=name, changes=changes)
+    config = apply_changes(ImageConfig(), changes)
+    return await shelf.images.import_(chunks(data), reference=name, config=config)
 
 
 def container(image_id: str, status: Status = Status.EXITED, layers=()) -> ContainerRecord:
@@ -97,7 +100,7 @@ async def test_a_tag_moves_and_the_image_that_had_it_stays(shelf):
     await shelf.images.tag("b:1", "a:1")
     assert shelf.images.resolve("a:1").id == second
     assert shelf.images.resolve(first).tags == ()
-    assert shelf.images.resolve(second).tags == ("b:1", "a:1")
+    assert shelf.images.resolve(second).tags == ("a:1", "b:1")
     with pytest.raises(InvalidInputError, match="digest reference"):
         await shelf.images.tag("a:1", "a@" + digest_of(b""))
     with pytest.raises(NotFoundError):
@@ -268,8 +271,32 @@ async def test_saving_by_id_names_nothing(shelf):
     assert await loaded(shelf, data) == [f"Loaded image ID: {image_id}\n"]
 
 
+async def test_a_load_tells_its_layers_and_whose_name_it_takes(shelf):
+    first = await made(shelf, "a:1", b"1")
+    await shelf.images.tag("a:1", "b:1")
+    data = await collected(shelf.images.save_archive(["b:1", "a:1"]))
+    layer = shelf.images.resolve(first).diff_ids[0]
+    await shelf.images.remove(first, force=True)
+    other = await made(shelf, "a:1", b"2")
+    told = [item async for item in shelf.images.load(chunks(data), quiet=False)]
+    size = told[0].total
+    assert size > 0
+    assert told == [
+        Progress(status="Loading layer", id=layer[7:19], current=0, total=size),
+        Progress(status="Loading layer", id=layer[7:19], current=size, total=size),
+        Progress(stream="Loaded image: b:1\n"),
+        Progress(
+            stream=f"The image a:1 already exists, renaming the old one with ID {other} to empty string\n"
+        ),
+        Progress(stream="Loaded image: a:1\n"),
+    ]
+    assert shelf.images.resolve(other).tags == ()
+    again = [item async for item in shelf.images.load(chunks(data), quiet=False)]
+    assert [item.stream for item in again] == ["Loaded image: b:1\n", "Loaded image: a:1\n"]
+
+
 async def test_saving_what_is_not_there_fails_before_the_first_byte(shelf):
-    with pytest.raises(NotFoundError, match="No such image: nothing:latest"):
+    with pytest.raises(NotFoundError, match=r"No such image: nothing$"):
         await anext(shelf.images.save_archive(["nothing"]))
 
 
@@ -321,7 +348,7 @@ async def test_an_import_has_its_configuration_and_history(shelf):
     image_id = await shelf.images.import_(
         chunks(gzip.compress(tar_of({"f": b"x" * 5000}))),
         reference="a:1",
-        changes=['CMD ["sh"]', "EXPOSE 80", "ENV A=1"],
+        config=ImageConfig(cmd=("sh",), exposed_ports=("80/tcp",), env=("A=1",)),
         message="made by hand",
     )
     record = shelf.images.resolve("a:1")
@@ -342,15 +369,16 @@ async def test_a_commit_adds_a_layer_with_the_containers_configuration(shelf):
     await shelf.layers.prepare(box.id, layers)
     (shelf.root / "data/snapshots" / box.id / "upper/new").write_text("12345")
     image_id = await shelf.images.commit(
-        box, reference="mine:1", message="m", author="me", changes=["ENV B=2"]
+        box, reference="mine:1", message="m", author="me", config=ImageConfig(env=("B=2",))
     )
     record = shelf.images.resolve("mine:1")
     assert record.id == image_id
     assert record.parent == base
     assert record.layers[:1] == layers
-    assert record.config.env == ("A=1", "B=2")
-    assert (record.author, record.comment, record.size) == ("me", "m", 6)
-    assert [line.size for line in await shelf.images.history("mine:1")] == [5, 1]
+    assert record.config.env == ("B=2", "A=1")
+    assert (record.author, record.comment, record.size) == ("me", "", 6)
+    lines = await shelf.images.history("mine:1")
+    assert [(line.size, line.comment) for line in lines] == [(5, "m"), (1, "Imported from -")]
     assert ("image", "create", image_id) in shelf.events
 
 
@@ -373,6 +401,13 @@ async def test_a_restarted_daemon_knows_its_images_and_unpacks_what_was_lost(she
     await shelf.images.start()
     assert shelf.images.resolve("a:1").id == image_id
     assert shelf.layers.has(layers[0])
+
+
+async def test_the_history_of_an_image_that_lost_a_layer_is_told_all_the_same(shelf):
+    await made(shelf, "a:1", b"12345")
+    await shelf.layers.remove(shelf.images.resolve("a:1").layers[0])
+    [line] = await shelf.images.history("a:1")
+    assert (line.size, line.comment) == (0, "Imported from -")
 
 
 async def test_what_a_crash_left_unnamed_is_collected_at_the_start(shelf):
@@ -414,3 +449,13 @@ async def test_events_are_told(shelf):
     await shelf.images.remove(image_id, force=True)
     actions = [action for _, action, _ in shelf.events]
     assert actions == ["tag", "import", "tag", "untag", "untag", "delete"]
+    shelf.events.clear()
+    first = await made(shelf, "a:1", changes=["LABEL l=1"])
+    await collected(shelf.images.save_archive(["a:1"]))
+    await shelf.images.prune(ImagePruneFilter())
+    assert shelf.events == [
+        ("image", "tag", first),
+        ("image", "import", first),
+        ("image", "save", first),
+        ("image", "prune", ""),
+    ]

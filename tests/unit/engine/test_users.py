@@ -2,7 +2,7 @@
 
 import pytest
 
-from stackctl.engine.users import MAX_ID, User, resolve_user
+from stackctl.engine.users import MAX_ID, User, owner_of, resolve_user
 from stackctl.errors import InvalidInputError
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102::/srv:/bin/sh\nbroken\nhuge:x:4294967296:0::/:/x\n"
@@ -48,3 +48,29 @@ def test_what_is_not_there_or_out_of_range_is_refused(text: str, said: str) -> N
 def test_added_groups_come_on_top_once() -> None:
     found = resolve_user("web", PASSWD, GROUP, group_add=("audio", "1000"))
     assert found.groups == (102, 29, 44, 1000)
+
+
+@pytest.mark.parametrize(
+    ("chown", "found"),
+    [
+        ("web", (101, 102, "")),
+        ("web:audio", (101, 29, "")),
+        ("web:none", (101, 102, "group none")),
+        ("web:", (101, 0, "")),
+        ("7", (7, 7, "")),
+        ("7:", (7, 0, "")),
+        ("7:none", (7, 7, "group none")),
+        (":audio", (0, 29, "")),
+        ("who", (0, 0, "user who")),
+        ("who:none", (0, 0, "user who and no group none")),
+    ],
+)
+def test_owners_are_those_that_dockers_builder_takes(
+    chown: str, found: tuple[int, int, str]
+) -> None:
+    assert owner_of(chown, PASSWD, GROUP) == found
+
+
+def test_an_owner_that_would_wrap_round_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="must be in range"):
+        owner_of("4294967296", PASSWD, GROUP)

@@ -67,9 +67,10 @@ def test_removing_never_follows_a_link_and_twice_is_success(tmp_path):
     assert (tmp_path / "kept/f").read_text() == "f"
 
 
-def test_usage_counts_hard_links_once(tmp_path):
+def test_usage_counts_hard_links_once_and_symlinks_by_their_target(tmp_path):
     (tmp_path / "a").write_bytes(b"12345")
     os.link(tmp_path / "a", tmp_path / "b")
     (tmp_path / "d").mkdir()
     (tmp_path / "d/c").write_bytes(b"1")
-    assert tree_usage(tmp_path) == 6
+    (tmp_path / "l").symlink_to("four")
+    assert tree_usage(tmp_path) == 10

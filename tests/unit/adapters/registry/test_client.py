@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from stackctl.adapters.registry.client import RegistryClient
-from stackctl.contracts.registry import Credentials
+from stackctl.contracts.registry import Credentials, SearchResult
 from stackctl.errors import (
     ForbiddenError,
     InvalidInputError,
@@ -249,3 +249,63 @@ async def test_a_large_blob_is_uploaded_in_parts(tmp_path, monkeypatch):
     assert methods == ["HEAD", "POST", "PATCH", "PATCH", "PUT"]
     assert sent == sorted(sent)
     assert sent[-1] == len(BLOB)
+
+
+@pytest.mark.parametrize(
+    "where", ["/v2/a/b/tags/list", "http://registry.invalid/v2/other/tags/list"]
+)
+async def test_tags_come_in_pages_that_lead_nowhere_else_and_not_in_circles(where):
+    pages = {"": ("c", "last=c"), "c": ("a", "last=a"), "a": ("c", "last=c")}
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        name, following = pages[request.query.get("last", "")]
+        link = f'<{where}?{following}>; rel="next"'
+        return web.json_response({"name": "a/b", "tags": [name]}, headers={"Link": link})
+
+    async with served(answer) as (client, _, reference):
+        assert await client.tags(reference, None) == ["a", "c"]
+    paths = [f"/v2/a/b/tags/list?{query}" for query in ("n=1000", "last=c", "last=a")]
+    assert asked == paths
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"tags": "a"}', b'{"tags": [1]}', b"no"])
+async def test_a_list_of_tags_that_is_none_is_said(body):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    async with served(answer) as (client, _, reference):
+        with pytest.raises(UnavailableError, match="gives no list of tags"):
+            await client.tags(reference, None)
+
+
+async def test_an_index_is_searched():
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        if request.query.get("q") == "none":
+            return web.Response(status=404)
+        found = {"name": "a/b", "description": "words", "star_count": 3, "is_official": True}
+        return web.json_response({"results": [found, {"name": "c", "description": None}]})
+
+    async with served(answer) as (client, _, reference):
+        found = await client.search(f"{reference.registry}/x/y z", 7, None)
+        assert found == [
+            SearchResult(name="a/b", description="words", stars=3, official=True),
+            SearchResult(name="c"),
+        ]
+        with pytest.raises(UnavailableError, match="answers a search with 404"):
+            await client.search(f"{reference.registry}/none", 25, None)
+    assert asked == ["/v1/search?q=x%2Fy+z&n=7", "/v1/search?q=none&n=25"]
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"results": 1}', b'{"results": [{}]}', b"no"])
+async def test_an_answer_to_a_search_that_is_none_is_said(body):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    async with served(answer) as (client, _, reference):
+        with pytest.raises(UnavailableError, match="no list of results"):
+            await client.search(f"{reference.registry}/x", 25, None)

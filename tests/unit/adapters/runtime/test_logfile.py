@@ -7,26 +7,28 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stackctl.adapters.runtime import logfile, logparts
+from stackctl.adapters.runtime import logfile, loglines, logparts
 from stackctl.errors import ConflictError, HostError
 
-SECOND = 1_700_000_000
+SECOND = 10**9
+BASE = 1_700_000_000 * SECOND
+HALF = BASE + SECOND // 2
 
 
 def line(number: int, text: str, tag: str = "F", stream: str = "stdout") -> str:
     return f"2023-11-14T22:13:{20 + number:02d}.500000000+00:00 {stream} {tag} {text}\n"
 
 
-async def entries(path: Path, **query) -> list[tuple[int, float, bytes, bool]]:
-    return [entry async for entry in logfile.read(path, **query)]
+async def entries(path: Path, **query) -> list[tuple[int, int, bytes, bool]]:
+    return [entry for batch in logfile.read_entries(path, **query) for entry in batch]
 
 
 async def test_a_line_has_its_stream_time_and_newline(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text(line(0, "a b") + line(1, "", stream="stderr"))
     assert await entries(path) == [
-        (1, SECOND + 0.5, b"a b\n", True),
-        (2, SECOND + 1.5, b"\n", True),
+        (1, HALF, b"a b\n", True),
+        (2, HALF + SECOND, b"\n", True),
     ]
 
 
@@ -41,24 +43,24 @@ async def test_pieces_are_joined_per_stream_up_to_16_kib(tmp_path: Path) -> None
         + line(4, "no end", "P")
     )
     assert await entries(path) == [
-        (1, SECOND + 0.5, b"x" * 16384, False),
-        (1, SECOND + 2.5, b"y\n", True),
-        (2, SECOND + 0.5, b"error\n", True),
-        (1, SECOND + 4.5, b"no end", False),
+        (1, HALF, b"x" * 16384, False),
+        (1, HALF + 2 * SECOND, b"y\n", True),
+        (2, HALF, b"error\n", True),
+        (1, HALF + 4 * SECOND, b"no end", False),
     ]
 
 
 async def test_since_and_until_are_both_inclusive(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("".join(line(n, str(n)) for n in range(5)))
-    found = await entries(path, since=SECOND + 1.5, until=SECOND + 3.5)
+    found = await entries(path, since=HALF + SECOND, until=HALF + 3 * SECOND)
     assert [data for _, _, data, _ in found] == [b"1\n", b"2\n", b"3\n"]
 
 
 async def test_another_time_zone_is_the_same_instant(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("2023-11-15T00:13:20.500000000+02:00 stdout F a\n")
-    assert await entries(path) == [(1, SECOND + 0.5, b"a\n", True)]
+    assert await entries(path) == [(1, HALF, b"a\n", True)]
 
 
 async def test_a_missing_log_is_empty(tmp_path: Path) -> None:
@@ -85,12 +87,14 @@ def test_a_tail_is_the_end_of_the_whole_at_any_chunk_size(
     tmp_path_factory: pytest.TempPathFactory, shape: list[tuple[int, str]], tail: int, chunk: int
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "log"
-    path.write_text("".join(line(0, chr(97 + n % 26) * n, tag) for n, tag in shape))
+    # A piece is never empty.
+    sizes = [(n + (tag == "P"), tag) for n, tag in shape]
+    path.write_text("".join(line(0, chr(97 + n % 26) * n, tag) for n, tag in sizes))
     before = logfile._CHUNK
     logfile._CHUNK = chunk
     try:
-        whole = [entry for batch in logfile.read_batches(path) for entry in batch]
-        found = [entry for batch in logfile.read_batches(path, tail=tail) for entry in batch]
+        whole = [entry for batch in logfile.read_entries(path) for entry in batch]
+        found = [entry for batch in logfile.read_entries(path, tail=tail) for entry in batch]
     finally:
         logfile._CHUNK = before
     assert found == (whole[-tail:] if tail else [])
@@ -109,7 +113,8 @@ async def test_following_ends_with_the_last_line_and_sees_growth_and_rotation(
     found: list[bytes] = []
 
     async def follow() -> None:
-        found.extend([data async for _, _, data, _ in logfile.follow(path, ended=ended)])
+        async for batch in logfile.follow_runs(path, loglines.Parser(), ended=ended):
+            found.extend(text for _, texts in batch for text in texts)
 
     task = asyncio.create_task(follow())
     await asyncio.sleep(0)
@@ -156,7 +161,7 @@ def test_runs_hold_what_the_entries_hold_however_the_file_is_cut(
     data = "".join(
         line(n % 40, text, tag, name) for n, (name, tag, text) in enumerate(lines)
     ).encode()
-    slow, quick = logfile.Parser(), logfile.Parser()
+    slow, quick = loglines.Parser(), loglines.Parser()
     expected: list[tuple[int, bytes]] = []
     found: list[tuple[int, bytes]] = []
     for at in range(0, len(data), size):
@@ -180,7 +185,7 @@ def rotating(path: Path):
 
 
 def texts(path: Path, **options) -> list[bytes]:
-    return [data for batch in logfile.read_batches(path, **options) for _, _, data, _ in batch]
+    return [data for batch in logfile.read_entries(path, **options) for _, _, data, _ in batch]
 
 
 async def test_compressed_parts_are_read_like_the_others(tmp_path: Path) -> None:
@@ -211,7 +216,7 @@ async def test_a_follower_reads_parts_that_are_not_kept(tmp_path: Path) -> None:
     path.write_text(line(0, "0"))
     rotate = rotating(path)
     ended = asyncio.Event()
-    source = logfile.follow_batches(path, ended=ended)
+    source = logfile.follow_entries(path, ended=ended)
     seen = [data for _, _, data, _ in await anext(source)]
     # It stands still now while everything it has not read is removed.
     for number in range(1, 50):
@@ -231,7 +236,7 @@ async def test_a_reader_that_never_reads_holds_no_more_than_so_many_parts(
     path.write_text(line(0, "0"))
     monkeypatch.setattr(logparts, "_MOST_PARTS", 3)
     rotate = rotating(path)
-    source = logfile.follow_batches(path, ended=asyncio.Event())
+    source = logfile.follow_entries(path, ended=asyncio.Event())
     await anext(source)
     for _ in range(5):
         await rotate(keep=0)
@@ -274,7 +279,7 @@ TEXTS = [b"", b"x", b"line " * 9, STAMP, STAMP + STAMP, b" stdout F ", b"y" * 90
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 def test_blocks_of_lines_say_what_single_lines_say(bursts, chunk) -> None:
     data = written(bursts)
-    plain, fast = logfile.Parser(), logfile.Parser()
+    plain, fast = loglines.Parser(), loglines.Parser()
     said = {1: b"", 2: b""}
     for start in range(0, len(data), chunk):
         for stream, lines in fast.feed_runs(data[start : start + chunk]):
@@ -287,14 +292,58 @@ def test_blocks_of_lines_say_what_single_lines_say(bursts, chunk) -> None:
     assert said == expected
 
 
-def test_many_lines_of_one_burst_come_in_blocks() -> None:
-    data = written(
-        [("stdout", [b"%d" % number for number in range(80)], number % 2) for number in range(20)]
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["stdout", "stdout", "stderr"]),
+            st.lists(
+                st.sampled_from([b"", b"x", b"line " * 9, b"y" * 9000]), min_size=1, max_size=6
+            ),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+    st.integers(1, 1 << 15),
+    st.integers(0, 14),
+    st.integers(0, 14),
+)
+def test_runs_with_times_say_what_entries_say(bursts, chunk, since, until) -> None:
+    limits = {"since": since and BASE + since, "until": until and BASE + until}
+    data = written(bursts)
+    plain, fast = (
+        loglines.Parser(**limits),
+        loglines.Parser(**limits, stamped=True, details=b"a=b "),
     )
-    [(stream, blocks)] = logfile.Parser().feed_runs(data)
-    assert stream == 1
-    # The last line is a piece: it waits for its end.
-    assert len(blocks) == 29
-    assert logfile.Parser().feed_runs(written([("stdout", [b"x"], False)] * 1000)) == [
-        (1, [b"x\n"] * 1000)
+    entries, found = [], []
+    for start in range(0, len(data), chunk):
+        entries += plain.feed(data[start : start + chunk])
+        found += fast.feed_runs(data[start : start + chunk])
+    entries += plain.finish()
+    found += fast.finish_runs()
+    assert [(stream, text) for stream, texts in found for text in texts] == [
+        (stream, f"2023-11-14T22:13:20.{at - BASE:09d}Z a=b ".encode() + text)
+        for stream, at, text, _ in entries
     ]
+
+
+def test_many_lines_come_as_one_text() -> None:
+    count = 700
+    data = written([("stdout", [b"%d" % number for number in range(count)], False)] * 2)
+    whole = b"".join(b"%d\n" % number for number in range(count)) * 2
+    assert loglines.Parser().feed_runs(data) == [(1, [whole])]
+    few = written([("stdout", [b"x"], False)] * 9 + [("stdout", [b"y"], True)])
+    parser = loglines.Parser()
+    assert parser.feed_runs(few) == [(1, [b"x\n"] * 9)]
+    # The last one is a piece: it waits for its end.
+    assert parser.feed_runs(written([("stdout", [b"z"], False)])) == [(1, [b"yz\n"])]
+
+
+def test_a_resumed_reader_gets_the_line_it_names_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(written([("stdout", [b"%d" % number], False) for number in range(3)]))
+    at = BASE + 1
+    assert [
+        texts
+        for batch in logfile.read_runs(path, loglines.Parser(since=at, until=at))
+        for _, texts in batch
+    ] == [[b"1\n"]]

@@ -49,3 +49,12 @@ def test_an_end_that_was_asked_for_makes_nobody_wait():
     ledger.signalled("c1")
     ledger.ended("web", "c1", 137, 1.5)
     assert ledger.held(1.5) == set()
+
+
+def test_who_may_be_tried_again_while_others_are_mended_is_not_forgotten() -> None:
+    ledger = Ledger()
+    ledger.failed("web", 10.0)
+    assert ledger.held(10.1) == {"web"}
+    assert ledger.patience(10.5) == 0.0
+    ledger.let_go(10.5)
+    assert ledger.patience(10.5) is None
