@@ -7,11 +7,13 @@ Record what Docker says anew (root; an engine of Docker's at the socket, which g
 
 import json
 import os
+import random
 import re
+import socket
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +51,24 @@ _VOLUMES = (
 )
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 class Asked:
     """An engine, asked over its socket."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
         self.ids: dict[str, str] = {}
+        # Below what clients take for themselves.
+        offsets = range(0, 12_000, 200)
+        self.offset = next(
+            offset
+            for offset in random.sample(offsets, len(offsets))
+            if all(is_free(port + offset) for port in (18475, 18479, 18500))
+        )
 
     def ask(self, method: str, target: str, body: object = None, timeout: float = 30) -> raw.Answer:
         target = target if target.startswith("/v1.") else f"/v1.51{target}"
@@ -79,6 +93,7 @@ class Asked:
         for volume in _VOLUMES:
             self.made("/volumes/create", volume)
         for name, then, body in _CONTAINERS:
+            body = json.loads(self.there(json.dumps(body)))
             body = {**body, "Image": body["Image"] + (":v1" if "child" in body["Image"] else "")}
             self.ids[name] = self.made(f"/containers/create?name={name}", body)["Id"]
             if then:
@@ -94,6 +109,30 @@ class Asked:
         ):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+    def there(self, line: str) -> str:
+        """Return a question with ports that are free on this machine."""
+        return re.sub(r"\b18[45]\d\d\b", lambda port: str(int(port[0]) + self.offset), line)
+
+    def normal(self, text: str, more: Mapping[str, str] | None = None) -> str:
+        """Return an answer as every engine and machine gives it."""
+        text = re.sub(r"\b\d{5}\b", self._port, text)
+        for name, value in {**self.ids, **(more or {})}.items():
+            text = text.replace(value, f"<{name}>")
+        # How many processors there are.
+        text = re.sub(
+            r"to \d+\.\d\d, as there are only \d+ CPUs", "to N, as there are only N CPUs", text
+        )
+        text = re.sub(r"available: [\d,-]+", "available: N", text)
+        # Docker shows several values in any order.
+        text = re.sub(
+            r"=\[(\S+) (\S+)\]", lambda match: f"=[{' '.join(sorted(match.groups()))}]", text
+        )
+        return _HEX.sub("<ID>", text)
+
+    def _port(self, match: "re.Match[str]") -> str:
+        number = int(match[0]) - self.offset
+        return str(number) if 18400 <= number < 18600 else match[0]
 
     def clear(self) -> None:
         """Remove what was made."""
@@ -127,14 +166,6 @@ def _names(entry: dict[str, object]) -> list[str]:
 _HEX = re.compile(r"\b(sha256:)?[0-9a-f]{64}\b")
 
 
-def normal(text: str, ids: dict[str, str]) -> str:
-    for name, value in ids.items():
-        text = text.replace(value, f"<{name}>")
-    # Docker shows several values in any order.
-    text = re.sub(r"=\[(\S+) (\S+)\]", lambda match: f"=[{' '.join(sorted(match.groups()))}]", text)
-    return _HEX.sub("<ID>", text)
-
-
 def answers(engine: Asked, only: str = "") -> Iterator[dict[str, object]]:
     """Put every question and yield what came back; IDs are those of this engine."""
     for line in questions():
@@ -143,7 +174,7 @@ def answers(engine: Asked, only: str = "") -> Iterator[dict[str, object]]:
         if special := _SPECIAL.get(line[:4]):
             yield special(engine, line)
             continue
-        method, target, *filters = line.split(" ", 2)
+        method, target, *filters = engine.there(line).split(" ", 2)
         path = target
         if filters:
             text = filters[0]
@@ -158,27 +189,31 @@ def answers(engine: Asked, only: str = "") -> Iterator[dict[str, object]]:
         path = path.partition("?")[0].removeprefix("/v1.24")
         told: object
         if answer.status >= 400:
-            told = normal(answer.json["message"], engine.ids)
+            told = engine.normal(answer.json["message"])
         elif path.startswith("/networks/") and method == "GET":
             told = predefined(answer.json)
         elif path == "/events":
             told = len(answer.body.splitlines())
         else:
-            told = json.loads(normal(json.dumps(listed(path, answer.json)), engine.ids))
+            told = json.loads(engine.normal(json.dumps(listed(path, answer.json))))
         yield {"asked": line, "status": answer.status, "told": told}
 
 
 def tried(engine: Asked, line: str) -> dict[str, object]:
     """Create a container with a body and start it; return both answers and how it is then."""
-    body = {"Image": "asked-box", "Cmd": ["sleep", "1000"], **json.loads(line.removeprefix("TRY "))}
+    body = {
+        "Image": "asked-box",
+        "Cmd": ["sleep", "1000"],
+        **json.loads(engine.there(line).removeprefix("TRY ")),
+    }
     made = engine.ask("POST", "/containers/create?name=asked-tried", body)
-    told = [normal(made.json.get("message", "created"), engine.ids)]
+    told = [engine.normal(made.json.get("message", "created"))]
     statuses = [made.status]
     if made.status == 201:
         started = engine.ask("POST", "/containers/asked-tried/start")
         state = engine.ask("GET", "/containers/asked-tried/json").json["State"]
         words = started.json["message"] if started.body else "started"
-        told += [normal(words, {**engine.ids, "asked-tried": made.json["Id"]})]
+        told += [engine.normal(words, {"asked-tried": made.json["Id"]})]
         told += [f"{state['Status']} {state['ExitCode']}"]
         statuses.append(started.status)
         engine.ask("DELETE", "/containers/asked-tried?force=1&v=1")
@@ -192,7 +227,7 @@ def networked(engine: Asked, line: str) -> dict[str, object]:
     body = {"Name": "asked-made", **json.loads(text)}
     made = engine.ask("POST", "/networks/create", body)
     if made.status != 201:
-        told = normal(made.json["message"], engine.ids)
+        told = engine.normal(made.json["message"])
         return {
             "asked": line,
             "status": made.status,
@@ -222,7 +257,7 @@ def asked(engine: Asked, line: str) -> dict[str, object]:
     answer = engine.ask(method, target, json.loads(body[0]) if body else None)
     told = answer.json["message"] if answer.status >= 400 else ""
     told = re.sub(r'id:"[0-9a-f]{12}"|(?:container|image) [0-9a-f]{12}\b', "ID", told)
-    return {"asked": line, "status": answer.status, "told": normal(told, engine.ids)}
+    return {"asked": line, "status": answer.status, "told": engine.normal(told)}
 
 
 _SPECIAL: dict[str, Callable[[Asked, str], dict[str, object]]] = {

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.compat import raw
 from tests.compat.dockercli import docker_cli
-from tests.conftest import busybox_rootfs
+from tests.conftest import busybox_rootfs, free_port
 
 RECORDED = Path(__file__).parent / "transcripts" / "events-28.5.json"
 _HEX = re.compile(r"\b(?:sha256:)?[0-9a-f]{64}\b")
@@ -46,6 +46,7 @@ class Stage:
         (work / "bin" / "docker").symlink_to(docker_cli())
         (work / "file").write_text("x\n")
         self.work = work
+        self.port = free_port()
         self.environ = {
             "PATH": f"{work}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(home), "LANG": "C.UTF-8", "DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "0",
@@ -86,7 +87,7 @@ class Stage:
             if line.startswith("await "):
                 self.wait_for(line.removeprefix("await "), begun)
                 continue
-            code = self.shell(f"docker {line}")
+            code = self.shell(f"docker {line}".replace("PORT", str(self.port)))
             assert code in (0, 1, 3, 125, 126, 127, 137), (line, code)
         return asked or self.events(begun)
 
