@@ -17,8 +17,9 @@ from stackctl.host import inotify, pidfd
 
 _T = TypeVar("_T")
 _Feed = Callable[[bytes], list[_T]]
-# Larger ones do not fit the cache any more.
+# Larger chunks do not fit the processor's cache any more; smaller batches cost clients more than they save.
 _CHUNK = 1 << 18
+_BATCH = 1 << 20
 
 
 def read_entries(
@@ -146,8 +147,8 @@ def _grown(
     while True:
         # Asked before reading: conmon closes the old file before the new one appears, so what is read now is all.
         younger = follower.next()
-        while files and (data := os.read(files[-1], _CHUNK)):
-            yield feed(data)
+        if files:
+            yield from _fed(files[-1], feed)
         if younger < 0:
             return
         for descriptor in files:
@@ -163,8 +164,21 @@ def _batches(files: list[int], feed: _Feed[_T], start: tuple[int, int]) -> Itera
         if place < first:
             continue
         os.lseek(descriptor, offset if place == first else 0, os.SEEK_SET)
-        while data := os.read(descriptor, _CHUNK):
-            yield feed(data)
+        yield from _fed(descriptor, feed)
+
+
+def _fed(descriptor: int, feed: _Feed[_T]) -> Iterator[list[_T]]:
+    """Yield what comes of a file from where it stands to its end."""
+    batch: list[_T] = []
+    size = 0
+    while data := os.read(descriptor, _CHUNK):
+        batch += feed(data)
+        size += len(data)
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if size:
+        yield batch
 
 
 def _tail_start(files: list[int], tail: int, limits: tuple[int, int]) -> tuple[int, int]:
