@@ -119,6 +119,7 @@ class Asked:
         text = re.sub(r"\b\d{5}\b", self._port, text)
         for name, value in {**self.ids, **(more or {})}.items():
             text = text.replace(value, f"<{name}>")
+        text = re.sub(r"/\S+(?=/volumes/asked-)", "/var/lib/docker", text)
         # How many processors there are.
         text = re.sub(
             r"to \d+\.\d\d, as there are only \d+ CPUs", "to N, as there are only N CPUs", text

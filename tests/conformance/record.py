@@ -7,6 +7,7 @@ this one's: what ADD fetches is served there. The engine needs git.
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -69,6 +70,7 @@ def made(
             last = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1])
             for word, value in words.items():
                 last = last.replace(value, f"{{{word}}}")
+            last = re.sub(r"/\S+(?=/overlay2/)", "/var/lib/docker", last)
             return {"error": True, "said": last[-300:]}
         container = run("create", tag, "/nothing").stdout.decode().strip()
         try:
