@@ -121,6 +121,23 @@ class ExecSession(Streams, Protocol):
         """Set the size of its terminal, in characters."""
 
 
+@frozen
+class LogPart:
+    """Which lines of a log, and what each begins with: its time where they are ``stamped``, and the ``details``.
+
+    ``tail`` is -1 for all; ``since`` and ``until`` are nanoseconds since the epoch, both inclusive, 0 for no limit.
+    """
+
+    since: int = 0
+    until: int = 0
+    tail: int = -1
+    stamped: bool = False
+    details: bytes = b""
+
+
+WHOLE_LOG = LogPart()
+
+
 class Runtime(Protocol):
     """Containers as processes. ``id`` is the container's 64-digit ID everywhere."""
 
@@ -181,33 +198,16 @@ class Runtime(Protocol):
         """Return the IDs of every container the runtime holds anything of (for recovery)."""
 
     def read_log(
-        self,
-        log_path: Path,
-        *,
-        since: int = 0,
-        until: int = 0,
-        tail: int = -1,
-        stamped: bool = False,
-        details: bytes = b"",
+        self, log_path: Path, part: LogPart = WHOLE_LOG
     ) -> Iterator[list[tuple[int, list[bytes]]]]:
         """Yield the lines of a log, rotated parts included: lists of (1|2, texts that follow one another).
 
-        ``since`` and ``until`` are nanoseconds since the epoch, inclusive; 0 is no limit. A text is a line with its
-        newline, a piece of a very long one, or, of very many, several lines. Every line begins with its time where they
-        are ``stamped``, and with the ``details``.
+        A text is a line with its newline, a piece of a very long one, or, of very many, several lines.
         """
         ...
 
     def follow_log(
-        self,
-        log_path: Path,
-        *,
-        since: int = 0,
-        until: int = 0,
-        tail: int = -1,
-        stamped: bool = False,
-        details: bytes = b"",
-        ended: "Ended",
+        self, log_path: Path, part: LogPart = WHOLE_LOG, *, ended: "Ended"
     ) -> AsyncIterator[list[tuple[int, list[bytes]]]]:
         """As ``read_log``, then go on as lines come until ``ended`` says so and the rest is read; loses no line."""
         ...

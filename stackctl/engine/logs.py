@@ -71,26 +71,10 @@ class Logs:
                 return
         wanted = _wanted(query)
         if follow:
-            source = self.runtime.follow_log(
-                path,
-                since=query.since,
-                until=query.until,
-                tail=query.tail,
-                stamped=query.stamped,
-                details=query.details,
-                ended=self.book.live(container_id).ended,
-            )
+            ended = self.book.live(container_id).ended
+            source = self.runtime.follow_log(path, query.part, ended=ended)
         else:
-            source = _polite(
-                self.runtime.read_log(
-                    path,
-                    since=query.since,
-                    until=query.until,
-                    tail=query.tail,
-                    stamped=query.stamped,
-                    details=query.details,
-                )
-            )
+            source = _polite(self.runtime.read_log(path, query.part))
         async for batch in source:
             yield batch if len(wanted) == 2 else [run for run in batch if run[0] in wanted]
 

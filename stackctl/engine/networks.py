@@ -371,18 +371,12 @@ class Networks:
             raise ForbiddenError("cannot create endpoint on configuration-only network")
         user_defined = is_user_defined(network)
         _check_endpoint(network, request, user_defined=user_defined)
-        endpoint = Endpoint(
+        endpoint = replace(
+            _place(network.name, request),
             network_id=network.id,
-            network_name=network.name,
             endpoint_id=new_id(),
-            aliases=request.aliases,
-            links=request.links,
-            driver_opts=dict(request.driver_opts),
-            gw_priority=request.gw_priority,
+            mac_address="",
             dns_names=_dns_names(container, request.aliases) if user_defined else (),
-            requested_ipv4=request.ipv4_address,
-            requested_ipv6=request.ipv6_address,
-            link_local_ips=request.link_local_ips,
         )
         if network.driver in _NO_KERNEL:
             return endpoint

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 
 from stackctl.contracts.container import RestartPolicy
+from stackctl.contracts.runtime import WHOLE_LOG, LogPart
 from stackctl.contracts.state import Subnet
 from stackctl.frozen import frozen
 
@@ -94,19 +95,12 @@ class ExecRecord:
 
 @frozen
 class LogQuery:
-    """Which log lines, and whether each begins with its time and these ``details``.
-
-    ``tail`` is -1 for all; ``since`` and ``until`` are nanoseconds since the epoch, 0 for no limit.
-    """
+    """Which lines of a container's log, of which streams, and whether to go on as more come."""
 
     stdout: bool = True
     stderr: bool = True
-    since: int = 0
-    until: int = 0
-    tail: int = -1
+    part: LogPart = WHOLE_LOG
     follow: bool = False
-    stamped: bool = False
-    details: bytes = b""
 
 
 @frozen

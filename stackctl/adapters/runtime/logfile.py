@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from stackctl.adapters.runtime import logparts
 from stackctl.adapters.runtime.loglines import Entry, Parser, Run
-from stackctl.contracts.runtime import Ended
+from stackctl.contracts.runtime import WHOLE_LOG, Ended, LogPart
 from stackctl.host import inotify, pidfd
 
 _T = TypeVar("_T")
@@ -32,9 +32,10 @@ def read_entries(
         yield rest
 
 
-def read_runs(log_path: Path, parser: Parser, *, tail: int = -1) -> Iterator[list[Run]]:
-    """Yield the lines that are there now as the parser gives them, a chunk's worth at a time."""
-    yield from _read(log_path, parser, parser.feed_runs, tail=tail)
+def read_runs(log_path: Path, part: LogPart = WHOLE_LOG) -> Iterator[list[Run]]:
+    """Yield the lines that are there now, a chunk's worth at a time."""
+    parser = _parser(part)
+    yield from _read(log_path, parser, parser.feed_runs, tail=part.tail)
     if rest := parser.finish_runs():
         yield rest
 
@@ -52,14 +53,19 @@ async def follow_entries(
 
 
 async def follow_runs(
-    log_path: Path, parser: Parser, *, tail: int = -1, ended: Ended
+    log_path: Path, part: LogPart = WHOLE_LOG, *, ended: Ended
 ) -> AsyncGenerator[list[Run], None]:
-    """As ``follow_entries``, in the form of ``read_runs``; ends with the first line younger than the limit, too."""
-    source = _followed(log_path, parser, parser.feed_runs, tail=tail, ended=ended)
+    """As ``follow_entries``, in the form of ``read_runs``; ends with the first line younger than ``until``, too."""
+    parser = _parser(part)
+    source = _followed(log_path, parser, parser.feed_runs, tail=part.tail, ended=ended)
     async with contextlib.aclosing(source):
         async for batch in source:
             yield batch
     yield parser.finish_runs()
+
+
+def _parser(part: LogPart) -> Parser:
+    return Parser(since=part.since, until=part.until, stamped=part.stamped, details=part.details)
 
 
 def _read(log_path: Path, parser: Parser, feed: _Feed[_T], *, tail: int) -> Iterator[list[_T]]:

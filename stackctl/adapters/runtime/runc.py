@@ -20,11 +20,13 @@ from stackctl.adapters.runtime.execs import ExecPlace, RunningExec, start_exec
 from stackctl.adapters.runtime.failures import start_error
 from stackctl.adapters.runtime.seccomp import SeccompProfiles
 from stackctl.contracts.runtime import (
+    WHOLE_LOG,
     Ended,
     ExecProcess,
     ExecSession,
     Exit,
     Launch,
+    LogPart,
     Running,
     Streams,
     Usage,
@@ -302,32 +304,13 @@ class ConmonRuntime:
             found |= {path.name for path in self._root.iterdir() if len(path.name) == 64}
         return sorted(found)
 
-    def read_log(
-        self,
-        log_path: Path,
-        *,
-        since: int = 0,
-        until: int = 0,
-        tail: int = -1,
-        stamped: bool = False,
-        details: bytes = b"",
-    ) -> Iterator[list[loglines.Run]]:
-        parser = loglines.Parser(since=since, until=until, stamped=stamped, details=details)
-        return logfile.read_runs(log_path, parser, tail=tail)
+    def read_log(self, log_path: Path, part: LogPart = WHOLE_LOG) -> Iterator[list[loglines.Run]]:
+        return logfile.read_runs(log_path, part)
 
     def follow_log(
-        self,
-        log_path: Path,
-        *,
-        since: int = 0,
-        until: int = 0,
-        tail: int = -1,
-        stamped: bool = False,
-        details: bytes = b"",
-        ended: Ended,
+        self, log_path: Path, part: LogPart = WHOLE_LOG, *, ended: Ended
     ) -> AsyncIterator[list[loglines.Run]]:
-        parser = loglines.Parser(since=since, until=until, stamped=stamped, details=details)
-        return logfile.follow_runs(log_path, parser, tail=tail, ended=ended)
+        return logfile.follow_runs(log_path, part, ended=ended)
 
     def follow_log_entries(
         self, log_path: Path, *, since: int = 0, ended: Ended

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from stackctl.api.detach import parse_keys
 from stackctl.api.framing import SYSTEM_ERROR, encode_frame, encode_frames
-from stackctl.contracts.runtime import Streams
+from stackctl.contracts.runtime import LogPart, Streams
 from stackctl.daemon.call import Call
 from stackctl.daemon.errors import text_of
 from stackctl.daemon.streams import (
@@ -104,12 +104,14 @@ async def logs(call: Call) -> web.StreamResponse:
     query = LogQuery(
         stdout=1 in wants,
         stderr=2 in wants,
-        since=call.nanoseconds("since"),
-        until=call.nanoseconds("until"),
-        tail=_tail(call),
+        part=LogPart(
+            since=call.nanoseconds("since"),
+            until=call.nanoseconds("until"),
+            tail=_tail(call),
+            stamped=call.flag("timestamps"),
+            details=details_of(record) if call.flag("details") else b"",
+        ),
         follow=call.flag("follow"),
-        stamped=call.flag("timestamps"),
-        details=details_of(record) if call.flag("details") else b"",
     )
     source = _framed(call.engine.logs.read(record.id, query), tty=tty)
     response = await call.stream(stream_type(call.version, tty=tty))

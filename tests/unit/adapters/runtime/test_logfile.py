@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stackctl.adapters.runtime import logfile, loglines, logparts
+from stackctl.contracts.runtime import LogPart
 from stackctl.errors import ConflictError, HostError
 
 SECOND = 10**9
@@ -113,7 +114,7 @@ async def test_following_ends_with_the_last_line_and_sees_growth_and_rotation(
     found: list[bytes] = []
 
     async def follow() -> None:
-        async for batch in logfile.follow_runs(path, loglines.Parser(), ended=ended):
+        async for batch in logfile.follow_runs(path, ended=ended):
             found.extend(text for _, texts in batch for text in texts)
 
     task = asyncio.create_task(follow())
@@ -344,6 +345,6 @@ def test_a_resumed_reader_gets_the_line_it_names_exactly(tmp_path: Path) -> None
     at = BASE + 1
     assert [
         texts
-        for batch in logfile.read_runs(path, loglines.Parser(since=at, until=at))
+        for batch in logfile.read_runs(path, LogPart(since=at, until=at))
         for _, texts in batch
     ] == [[b"1\n"]]
