@@ -19,7 +19,7 @@ from stackctl.builder.cache import BuildCache
 from stackctl.builder.context import Context, Digests
 from stackctl.builder.image import State, encode, of_record
 from stackctl.builder.instructions import Instruction
-from stackctl.builder.job import Job, Several, credentials_of
+from stackctl.builder.job import Job, Several, credentials_of, tags_of
 from stackctl.builder.keeping import CredentialsFor, Keeping
 from stackctl.builder.layout import Built
 from stackctl.builder.mounts import CacheDirectories, StepMounts
@@ -201,30 +201,32 @@ class Builder:
         """Return the names of the variables of an image that is here."""
         if base == SCRATCH:
             return ()
-        try:
-            record = self._images.find(base)
-        except InvalidInputError:
-            return None
+        record = self._here(base)
         env = record.config.env if record is not None else None
         return None if env is None else [item.partition("=")[0] for item in env]
 
     def _triggers_of(self, request: BuildRequest, base: str) -> Sequence[str]:
         """Return the triggers of an image that is here; those of one to be pulled can name no stage that is not built."""
         named = request.contexts.get(base.lower(), base)
-        try:
-            record = self._images.find(named) if isinstance(named, str) else None
-        except InvalidInputError:
-            record = None
+        record = self._here(named) if isinstance(named, str) else None
         return record.config.on_build if record is not None else ()
+
+    def _here(self, base: str) -> ImageRecord | None:
+        try:
+            return self._images.find(base)
+        except InvalidInputError:
+            return None
 
     async def _finish(
         self, request: BuildRequest, built: Sequence[Built]
     ) -> AsyncGenerator[BuildOutput, None]:
         """Keep this machine's image, and write and push what is of all platforms; a failure is an output."""
         try:
-            for output in await self._kept(request, built):
+            mine = [item for item in built if self._machine.accepts(item.platform)]
+            _, said = await self.keep(request, (mine or built)[0].state)
+            for output in said:
                 yield output
-            tags = [parse_reference(tag).with_default_tag() for tag in request.tags]
+            tags = tags_of(request)
             result = request.result
             if result is not None:
                 await self._write(result, built, tags)
@@ -235,20 +237,21 @@ class Builder:
         except StackctlError as error:
             yield BuildOutput(error=error.worded)
 
-    async def _kept(self, request: BuildRequest, built: Sequence[Built]) -> list[BuildOutput]:
-        mine = [item for item in built if self._machine.accepts(item.platform)]
-        chosen = mine[0] if mine else built[0]
-        tags = [str(parse_reference(tag).with_default_tag()) for tag in request.tags]
-        state = chosen.state
+    async def keep(
+        self, request: BuildRequest, state: State
+    ) -> tuple[ImageRecord, list[BuildOutput]]:
+        """Make an image of what was built, under the build's tags; return it, and what is to be said of it."""
+        tags = [str(tag) for tag in tags_of(request)]
         record = await self._images.add(encode(state), layers=state.blobs, tags=tags)
         said = [
             BuildOutput(image_id=record.id),
             BuildOutput(stream=f"Successfully built {short(record.id)}\n"),
         ]
+        self._images.event("create", record)
         for tag in tags:
             self._images.event("tag", record, name=tag)
             said.append(BuildOutput(stream=f"Successfully tagged {tag}\n"))
-        return said
+        return record, said
 
     async def _write(
         self, result: BuildResult, built: Sequence[Built], tags: Sequence[Reference]

@@ -13,7 +13,6 @@ import re
 import shutil
 import stat
 from collections.abc import Collection, Iterator
-from operator import attrgetter
 from pathlib import Path
 
 from stackctl.builder.parser import MAX_SIZE, located
@@ -24,7 +23,6 @@ from stackctl.ignore import Ignore, path_matcher
 _MAX_LINKS = 40
 _DIGESTS_KEPT = 200_000
 _KIND = 0o170000
-_NAME = attrgetter("name")
 _WILDCARD = re.compile(r"[*?\[\\]")
 
 
@@ -162,15 +160,12 @@ class Tree:
                 yield Node(path=relative, info=entry.stat(follow_symlinks=False))
 
     def _plain(self, path: str) -> Iterator[Node]:
-        with os.scandir(self.host_path(path)) as scan:
-            entries = sorted(scan, key=_NAME)
         start = f"{path}/" if path else ""
-        for entry in entries:
-            info = entry.stat(follow_symlinks=False)
+        for name, info in _stats(self.host_path(path)):
             kind = info.st_mode & _KIND
             if kind == stat.S_IFSOCK:
                 continue
-            below = start + entry.name
+            below = start + name
             yield Node(path=below, info=info)
             if kind == stat.S_IFDIR:
                 yield from self._plain(below)

@@ -357,7 +357,6 @@ class Job:
             await builder.step(ins.read_trigger(trigger, line=stage.start.line))
 
     async def _finish(self, state: State) -> None:
-        images = self._builder.images
         unused = sorted(
             self._plan.unused_args
             - PROXY_ARGS
@@ -370,20 +369,21 @@ class Job:
         if result is not None and result.kind in ("tar", "local"):
             await self._builder.export(state, result)
             self.say(f"Successfully wrote {result.path}\n")
-        tags = [str(parse_reference(tag).with_default_tag()) for tag in self.request.tags]
-        record = await images.add(encode(state), layers=state.blobs, tags=tags)
-        self._queue.put_nowait(BuildOutput(image_id=record.id))
-        self.say(f"Successfully built {short(record.id)}\n")
-        images.event("create", record)
-        for tag in tags:
-            images.event("tag", record, name=tag)
-            self.say(f"Successfully tagged {tag}\n")
+        tags = [str(tag) for tag in tags_of(self.request)]
+        record, said = await self._builder.keep(self.request, state)
+        for output in said:
+            self._queue.put_nowait(output)
         if result is not None and result.kind in ("oci", "docker"):
             await self._builder.archive(tags or [record.id], result.path)
             self.say(f"Successfully wrote {result.path}\n")
         if self.request.push:
             for tag in tags:
                 await self._push(tag)
+
+
+def tags_of(request: BuildRequest) -> list[Reference]:
+    """Return the names that a build is to have."""
+    return [parse_reference(tag).with_default_tag() for tag in request.tags]
 
 
 def credentials_of(request: BuildRequest, reference: Reference) -> Credentials | None:
