@@ -22,6 +22,13 @@ class Subnet:
     auxiliary_addresses: Mapping[str, str] = field(default_factory=dict)
 
 
+# The options that say so; by whether it is of IPv6.
+GATEWAY_MODE = (
+    "com.docker.network.bridge.gateway_mode_ipv4",
+    "com.docker.network.bridge.gateway_mode_ipv6",
+)
+
+
 @frozen
 class NetworkRecord:
     """One network. ``driver`` is "bridge", "host", "null" or "macvlan"; ``bridge`` its interface name.
@@ -49,8 +56,7 @@ class NetworkRecord:
 
     def gateway_mode(self, *, ipv6: bool) -> str:
         """Return how the bridge joins a family to the outside: "nat", "nat-unprotected", "routed" or "isolated"."""
-        key = f"com.docker.network.bridge.gateway_mode_ipv{6 if ipv6 else 4}"
-        return self.options.get(key, "") or "nat"
+        return self.options.get(GATEWAY_MODE[ipv6], "") or "nat"
 
 
 @frozen

@@ -146,6 +146,11 @@ def check_static(address: str, subnets: Iterable[Subnet], taken: Collection[str]
     )
 
 
+def contains(subnet: Subnet, address: str) -> bool:
+    """Tell whether an address is of a subnet."""
+    return parse_address(address) in parse_network(subnet.subnet)
+
+
 def prefix_of(subnet: str) -> int:
     return parse_network(subnet).prefixlen
 

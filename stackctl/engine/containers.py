@@ -20,7 +20,8 @@ from stackctl.engine.image_values import check_platform, platform_of
 from stackctl.engine.images import Images
 from stackctl.engine.mounts import Mounts, source_of
 from stackctl.engine.names import check_container_name, generated_name, new_id
-from stackctl.engine.networks import Networks, network_mode
+from stackctl.engine.network_checks import network_mode
+from stackctl.engine.networks import Networks
 from stackctl.engine.removal import Remover
 from stackctl.engine.requests import Claim, Created, Update, unclaimed
 from stackctl.engine.running import RunningContainers, publish_event

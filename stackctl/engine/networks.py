@@ -1,21 +1,27 @@
 """Networks and who is in them: making, removing, reserving addresses."""
 
 import asyncio
-import json
 import logging
-import posixpath
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from stackctl.contracts.container import ContainerRecord, Endpoint, EndpointRequest
-from stackctl.contracts.state import NetworkRecord, Subnet
+from stackctl.contracts.state import GATEWAY_MODE, NetworkRecord, Subnet
 from stackctl.engine import addresses, lifecycle
 from stackctl.engine.book import Book
 from stackctl.engine.events import Events
 from stackctl.engine.filters import PruneFilter
 from stackctl.engine.names import new_id, short_id
+from stackctl.engine.network_checks import (
+    NO_KERNEL,
+    PREDEFINED,
+    check_connect,
+    check_endpoint,
+    check_options,
+    check_request,
+    network_mode,
+)
 from stackctl.engine.requests import Claim, NetworkRequest, unclaimed
 from stackctl.engine.sandbox import Sandboxes, is_user_defined
 from stackctl.engine.world import AddressPool, World
@@ -24,25 +30,11 @@ from stackctl.errors import (
     ForbiddenError,
     InvalidInputError,
     NotFoundError,
-    UnsupportedError,
 )
 
 log = logging.getLogger(__name__)
-PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_NAME = "com.docker.network.bridge.name"
 _LONGEST_INTERFACE = 15
-_SWITCHES = frozenset(
-    {"bridge.enable_icc", "bridge.enable_ip_masquerade", "bridge.default_bridge"}
-    | {"bridge.inhibit_ipv4"}
-)
-_TRUTHS = frozenset({"1", "t", "true", "0", "f", "false"})
-# By whether it is of IPv6.
-_GATEWAY_MODE = (
-    "com.docker.network.bridge.gateway_mode_ipv4",
-    "com.docker.network.bridge.gateway_mode_ipv6",
-)
-_GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
-_NO_KERNEL = frozenset({"host", "null"})
 
 
 class Networks:
@@ -131,7 +123,7 @@ class Networks:
         Raises ConflictError for a name that is taken, ForbiddenError for predefined names and overlapping subnets,
         InvalidInputError, NotFoundError for an unknown driver, UnsupportedError for one that is refused.
         """
-        _check(request)
+        check_request(request)
         async with self._lock:
             if any(record.name == request.name for record in self.all()):
                 raise ConflictError(f"network with name {request.name} already exists")
@@ -187,7 +179,7 @@ class Networks:
             options=source.options,
             labels=source.labels,
         )
-        _check_options(request)
+        check_options(request)
         return request
 
     async def _choose_subnets(self, request: NetworkRequest, seed: str) -> tuple[Subnet, ...]:
@@ -370,7 +362,7 @@ class Networks:
         if network.config_only:
             raise ForbiddenError("cannot create endpoint on configuration-only network")
         user_defined = is_user_defined(network)
-        _check_endpoint(network, request, user_defined=user_defined)
+        check_endpoint(network, request, user_defined=user_defined)
         endpoint = replace(
             _place(network.name, request),
             network_id=network.id,
@@ -378,7 +370,7 @@ class Networks:
             mac_address="",
             dns_names=_dns_names(container, request.aliases) if user_defined else (),
         )
-        if network.driver in _NO_KERNEL:
+        if network.driver in NO_KERNEL:
             return endpoint
         taken = self._taken.setdefault(network.id, set())
         endpoint = replace(
@@ -461,7 +453,7 @@ class Networks:
             network = self.resolve(ref)
             if network.config_only:
                 raise ForbiddenError("cannot create endpoint on configuration-only network")
-            _check_connect(record, network)
+            check_connect(record, network)
             endpoint = self._reserve_more(record, network, request)
             try:
                 record = await self._sandboxes.join(record, network, endpoint)
@@ -478,7 +470,7 @@ class Networks:
         else:
             before = record.endpoints.get(network.name)
             others = {key: item for key, item in record.endpoints.items() if key != network.name}
-            _check_connect(replace(record, endpoints=others), network)
+            check_connect(replace(record, endpoints=others), network)
             self.release([before] if before else [])
             try:
                 endpoint = self._reserve_more(record, network, request)
@@ -582,11 +574,6 @@ def _bridge_subnet(address: str) -> Subnet:
     return addresses.complete(Subnet(subnet=address, gateway=address.partition("/")[0]))
 
 
-def network_mode(mode: str) -> str:
-    """Return the network mode with "default" spelt out."""
-    return "bridge" if mode in ("", "default") else mode
-
-
 def _plain(ref: str) -> str:
     return "bridge" if ref == "default" else ref
 
@@ -605,7 +592,7 @@ def _dns_names(container: ContainerRecord, aliases: Sequence[str]) -> tuple[str,
 def _lacks(endpoint: Endpoint, network: NetworkRecord) -> bool:
     """Tell whether an endpoint's addresses were taken back."""
     has_some = bool(endpoint.ipv4_address or endpoint.ipv6_address)
-    return not has_some and bool(network.subnets) and network.driver not in _NO_KERNEL
+    return not has_some and bool(network.subnets) and network.driver not in NO_KERNEL
 
 
 def _without_addresses(endpoint: Endpoint) -> Endpoint:
@@ -625,7 +612,7 @@ def _chosen(family: Sequence[Subnet], wanted: str, taken: set[str]) -> tuple[Sub
     if wanted:
         return addresses.check_static(wanted, family, taken), wanted
     address = _pick(family, taken)
-    return next((item for item in family if _contains(item, address)), family[0]), address
+    return next((item for item in family if addresses.contains(item, address)), family[0]), address
 
 
 def _pick(family: Sequence[Subnet], taken: set[str]) -> str:
@@ -637,174 +624,10 @@ def _pick(family: Sequence[Subnet], taken: set[str]) -> str:
     return addresses.pick_address(family[-1], taken)
 
 
-def _contains(subnet: Subnet, address: str) -> bool:
-    return addresses.parse_address(address) in addresses.parse_network(subnet.subnet)
-
-
 def _is_isolated(subnet: Subnet, request: NetworkRequest) -> bool:
     """Tell whether the bridge has no address in a subnet: the host is then not on the network."""
-    return request.options.get(_GATEWAY_MODE[addresses.is_ipv6(subnet.subnet)]) == "isolated"
+    return request.options.get(GATEWAY_MODE[addresses.is_ipv6(subnet.subnet)]) == "isolated"
 
 
 def _without_gateway(subnet: Subnet) -> Subnet:
     return replace(subnet, gateway="")
-
-
-def _check(request: NetworkRequest) -> None:
-    name = request.name
-    if not name:
-        raise InvalidInputError("invalid name: name is empty")
-    if name in PREDEFINED or name == "default":
-        raise ForbiddenError(f"operation is not permitted on predefined {name} network ")
-    if posixpath.basename(name) != name or name.startswith("container:"):
-        raise InvalidInputError(f"invalid network name: {name!r}")
-    if request.config_only or request.config_from:
-        _check_configuration(request)
-        if request.config_only:
-            return
-    if request.ingress:
-        raise ForbiddenError("Ingress network can only be global scope network")
-    if request.scope == "swarm":
-        raise ForbiddenError("cannot create a swarm scoped network when swarm is not active")
-    driver = request.driver or "bridge"
-    if driver in ("host", "null"):
-        raise ForbiddenError(f'only one instance of "{driver}" network is allowed')
-    if driver == "overlay":
-        raise UnsupportedError(
-            "the overlay driver is not offered: it needs swarm mode",
-            hint="Use the bridge driver for containers of one machine.",
-        )
-    if driver not in ("bridge", "macvlan"):
-        raise NotFoundError(f'plugin "{driver}" not found')
-    if request.ipam_driver == "null":
-        raise InvalidInputError(
-            "ipv4 pool is empty" if request.enable_ipv4 else "ipv6 pool is empty"
-        )
-    if request.ipam_driver not in ("", "default"):
-        raise NotFoundError(f'plugin "{request.ipam_driver}" not found')
-    _check_options(request)
-    if not request.enable_ipv4 and not request.enable_ipv6:
-        raise InvalidInputError("IPv4 or IPv6 must be enabled")
-
-
-def _check_configuration(request: NetworkRequest) -> None:
-    """Refuse what a network of settings cannot say, and what one that is made by such a one must not say itself."""
-    if request.config_only and (
-        request.ingress or request.internal or request.attachable or request.scope
-    ):
-        raise ForbiddenError(
-            "configuration network can only contain network specific fields. Network operator fields like "
-            "[ ingress | internal | attachable | scope ] are not supported."
-        )
-    if not request.config_from:
-        return
-    if request.config_only:
-        raise ForbiddenError(
-            "a configuration network cannot depend on another configuration network"
-        )
-    if (
-        request.ipam_driver not in ("", "default")
-        or not request.enable_ipv4
-        or request.enable_ipv6
-        or request.labels
-        or request.ipam_options
-        or request.subnets
-    ):
-        raise ForbiddenError(
-            "user specified configurations are not supported if the network depends on a configuration network"
-        )
-    if request.options:
-        raise ForbiddenError(
-            "network driver options are not supported if the network depends on a configuration network"
-        )
-
-
-def _check_options(request: NetworkRequest) -> None:
-    """Refuse values that the bridge cannot take, in Docker's words."""
-    for name, value in request.options.items():
-        key = name.removeprefix("com.docker.network.")
-        text = json.dumps(value[:80], ensure_ascii=False)
-        if key == "driver.mtu" and not re.fullmatch("[+-]?[0-9]{1,7}", value):
-            reason = f"strconv.Atoi: parsing {text}: invalid syntax"
-        elif key == "driver.mtu" and int(value) < 0:
-            raise InvalidInputError(f"invalid MTU number: {value}")
-        elif key in _SWITCHES and value.lower() not in _TRUTHS:
-            reason = f"strconv.ParseBool: parsing {text}: invalid syntax"
-        elif name in _GATEWAY_MODE and value not in _GATEWAY_MODES:
-            reason = f"unknown gateway mode {value[:80]}"
-        elif key == "bridge.host_binding_ipv4" and not _is_address(value):
-            reason = "nil ip"
-        else:
-            continue
-        raise InvalidInputError(f"failed to parse {name} value: {value[:80]} ({reason})")
-    if not request.internal and "isolated" in [request.options.get(key) for key in _GATEWAY_MODE]:
-        raise InvalidInputError("gateway mode 'isolated' can only be used for an internal network")
-
-
-def _is_address(text: str) -> bool:
-    with suppress(InvalidInputError):
-        return bool(addresses.parse_address(text))
-    return False
-
-
-def _check_endpoint(
-    network: NetworkRecord, request: EndpointRequest, *, user_defined: bool
-) -> None:
-    if network.driver in _NO_KERNEL:
-        return
-    if not user_defined and request.aliases:
-        raise InvalidInputError(
-            f"invalid config for network {network.name}: invalid endpoint settings:\n"
-            "network-scoped alias is supported only for containers in user defined networks"
-        )
-    for address in (request.ipv4_address, request.ipv6_address):
-        if not address:
-            continue
-        addresses.parse_address(address)
-        if not user_defined:
-            wrong = ["user specified IP address is supported on user defined networks only"]
-            if not any(_contains(item, address) for item in network.subnets):
-                wrong.append(f"no configured subnet or ip-range contain the IP address {address}")
-            lines = wrong if len(wrong) == 1 else [f"* {line}" for line in wrong]
-            raise InvalidInputError(
-                "invalid config for network bridge: invalid endpoint settings:\n" + "\n".join(lines)
-            )
-        asked = [item for item in network.requested_subnets if item.subnet]
-        version6 = ":" in address
-        if not any(addresses.is_ipv6(item.subnet) == version6 for item in asked):
-            raise InvalidInputError(
-                f"invalid config for network {network.name}: invalid endpoint settings:\n"
-                "user specified IP address is supported only when connecting to networks with "
-                "user configured subnets"
-            )
-
-
-def _check_connect(record: ContainerRecord, network: NetworkRecord) -> None:
-    mode = network_mode(record.spec.network_mode)
-    if record.status.value in ("removing", "dead"):
-        raise ConflictError(
-            f"container is marked for removal and cannot be connected or disconnected to the network {network.name}"
-        )
-    if mode.startswith("container:") or (mode == "host" and "host" in record.endpoints):
-        raise InvalidInputError(
-            "container sharing network namespace with another container or host cannot be "
-            "connected to any other network"
-        )
-    if network.driver == "host":
-        raise InvalidInputError(
-            "cannot connect container to host network - container must be created in host network mode"
-        )
-    if "none" in record.endpoints and network.name != "none":
-        raise InvalidInputError(
-            "container cannot be connected to multiple networks with one of the networks in "
-            "private (none) mode"
-        )
-    if network.driver == "null":
-        raise InvalidInputError(
-            "container cannot be connected to multiple networks with one of the networks in "
-            "private (none) mode"
-        )
-    if network.name in record.endpoints:
-        raise ForbiddenError(
-            f"endpoint with name {record.name} already exists in network {network.name}"
-        )

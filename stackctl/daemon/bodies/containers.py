@@ -14,6 +14,7 @@ from stackctl.contracts.container import (
     Status,
 )
 from stackctl.daemon.bodies import limits, mounts, ports
+from stackctl.daemon.bodies.networks import PREDEFINED
 from stackctl.engine.addresses import mac_address
 from stackctl.engine.security import MASKED_PATHS, READONLY_PATHS
 from stackctl.frozen import frozen
@@ -21,7 +22,6 @@ from stackctl.values import Json, JsonObject
 
 LIVE = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 STORAGE_DRIVER = "overlay2"
-_PREDEFINED = ("bridge", "host", "none")
 
 
 @frozen
@@ -313,7 +313,7 @@ def endpoint_body(
         "IPv6Gateway": endpoint.ipv6_gateway if live else "",
         "GlobalIPv6Address": endpoint.ipv6_address if live else "",
         "GlobalIPv6PrefixLen": endpoint.ipv6_prefix if live else 0,
-        "DNSNames": [*names] if started and endpoint.network_name not in _PREDEFINED else None,
+        "DNSNames": [*names] if started and endpoint.network_name not in PREDEFINED else None,
     }
 
 
