@@ -5,6 +5,7 @@ the daemon; ``start`` lets it go. Every call that undoes may be repeated.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import field
 from pathlib import Path
 from typing import Protocol
@@ -140,6 +141,9 @@ WHOLE_LOG = LogPart()
 
 class Runtime(Protocol):
     """Containers as processes. ``id`` is the container's 64-digit ID everywhere."""
+
+    def expecting(self) -> AbstractContextManager[None]:
+        """Within it a container is going to be created: the runtime does ahead what makes that quick."""
 
     async def create(self, launch: Launch) -> Running:
         """Make the container, its first process waiting for ``start``.

@@ -31,15 +31,21 @@ class Remover:
     launcher: Launcher
     files: ContainerFiles
 
-    async def remove_locked(self, record: ContainerRecord, *, volumes: bool) -> None:
-        """Remove a stopped container; the lock is held. Raises what a store raises; it is "dead" then."""
+    async def remove_locked(
+        self, record: ContainerRecord, *, volumes: bool, cleaned: bool = False
+    ) -> None:
+        """Remove a stopped container; the lock is held. Raises what a store raises; it is "dead" then.
+
+        ``cleaned`` says that what its last run left is known to be gone.
+        """
         live = self.book.live(record.id)
         if live.removing:
             return
         live.removing = True
         record = self.book.save(replace(record, status=following(record, Step.REMOVE)))
         try:
-            await self.launcher.clean(record)
+            if not cleaned:
+                await self.launcher.clean(record)
             await self.world.layers.discard(record.id)
             await asyncio.to_thread(self.files.remove, record.id)
         except BaseException:

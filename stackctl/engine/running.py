@@ -93,7 +93,8 @@ class RunningContainers:
         launched: Launched | None = None
         try:
             async with self._starting, AsyncExitStack() as undo:
-                launched = await self._launcher.launch(record, undo)
+                with self.world.runtime.expecting():
+                    launched = await self._launcher.launch(record, undo)
                 self._announce_mounts(record)
                 self._launcher.sandboxes.announce(launched.record, "connect")
                 for attached in tuple(live.pending):
@@ -206,7 +207,7 @@ class RunningContainers:
             )
             if result.oom_killed:
                 self.event("oom", record)
-            await self.clean(was)
+            cleaned = await self.clean(was)
         finally:
             live.cleaning = False
         live.ended.set()
@@ -219,16 +220,22 @@ class RunningContainers:
             return record
         live.tell_stopped(result)
         if record.spec.auto_remove:
-            await self._remover.remove_locked(record, volumes=True)
+            await self._remover.remove_locked(record, volumes=True, cleaned=cleaned)
         return record
 
-    async def clean(self, record: ContainerRecord) -> None:
-        """Remove what a run of the container left; what cannot be removed is logged and left to the next start."""
+    async def clean(self, record: ContainerRecord) -> bool:
+        """Remove what a run of the container left; what cannot be removed is logged and left to the next start.
+
+        Return whether all of it is gone.
+        """
+        cleaned = True
         try:
             await self._launcher.clean(record)
         except StackctlError as error:
+            cleaned = False
             log.warning("could not clean up after container %s: %s", record.id[:12], error)
         self._announce_end(record)
+        return cleaned
 
     def _announce_mounts(self, record: ContainerRecord) -> None:
         for mount in record.mounts:

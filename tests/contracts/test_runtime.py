@@ -639,3 +639,13 @@ async def test_rotation_while_following_loses_no_line(place: Place) -> None:
     wanted = b"".join(b"%d\n" % number for number in range(1, count + 1))
     assert await following == wanted
     assert b"".join(data for _, data in await place.log(container_id)) == wanted
+
+
+async def test_getting_ready_for_a_container_moves_nobody(place: Place) -> None:
+    before = Path("/proc/self/cgroup").read_text()
+    with place.runtime.expecting():
+        await asyncio.sleep(0.05)
+        container_id, running = await place.run("/bin/sleep", "100")
+    assert Path("/proc/self/cgroup").read_text() == before
+    groups = Path(f"/proc/{running.pid}/cgroup").read_text()
+    assert f"{place.parent}/{container_id}" in groups

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 from stackctl.adapters.git import GitProgram
@@ -100,6 +100,9 @@ class FakeRuntime:
         self.kernel = kernel
         self.deaf = False
         self.launches: dict[str, Launch] = {}
+
+    def expecting(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def create(self, launch: Launch) -> Running:
         self.kernel.do("runtime.create", f"process {launch.id}")

@@ -5,6 +5,7 @@ read, and directories are swept.
 """
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -139,8 +140,7 @@ class Cgroups:
             _, names, path = line.split(":", 2)
             if path in ("/", monitors):
                 continue
-            root = self.facts.unified if not names else None
-            root = root or self.facts.controllers.get(names.split(",")[0])
+            root = self._root(names)
             if root is None:
                 continue
             with contextlib.suppress(OSError):
@@ -148,6 +148,16 @@ class Cgroups:
                 if not directory.is_dir():
                     _make(root, directory, cpuset="cpuset" in names)
                 (directory / "cgroup.procs").write_text(str(pid))
+
+    def stay(self) -> None:
+        """Move this process to the cgroup it is in, which changes nothing (see ``moves``); raises OSError."""
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, names, path = line.split(":", 2)
+            root = self._root(names)
+            if root is not None:
+                (root / path.lstrip("/") / "cgroup.procs").write_text("0")
+                return
+        raise FileNotFoundError(errno.ENOENT, "no hierarchy of cgroups is mounted here")
 
     def give_back(self, pid: int) -> bool:
         """Undo ``leave`` and remove the parent; False while another process is among the monitors."""
@@ -173,6 +183,12 @@ class Cgroups:
     def usage(self, group: str) -> Usage:
         """Return resource use now; a limit of 0 is no limit. Zeros for a container that is gone."""
         return self._usage2(group) if self.facts.version == "2" else self._usage1(group)
+
+    def _root(self, names: str) -> Path | None:
+        """Return where the hierarchy of a line of /proc/PID/cgroup is mounted; None when it is not."""
+        if not names:
+            return self.facts.unified
+        return self.facts.controllers.get(names.split(",")[0])
 
     def _of(self, controller: str, group: str) -> Path:
         root = self.facts.controllers.get(controller) or self.facts.unified

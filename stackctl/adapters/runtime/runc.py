@@ -18,6 +18,7 @@ from stackctl.adapters.runtime.bundle import Bundles, Note
 from stackctl.adapters.runtime.cgroups import CgroupFacts, Cgroups, own_facts
 from stackctl.adapters.runtime.execs import ExecPlace, RunningExec, start_exec
 from stackctl.adapters.runtime.failures import start_error
+from stackctl.adapters.runtime.moves import Moves
 from stackctl.adapters.runtime.seccomp import SeccompProfiles
 from stackctl.contracts.runtime import (
     WHOLE_LOG,
@@ -70,6 +71,7 @@ class ConmonRuntime:
         shutil.rmtree(self._execs, ignore_errors=True)
         self._bundles = Bundles(run / "bundles", run / "exits")
         self._cgroups = Cgroups(settings.cgroups or own_facts(), settings.cgroup_parent)
+        self._moves = Moves(self._cgroups.stay)
         self._conmon = conmon.Conmon(
             program=_program(settings.conmon),
             runtime_root=self._root,
@@ -108,6 +110,9 @@ class ConmonRuntime:
                 break
             time.sleep(0.005)  # a keeper that was told to end is just ending
 
+    def expecting(self) -> contextlib.AbstractContextManager[None]:
+        return self._moves.expected()
+
     async def create(self, launch: Launch) -> Running:
         self.prepare()
         runtime = self._runtime(launch.runtime)
@@ -124,7 +129,8 @@ class ConmonRuntime:
             bundle = self._bundles.make(launch.id, self._config(launch), note)
             try:
                 # To its end even when the caller is cancelled: what is half made cannot be undone.
-                return await _uninterrupted(self._monitored(launch.id, bundle, note))
+                with self._moves.expected():
+                    return await _uninterrupted(self._monitored(launch.id, bundle, note))
             except conmon.RuntimeFailedError as error:
                 await self._undo_create(launch.id)
                 raise start_error(error.message) from error
@@ -282,7 +288,8 @@ class ConmonRuntime:
         async with self._exec_limit:
             starting = asyncio.create_task(start_exec(place, process))
             try:
-                return await asyncio.shield(starting)
+                with self._moves.expected():
+                    return await asyncio.shield(starting)
             except asyncio.CancelledError:
                 starting.add_done_callback(_abandon)
                 raise
