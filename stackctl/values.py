@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import enum
 import functools
+import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -29,20 +30,42 @@ def to_json(value: object) -> Json:
             return cast(Json, value.value)
         case None | bool() | int() | float() | str():
             return value
-        case bytes():
-            return base64.b64encode(value).decode()
         case Mapping():
             return {str(to_json(key)): to_json(item) for key, item in value.items()}
-        case frozenset() | set():
-            return [to_json(item) for item in sorted(value)]
         case list() | tuple():
             return [to_json(item) for item in value]
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {
-                field.name: to_json(getattr(value, field.name))
-                for field in dataclasses.fields(value)
-            }
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    return to_json(_outermost(value))
+
+
+def to_json_text(value: object) -> str:
+    """Return the JSON form of a frozen value as compact text; raises TypeError for what has none."""
+    return json.dumps(value, separators=(",", ":"), default=_outermost)
+
+
+def _outermost(value: object) -> object:
+    """Return a value's JSON form but for what is in it; raises TypeError for what has none."""
+    kind: type = type(value)
+    names = _names(kind)
+    if names is not None:
+        return {name: getattr(value, name) for name in names}
+    match value:
+        case enum.Enum():
+            return value.value
+        case bytes():
+            return base64.b64encode(value).decode()
+        case frozenset() | set():
+            return sorted(value)
+        case Mapping():
+            return {str(to_json(key)): item for key, item in value.items()}
+    raise TypeError(f"{kind.__name__} has no JSON form")
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...] | None:
+    """Return the names of a dataclass's fields, None for any other type."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def from_json(kind: type[T], data: object, *, at: str = "") -> T:

@@ -7,7 +7,7 @@ from pathlib import Path
 from stackctl.contracts.runtime import Running
 from stackctl.errors import HostError
 from stackctl.frozen import frozen
-from stackctl.values import JsonObject, from_json, to_json
+from stackctl.values import JsonObject, from_json, to_json_text
 
 
 @frozen
@@ -29,6 +29,7 @@ class Bundles:
     def __init__(self, root: Path, exits: Path) -> None:
         self._root = root
         self.exits = exits
+        self._notes: dict[str, Note] = {}
 
     def prepare(self) -> None:
         """Make the roots; may be repeated."""
@@ -47,7 +48,8 @@ class Bundles:
             self.exit_file(container_id).unlink(missing_ok=True)
             path.mkdir(mode=0o700)
             (path / "config.json").write_text(json.dumps(config))
-            (path / "note.json").write_text(json.dumps(to_json(note)))
+            (path / "note.json").write_text(to_json_text(note))
+            self._notes[container_id] = note
         except OSError as error:
             text = f"cannot write the bundle {path}: {error.strerror}"
             raise HostError(text, errno=error.errno or 0) from error
@@ -56,7 +58,7 @@ class Bundles:
     def write_running(self, container_id: str, running: Running) -> None:
         path = self.path(container_id) / "running.json"
         partial = path.with_suffix(".new")
-        partial.write_text(json.dumps(to_json(running)))
+        partial.write_text(to_json_text(running))
         partial.replace(path)
 
     def running(self, container_id: str) -> Running | None:
@@ -68,11 +70,14 @@ class Bundles:
         return from_json(Running, json.loads(text))
 
     def note(self, container_id: str) -> Note | None:
+        known = self._notes.get(container_id)
+        if known is not None:
+            return known
         try:
             text = (self.path(container_id) / "note.json").read_text()
         except FileNotFoundError:
             return None
-        return from_json(Note, json.loads(text))
+        return self._notes.setdefault(container_id, from_json(Note, json.loads(text)))
 
     def exit_file(self, container_id: str) -> Path:
         """Return where the monitor writes the exit code."""
@@ -88,5 +93,6 @@ class Bundles:
 
     def remove(self, container_id: str) -> None:
         """Remove the bundle and the exit file; success when they are gone."""
+        self._notes.pop(container_id, None)
         shutil.rmtree(self.path(container_id), ignore_errors=True)
         self.exit_file(container_id).unlink(missing_ok=True)

@@ -79,10 +79,9 @@ class Cgroups:
         directory = self._of("pids", group)
         if not directory.is_dir():
             directory = next(iter(self.directories(group)), directory)
-        pids: dict[int, None] = {}
-        for path in _below(directory):
-            for text in _read(path / "cgroup.procs").split():
-                pids[int(text)] = None
+        pids: set[int] = set()
+        for path in _below(str(directory)):
+            pids.update(map(int, _read(f"{path}/cgroup.procs").split()))
         return sorted(pids)
 
     def kill(self, group: str) -> None:
@@ -112,14 +111,9 @@ class Cgroups:
     def remove(self, group: str) -> bool:
         """Remove its empty directories everywhere; False when a process still holds one."""
         clean = True
-        for directory in self.directories(group):
-            for path in reversed(list(_below(directory))):
-                try:
-                    path.rmdir()
-                except FileNotFoundError:
-                    continue
-                except OSError:
-                    clean = False
+        for root in self._roots:
+            directory = f"{root}/{group.lstrip('/')}"
+            clean = (_rmdir(directory) or _remove_all(directory)) and clean
         return clean
 
     def remove_parent(self) -> None:
@@ -256,18 +250,38 @@ def _make(root: Path, directory: Path, *, cpuset: bool) -> None:
                     (made / file).write_text(_read(above / file))
 
 
-def _below(directory: Path) -> Iterator[Path]:
-    if directory.is_dir():
-        yield directory
-        with contextlib.suppress(OSError):
-            for entry in sorted(directory.iterdir()):
-                if entry.is_dir() and not entry.is_symlink():
-                    yield from _below(entry)
+def _remove_all(directory: str) -> bool:
+    """Remove a group and those below it; False when a process still holds one."""
+    clean = True
+    for path in reversed(list(_below(directory))):
+        clean = _rmdir(path) and clean
+    return clean
 
 
-def _read(path: Path) -> str:
+def _rmdir(directory: str) -> bool:
     try:
-        return path.read_text()
+        Path(directory).rmdir()
+    except OSError as error:
+        return error.errno == errno.ENOENT
+    return True
+
+
+def _below(directory: str) -> Iterator[str]:
+    """Yield a group and all below it, each before those below it; nothing when it is not there."""
+    try:
+        with os.scandir(directory) as entries:
+            inner = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return
+    yield directory
+    for path in inner:
+        yield from _below(path)
+
+
+def _read(path: Path | str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
     except OSError:
         return ""
 

@@ -22,7 +22,7 @@ from stackctl.contracts.state import (
     VolumeRecord,
 )
 from stackctl.errors import HostError, InvalidInputError, StackctlError, UnavailableError
-from stackctl.values import from_json, to_json
+from stackctl.values import from_json, to_json_text
 
 _KINDS: dict[type, str] = {
     ContainerRecord: "container",
@@ -102,7 +102,7 @@ class SqliteStateStore:
             _KINDS[type(record)],
             key_of(record),
             self._position,
-            json.dumps(to_json(record), separators=(",", ":")),
+            to_json_text(record),
         )
         with self._errors("write"), self._durability(record):
             self._db.execute(

@@ -35,7 +35,7 @@ from stackctl.host.files import atomic_write, directory_fd, remove_tree, sync_fi
 from stackctl.host.mounts import Overlay, bind, is_mount_point, overlay, unmount
 from stackctl.oci.descriptor import OCI_LAYER
 from stackctl.oci.digest import chain_ids, check_digest, digest_of
-from stackctl.values import from_json, to_json
+from stackctl.values import from_json, to_json_text
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FLUSH_AFTER = 2.0
@@ -464,7 +464,7 @@ def _hex(chain_id: str) -> str:
 
 def _write(path: Path, value: object) -> None:
     try:
-        atomic_write(path, json.dumps(to_json(value)).encode(), durable=False)
+        atomic_write(path, to_json_text(value).encode(), durable=False)
     except OSError as error:
         raise HostError(f"cannot write {path}: {error.strerror}", errno=error.errno or 0) from error
 
