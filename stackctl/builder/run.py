@@ -27,6 +27,7 @@ from stackctl.engine.users import User, resolve_user
 from stackctl.engine.world import HostFacts
 from stackctl.errors import StackctlError
 from stackctl.frozen import frozen
+from stackctl.oci.runtime import RuntimeSpec
 
 HOSTNAME = "buildkitsandbox"  # what Docker's builder calls the machine of a step; some programs write it into files
 _FILE_LIMIT = 4 << 20
@@ -101,13 +102,13 @@ class Runner:
             )
             record = _record(container_id, command, request)
             async with self._network.join(record) as joined:
-                return await self._to_end(self._launch(root, joined, user), output)
+                return await self._to_end(record.id, self._spec(root, joined, user), output)
         finally:
             await asyncio.shield(asyncio.to_thread(stubs.remove))
 
-    def _launch(self, root: Path, joined: Joined, user: User) -> Launch:
+    def _spec(self, root: Path, joined: Joined, user: User) -> RuntimeSpec:
         record = joined.record
-        tree = runtime_spec(
+        return runtime_spec(
             SpecInputs(
                 record=record,
                 rootfs=str(root),
@@ -123,12 +124,6 @@ class Runner:
                 max_rlimits=_max_rlimits(),
             )
         )
-        return Launch(
-            id=record.id,
-            spec=tree,
-            log_path=self._host.run_root / f"build-{record.id[:12]}.log",
-            log_config=LogConfig(type="none"),
-        )
 
     async def _text(self, root: Path, path: str) -> str:
         try:
@@ -136,15 +131,23 @@ class Runner:
         except StackctlError:
             return ""
 
-    async def _to_end(self, launch: Launch, output: Callable[[str], None]) -> int:
+    async def _to_end(
+        self, container_id: str, spec: RuntimeSpec, output: Callable[[str], None]
+    ) -> int:
+        launch = Launch(
+            id=container_id,
+            log_path=self._host.run_root / f"build-{container_id[:12]}.log",
+            log_config=LogConfig(type="none"),
+        )
         try:
-            running = await self._runtime.create(launch)
-            streams = await self._runtime.attach(launch.id)
+            async with self._runtime.creating(launch) as create:
+                running = await create(spec)
+            streams = await self._runtime.attach(container_id)
             try:
                 reading = asyncio.create_task(_pass_on(streams.output(), output))
                 try:
-                    await self._runtime.start(launch.id)
-                    end = await self._runtime.wait(launch.id, running)
+                    await self._runtime.start(container_id)
+                    end = await self._runtime.wait(container_id, running)
                     # A process left behind keeps the streams open; it ends with the container.
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(asyncio.shield(reading), 2.0)
@@ -155,7 +158,7 @@ class Runner:
                 await streams.close()
             return end.code
         finally:
-            await asyncio.shield(self._runtime.delete(launch.id))
+            await asyncio.shield(self._runtime.delete(container_id))
 
 
 async def _pass_on(chunks: AsyncIterator[tuple[int, bytes]], output: Callable[[str], None]) -> None:

@@ -4,8 +4,8 @@
 the daemon; ``start`` lets it go. Every call that undoes may be repeated.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from pathlib import Path
 from typing import Protocol
@@ -17,10 +17,9 @@ from stackctl.oci.runtime import RuntimeSpec
 
 @frozen
 class Launch:
-    """What the runtime needs to create a container: its runtime specification and how its streams are held."""
+    """What the runtime needs to know before a container's specification: how its streams are held."""
 
     id: str
-    spec: RuntimeSpec
     log_path: Path
     log_config: LogConfig = LogConfig()
     tty: bool = False
@@ -139,21 +138,25 @@ class LogPart:
 WHOLE_LOG = LogPart()
 
 
+Create = Callable[[RuntimeSpec], Awaitable[Running]]
+"""Makes the container of a specification, its first process waiting for ``start``; once.
+
+Raises StartError (126, 127, 128 as Docker reports them) with the runtime's own words when the program is missing or may
+not be run; then nothing of it stays.
+"""
+
+
 class Runtime(Protocol):
     """Containers as processes. ``id`` is the container's 64-digit ID everywhere."""
 
-    def expecting(self) -> AbstractContextManager[None]:
-        """Within it a container is going to be created: the runtime does ahead what makes that quick."""
+    def creating(self, launch: Launch) -> AbstractAsyncContextManager[Create]:
+        """Begin to make a container: what does not need its specification goes on while that is being made.
 
-    async def create(self, launch: Launch) -> Running:
-        """Make the container, its first process waiting for ``start``.
-
-        Raises StartError (126, 127, 128 as Docker reports them) with the runtime's own words when the program is
-        missing or may not be run; then nothing of it stays.
+        Leaving without a call of ``Create``, or with an error, leaves nothing behind.
         """
 
     async def start(self, container_id: str) -> None:
-        """Let the first process run; raises StartError as ``create`` does (runc reports a missing program here)."""
+        """Let the first process run; raises StartError as ``Create`` does (runc reports a missing program here)."""
 
     async def wait(self, container_id: str, running: Running) -> Exit:
         """Return when the container has ended, also for one that a former daemon created.

@@ -1,5 +1,6 @@
 """One start of a container: root, mounts, sandbox, runtime specification and process, each with its undo."""
 
+import asyncio
 import logging
 import resource
 from collections.abc import Awaitable, Callable
@@ -64,6 +65,15 @@ class Launched:
     user: User
 
 
+@frozen
+class _Root:
+    """A container's mounted root, who runs in it and what is mounted there."""
+
+    path: Path
+    user: User
+    mounts: tuple[MountPoint, ...]
+
+
 @dataclass(slots=True)
 class Launcher:
     """Makes processes of records."""
@@ -88,31 +98,28 @@ class Launcher:
         """
         world = self.world
         check_start(record, world.log_sinks)
-        _push(undo, world.layers.unmount, record.id)
-        root = await world.layers.mount(record.id)
-        user = await self.user_in(root, record)
-        mounts = await self._sources(record, undo)
-        _push(undo, self.sandboxes.close, record)
-        settled = self.networks.settle(record)
-        if settled is not record:
-            undo.callback(self._release, record, settled)
-        sandbox = await self.sandboxes.open(settled)
-        record = sandbox.record
-        _push(undo, self.sandboxes.close, record)
-        inputs = self._inputs(record, root, user, mounts, sandbox)
-        _push(undo, world.runtime.delete, record.id)
-        running = await world.runtime.create(
-            Launch(
-                id=record.id,
-                spec=runtime_spec(inputs),
-                log_path=Path(record.log_path),
-                log_config=record.spec.log_config,
-                tty=record.spec.tty,
-                open_stdin=record.spec.open_stdin,
-                stdin_once=record.spec.stdin_once,
-                runtime=record.spec.runtime,
-            )
+        launch = Launch(
+            id=record.id,
+            log_path=Path(record.log_path),
+            log_config=record.spec.log_config,
+            tty=record.spec.tty,
+            open_stdin=record.spec.open_stdin,
+            stdin_once=record.spec.stdin_once,
+            runtime=record.spec.runtime,
         )
+        async with world.runtime.creating(launch) as create:
+            # Both to their ends: what is half made cannot be undone.
+            root, sandbox = await asyncio.gather(
+                self._root(record, undo), self._sandbox(record, undo), return_exceptions=True
+            )
+            if isinstance(root, BaseException):
+                raise root
+            if isinstance(sandbox, BaseException):
+                raise sandbox
+            record = sandbox.record
+            inputs = self._inputs(record, root, sandbox)
+            _push(undo, world.runtime.delete, record.id)
+            running = await create(runtime_spec(inputs))
         record = replace(
             record,
             pid=running.pid,
@@ -121,7 +128,22 @@ class Launcher:
             monitor_start=running.monitor_start,
             boot_id=world.host.boot_id,
         )
-        return Launched(record=record, running=running, user=user)
+        return Launched(record=record, running=running, user=root.user)
+
+    async def _root(self, record: ContainerRecord, undo: AsyncExitStack) -> _Root:
+        _push(undo, self.world.layers.unmount, record.id)
+        path = await self.world.layers.mount(record.id)
+        user = await self.user_in(path, record)
+        return _Root(path=path, user=user, mounts=await self._sources(record, undo))
+
+    async def _sandbox(self, record: ContainerRecord, undo: AsyncExitStack) -> Sandbox:
+        _push(undo, self.sandboxes.close, record)
+        settled = self.networks.settle(record)
+        if settled is not record:
+            undo.callback(self._release, record, settled)
+        sandbox = await self.sandboxes.open(settled)
+        _push(undo, self.sandboxes.close, sandbox.record)
+        return sandbox
 
     async def clean(self, record: ContainerRecord) -> None:
         """Remove what a launch made; may be repeated, and goes on where a part fails."""
@@ -209,23 +231,16 @@ class Launcher:
 
     # The specification
 
-    def _inputs(
-        self,
-        record: ContainerRecord,
-        root: Path,
-        user: User,
-        mounts: tuple[MountPoint, ...],
-        sandbox: Sandbox,
-    ) -> SpecInputs:
+    def _inputs(self, record: ContainerRecord, root: _Root, sandbox: Sandbox) -> SpecInputs:
         host = self.world.host
         spec = record.spec
         ipc = self._joined(spec.ipc_mode, "ipc")
         return SpecInputs(
             record=replace(record, env=self._environment(record)),
-            rootfs=str(root),
+            rootfs=str(root.path),
             netns_path=str(sandbox.netns) if sandbox.netns is not None else None,
-            user=user,
-            mounts=mounts,
+            user=root.user,
+            mounts=root.mounts,
             hosts_file=sandbox.files.hosts,
             resolv_file=sandbox.files.resolv,
             hostname_file=sandbox.files.hostname,

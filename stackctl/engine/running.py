@@ -93,8 +93,7 @@ class RunningContainers:
         launched: Launched | None = None
         try:
             async with self._starting, AsyncExitStack() as undo:
-                with self.world.runtime.expecting():
-                    launched = await self._launcher.launch(record, undo)
+                launched = await self._launcher.launch(record, undo)
                 self._announce_mounts(record)
                 self._launcher.sandboxes.announce(launched.record, "connect")
                 for attached in tuple(live.pending):

@@ -76,6 +76,7 @@ class Lab:
             ipv6_address=f"{ipv6.removesuffix('1')}{number}" if ipv6 else "",
             ipv6_prefix=64 if ipv6 else 0,
             ipv6_gateway=ipv6,
+            dns_names=(f"c{number}",),
         )
 
     async def container(self, name: str, network: NetworkRecord, number: int) -> Endpoint:

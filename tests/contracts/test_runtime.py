@@ -28,6 +28,7 @@ from stackctl.engine.runtime_spec import (
 from stackctl.engine.security import ALL_CAPABILITIES
 from stackctl.errors import ConflictError, StartError
 from stackctl.host import pidfd
+from stackctl.oci.runtime import RuntimeSpec
 
 pytestmark = pytest.mark.root
 
@@ -43,6 +44,7 @@ class Place:
         )
         self.rootfs = home / "rootfs"
         self.ids: list[str] = []
+        self.specs: dict[str, RuntimeSpec] = {}
 
     def launch(
         self,
@@ -63,18 +65,22 @@ class Place:
             record=record, rootfs=str(self.rootfs), netns_path="", cgroup_parent=self.parent,
             cgroup_version=own_facts().version, capabilities=held(), **(inputs or {}),
         )  # fmt: skip
+        self.specs[container_id] = runtime_spec(given)
         return Launch(
             id=container_id,
-            spec=runtime_spec(given),
             log_path=self.home / f"{container_id}.log",
             tty=asked.tty,
             open_stdin=open_stdin,
             stdin_once=stdin_once,
         )
 
+    async def create(self, launch: Launch) -> Running:
+        async with self.runtime.creating(launch) as create:
+            return await create(self.specs[launch.id])
+
     async def run(self, *argv: str, **spec) -> tuple[str, Running]:
         launch = self.launch(*argv, **spec)
-        running = await self.runtime.create(launch)
+        running = await self.create(launch)
         await self.runtime.start(launch.id)
         return launch.id, running
 
@@ -174,7 +180,7 @@ async def test_what_is_printed_right_after_the_start_reaches_an_attach_from_befo
     place: Place,
 ) -> None:
     launch = place.launch("/bin/sh", "-c", "echo out; echo err >&2")
-    await place.runtime.create(launch)
+    await place.create(launch)
     streams = await place.runtime.attach(launch.id)
     await place.runtime.start(launch.id)
     assert await collect(streams) == {1: b"out\n", 2: b"err\n"}
@@ -183,7 +189,7 @@ async def test_what_is_printed_right_after_the_start_reaches_an_attach_from_befo
 
 async def test_the_end_of_attached_input_is_the_end_of_the_programs_input(place: Place) -> None:
     launch = place.launch("/bin/cat", open_stdin=True, stdin_once=True)
-    running = await place.runtime.create(launch)
+    running = await place.create(launch)
     streams = await place.runtime.attach(launch.id)
     await place.runtime.start(launch.id)
     sent = os.urandom(700_000)
@@ -198,7 +204,7 @@ async def test_the_end_of_attached_input_is_the_end_of_the_programs_input(place:
 
 async def test_input_that_is_not_once_stays_open_when_the_client_leaves(place: Place) -> None:
     launch = place.launch("/bin/cat", open_stdin=True)
-    running = await place.runtime.create(launch)
+    running = await place.create(launch)
     first = await place.runtime.attach(launch.id)
     await place.runtime.start(launch.id)
     await first.close_input()
@@ -213,7 +219,7 @@ async def test_input_that_is_not_once_stays_open_when_the_client_leaves(place: P
 async def test_a_terminal_has_one_stream_and_the_size_it_is_given(place: Place) -> None:
     script = "trap : WINCH; stty size; while :; do read line; stty size; done"
     launch = place.launch("/bin/sh", "-c", script, tty=True, open_stdin=True, console_size=(20, 70))
-    await place.runtime.create(launch)
+    await place.create(launch)
     streams = await place.runtime.attach(launch.id)
     await place.runtime.resize(launch.id, 33, 99)
     await place.runtime.start(launch.id)
@@ -308,7 +314,7 @@ async def test_a_create_that_is_cancelled_leaves_nothing(place: Place) -> None:
     cancelled = 0
     for pause in (0, 0.001, 0.02, 0.04):
         launch = place.launch("/bin/sleep", "100")
-        creating = asyncio.create_task(place.runtime.create(launch))
+        creating = asyncio.create_task(place.create(launch))
         await asyncio.sleep(pause)
         creating.cancel()
         try:
@@ -451,8 +457,9 @@ from stackctl.values import from_json, to_json
 async def main():
     told = json.load(sys.stdin)
     runtime = ConmonRuntime(RuntimeSettings(run_root=Path(told["run"]), cgroup_parent=told["parent"]))
-    launch = Launch(id=told["id"], spec=RuntimeSpec(tree=told["tree"]), log_path=Path(told["log"]))
-    running = await runtime.create(launch)
+    launch = Launch(id=told["id"], log_path=Path(told["log"]))
+    async with runtime.creating(launch) as create:
+        running = await create(RuntimeSpec(tree=told["tree"]))
     await runtime.start(told["id"])
     print(json.dumps(to_json(running)), flush=True)
     await asyncio.sleep(100)
@@ -465,7 +472,7 @@ async def test_a_container_survives_its_creator_and_is_adopted(place: Place) -> 
     launch = place.launch("/bin/sh", "-c", "sleep 0.5; echo done; exit 5")
     told = {
         "run": str(place.home / "run"), "parent": place.parent, "id": launch.id,
-        "tree": launch.spec.tree, "log": str(launch.log_path),
+        "tree": place.specs[launch.id].tree, "log": str(launch.log_path),
     }  # fmt: skip
     creator = subprocess.Popen(
         [sys.executable, "-c", _CREATOR], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -497,7 +504,7 @@ async def test_deleting_twice_leaves_nothing(place: Place) -> None:
 
 async def test_a_client_that_only_watches_does_not_close_the_input(place: Place) -> None:
     launch = place.launch("/bin/cat", open_stdin=True, stdin_once=True)
-    running = await place.runtime.create(launch)
+    running = await place.create(launch)
     await place.runtime.start(launch.id)
     watching = await place.runtime.attach(launch.id)
     await watching.close()
@@ -522,7 +529,7 @@ async def test_the_monitor_leaves_the_cgroups_and_the_session_it_came_from(place
 async def test_only_so_many_old_logs_are_kept(place: Place) -> None:
     launch = place.launch("/bin/sh", "-c", "while :; do echo line; sleep 0.01; done")
     launch = replace(launch, log_config=LogConfig(config={"max-file": "2"}))
-    await place.runtime.create(launch)
+    await place.create(launch)
     await place.runtime.start(launch.id)
     for _ in range(4):
         await place.runtime.reopen_log(launch.id, launch.log_path)
@@ -612,7 +619,7 @@ async def test_rotation_while_following_loses_no_line(place: Place) -> None:
         place.launch("/bin/seq", "1", str(count)), log_config=LogConfig(config={"max-file": "5"})
     )
     container_id = launch.id
-    running = await place.runtime.create(launch)
+    running = await place.create(launch)
     await place.runtime.start(container_id)
     log = place.home / f"{container_id}.log"
     ended = asyncio.Event()
@@ -643,9 +650,33 @@ async def test_rotation_while_following_loses_no_line(place: Place) -> None:
 
 async def test_getting_ready_for_a_container_moves_nobody(place: Place) -> None:
     before = Path("/proc/self/cgroup").read_text()
-    with place.runtime.expecting():
+    launch = place.launch("/bin/sleep", "100")
+    async with place.runtime.creating(launch) as create:
         await asyncio.sleep(0.05)
-        container_id, running = await place.run("/bin/sleep", "100")
+        running = await create(place.specs[launch.id])
+        await asyncio.sleep(0.05)
     assert Path("/proc/self/cgroup").read_text() == before
     groups = Path(f"/proc/{running.pid}/cgroup").read_text()
-    assert f"{place.parent}/{container_id}" in groups
+    assert f"{place.parent}/{launch.id}" in groups
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+async def test_a_container_that_gets_no_specification_leaves_nothing(
+    place: Place, pause: float
+) -> None:
+    async def failing() -> None:
+        async with place.runtime.creating(place.launch("/bin/true")):
+            await asyncio.sleep(pause)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await failing()
+    async with place.runtime.creating(place.launch("/bin/true")):
+        await asyncio.sleep(pause)
+    assert await place.runtime.known() == []
+    assert children() == []
+
+
+def children() -> list[str]:
+    found = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+    return [Path(f"/proc/{pid}/comm").read_text() for pids in found for pid in pids]

@@ -3,15 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from stackctl.adapters.git import GitProgram
 from stackctl.contracts.container import Endpoint, PublishedPort
-from stackctl.contracts.runtime import Exit, Launch, Running
+from stackctl.contracts.runtime import Create, Exit, Launch, Running
 from stackctl.contracts.state import ImageConfig, ImageRecord
 from stackctl.engine.world import HostFacts, World
 from stackctl.errors import HostError, NotFoundError
+from stackctl.oci.runtime import RuntimeSpec
 from stackctl.values import from_json, to_json
 from tests.fakes.clock import ManualClock
 
@@ -99,16 +100,19 @@ class FakeRuntime:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.deaf = False
-        self.launches: dict[str, Launch] = {}
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self.go_on.set()
 
-    def expecting(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    @asynccontextmanager
+    async def creating(self, launch: Launch) -> AsyncIterator[Create]:
+        async def create(spec: RuntimeSpec) -> Running:
+            self.begun.set()
+            await self.go_on.wait()
+            self.kernel.do("runtime.create", f"process {launch.id}")
+            self.kernel.processes[launch.id] = asyncio.get_running_loop().create_future()
+            return Running(pid=1000, pid_start=1, monitor_pid=999, monitor_start=1)
 
-    async def create(self, launch: Launch) -> Running:
-        self.kernel.do("runtime.create", f"process {launch.id}")
-        self.launches[launch.id] = launch
-        self.kernel.processes[launch.id] = asyncio.get_running_loop().create_future()
-        return Running(pid=1000, pid_start=1, monitor_pid=999, monitor_start=1)
+        yield create
 
     async def start(self, container_id: str) -> None:
         self.kernel.call("runtime.start")

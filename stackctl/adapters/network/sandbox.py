@@ -11,7 +11,10 @@ from stackctl.host.nftables import nftables
 
 # Where the keeper answers inside; port 53 stays free for programs that serve names themselves on all addresses.
 RESOLVER_PORT = 61053
+# Another network of the container may have had it made; what is deleted has to be there.
 _RESOLVER = f"""
+table ip stackctl-resolver
+delete table ip stackctl-resolver
 table ip stackctl-resolver {{
   chain output {{
     type nat hook output priority -100; policy accept;
@@ -32,7 +35,7 @@ _DEFAULTS = {
 
 
 def make(path: str, sysctls: Mapping[str, str]) -> None:
-    """Make the namespace with loopback up and the way to the resolver; raises HostError."""
+    """Make the namespace with loopback up; raises HostError."""
 
     def inside() -> None:
         for key, value in _DEFAULTS.items():
@@ -40,8 +43,6 @@ def make(path: str, sysctls: Mapping[str, str]) -> None:
                 netlink.write_sysctl(key, value)
         with netlink.Netlink() as own:
             own.run([netlink.link_up(index=1)])
-        with nftables() as nft:
-            nft.run(_RESOLVER)
         for key, value in sysctls.items():
             if key.startswith("net."):
                 netlink.write_sysctl(key, value)
@@ -61,7 +62,7 @@ def join(
 ) -> str:
     """Make the veth pair ``link`` between the bridge and the namespace, with addresses; return its name inside.
 
-    What is joined already stays as it is.
+    With the first network that has names comes the way to the resolver. What is joined already stays as it is.
     """
     mac = mac_of(endpoint)
     inside = namespaces.in_netns(path, _links)
@@ -133,6 +134,9 @@ def _configure(endpoint: Endpoint, name: str, *, default_route: bool) -> None:
         messages += _routes(endpoint, index)
     with netlink.Netlink() as own:
         own.run(messages)
+    if endpoint.dns_names:
+        with nftables() as nft:
+            nft.run(_RESOLVER)
 
 
 def _routes(endpoint: Endpoint, index: int) -> list[netlink.Message]:

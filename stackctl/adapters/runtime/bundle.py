@@ -39,21 +39,27 @@ class Bundles:
     def path(self, container_id: str) -> Path:
         return self._root / container_id
 
-    def make(self, container_id: str, config: JsonObject, note: Note) -> Path:
-        """Write a new bundle; what a former attempt left is replaced."""
+    def make(self, container_id: str) -> Path:
+        """Make a new, empty bundle; what a former attempt left is replaced."""
         path = self.path(container_id)
         try:
             if path.exists():
                 shutil.rmtree(path)
             self.exit_file(container_id).unlink(missing_ok=True)
             path.mkdir(mode=0o700)
+        except OSError as error:
+            raise _unwritten(path, error) from error
+        return path
+
+    def fill(self, container_id: str, config: JsonObject, note: Note) -> None:
+        """Write what the runtime reads and the note."""
+        path = self.path(container_id)
+        try:
             (path / "config.json").write_text(json.dumps(config))
             (path / "note.json").write_text(to_json_text(note))
-            self._notes[container_id] = note
         except OSError as error:
-            text = f"cannot write the bundle {path}: {error.strerror}"
-            raise HostError(text, errno=error.errno or 0) from error
-        return path
+            raise _unwritten(path, error) from error
+        self._notes[container_id] = note
 
     def write_running(self, container_id: str, running: Running) -> None:
         path = self.path(container_id) / "running.json"
@@ -96,3 +102,7 @@ class Bundles:
         self._notes.pop(container_id, None)
         shutil.rmtree(self.path(container_id), ignore_errors=True)
         self.exit_file(container_id).unlink(missing_ok=True)
+
+
+def _unwritten(path: Path, error: OSError) -> HostError:
+    return HostError(f"cannot write the bundle {path}: {error.strerror}", errno=error.errno or 0)

@@ -1,10 +1,11 @@
 """Monitor by conmon: starts a container under it, and tells it to resize or to reopen its log."""
 
+import asyncio
 import contextlib
 import errno
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from stackctl.adapters.runtime.bundle import Note
@@ -41,26 +42,25 @@ class Conmon:
     exits: Path
     terminals: Path
 
-    async def create(
+    @contextlib.asynccontextmanager
+    async def waiting(
         self,
         container_id: str,
         bundle: Path,
         note: Note,
         *,
         leave: Callable[[int], Awaitable[None]],
-    ) -> Started:
-        """Start conmon, which has the runtime create the container, and return when it has.
+    ) -> AsyncIterator["Waiting"]:
+        """Start conmon, which waits until it is told to go on; it is ended when it never is.
 
-        ``leave`` takes the monitor out of the daemon's cgroup before it starts anything. Raises RuntimeFailedError
-        with the runtime's words; nothing of conmon runs then.
+        ``leave`` takes the monitor out of the daemon's cgroup before it starts anything.
         """
         sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
         start_read, start_write = os.pipe2(os.O_CLOEXEC)
-        said = bundle / "conmon.log"
         argv = self._argv(container_id, bundle, note)
         try:
             try:
-                with said.open("wb") as stderr:
+                with _said(bundle).open("wb") as stderr:
                     parent = await process.spawn(
                         argv,
                         stdout=stderr.fileno(),
@@ -72,34 +72,17 @@ class Conmon:
             finally:
                 os.close(sync_write)
                 os.close(start_read)
-            await leave(parent.pid)
-            # It may have died already; then reading its report gives nothing and its own words are in the file.
-            with contextlib.suppress(BrokenPipeError):
-                os.write(start_write, b"\0")
-            report = await _line(sync_read)
-            code = await parent.wait()
+            try:
+                await leave(parent.pid)
+                yield Waiting(argv, bundle, parent, start_write, sync_read)
+            finally:
+                # Told to go on, its first process has left the work to another, and ended.
+                if parent.returncode is None:
+                    parent.kill()
+                    await parent.wait()
         finally:
             os.close(sync_read)
             os.close(start_write)
-        try:
-            return self._judge(report, code, bundle, argv)
-        except HostError:
-            with contextlib.suppress(OSError, ValueError):
-                await pidfd.wait_child(int((bundle / "conmon.pid").read_text()))
-            raise
-
-    def _judge(self, report: bytes, code: int, bundle: Path, argv: list[str]) -> Started:
-        words = (bundle / "conmon.log").read_bytes()
-        try:
-            told = json.loads(report, strict=False)
-            pid = int(told.get("data", told.get("pid", -1)))
-        except ValueError:
-            raise process.failed(argv, code, words) from None
-        if pid <= 0:
-            message = str(told.get("message") or "") or words.decode(errors="replace")
-            raise RuntimeFailedError(runtime_words(message, bundle / "runtime.log"))
-        monitor = int((bundle / "conmon.pid").read_text() or 0)
-        return Started(pid=pid, monitor_pid=monitor)
 
     def _argv(self, container_id: str, bundle: Path, note: Note) -> list[str]:
         argv = [self.program, "--api-version", "1", "-c", container_id, "-u", container_id]
@@ -123,6 +106,58 @@ class Conmon:
         if len(str(self.terminals)) + _SOCKET_NAME <= _ADDRESS:
             env["TMPDIR"] = str(self.terminals)
         return env
+
+
+class Waiting:
+    """A conmon that has been started and does nothing yet."""
+
+    def __init__(
+        self,
+        argv: list[str],
+        bundle: Path,
+        parent: asyncio.subprocess.Process,
+        start: int,
+        report: int,
+    ) -> None:
+        self._argv = argv
+        self._bundle = bundle
+        self._parent = parent
+        self._start = start
+        self._report = report
+
+    async def create(self) -> Started:
+        """Have the runtime create the container of the bundle, and return when it has.
+
+        Raises RuntimeFailedError with the runtime's words; nothing of conmon runs then.
+        """
+        # It may have died already; then reading its report gives nothing and its own words are in the file.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._start, b"\0")
+        report = await _line(self._report)
+        code = await self._parent.wait()
+        try:
+            return self._judge(report, code)
+        except HostError:
+            with contextlib.suppress(OSError, ValueError):
+                await pidfd.wait_child(int((self._bundle / "conmon.pid").read_text()))
+            raise
+
+    def _judge(self, report: bytes, code: int) -> Started:
+        words = _said(self._bundle).read_bytes()
+        try:
+            told = json.loads(report, strict=False)
+            pid = int(told.get("data", told.get("pid", -1)))
+        except ValueError:
+            raise process.failed(self._argv, code, words) from None
+        if pid <= 0:
+            message = str(told.get("message") or "") or words.decode(errors="replace")
+            raise RuntimeFailedError(runtime_words(message, self._bundle / "runtime.log"))
+        monitor = int((self._bundle / "conmon.pid").read_text() or 0)
+        return Started(pid=pid, monitor_pid=monitor)
+
+
+def _said(bundle: Path) -> Path:
+    return bundle / "conmon.log"
 
 
 async def resize(bundle: Path, height: int, width: int) -> None:

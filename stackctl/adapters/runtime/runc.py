@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from stackctl.adapters.runtime.moves import Moves
 from stackctl.adapters.runtime.seccomp import SeccompProfiles
 from stackctl.contracts.runtime import (
     WHOLE_LOG,
+    Create,
     Ended,
     ExecProcess,
     ExecSession,
@@ -35,6 +36,7 @@ from stackctl.contracts.runtime import (
 from stackctl.errors import ConflictError, HostError, InvalidInputError, StackctlError
 from stackctl.frozen import frozen
 from stackctl.host import pidfd, process
+from stackctl.oci.runtime import RuntimeSpec
 from stackctl.values import Json, JsonObject
 
 _ENVIRONMENT = {"GOMAXPROCS": "2"}
@@ -110,36 +112,50 @@ class ConmonRuntime:
                 break
             time.sleep(0.005)  # a keeper that was told to end is just ending
 
-    def expecting(self) -> contextlib.AbstractContextManager[None]:
-        return self._moves.expected()
-
-    async def create(self, launch: Launch) -> Running:
+    @contextlib.asynccontextmanager
+    async def creating(self, launch: Launch) -> AsyncIterator[Create]:
         self.prepare()
-        runtime = self._runtime(launch.runtime)
         note = Note(
-            runtime=runtime,
+            runtime=self._runtime(launch.runtime),
             tty=launch.tty,
             open_stdin=launch.open_stdin,
             stdin_once=launch.stdin_once,
             log_path="" if launch.log_config.type in _LOGLESS else str(launch.log_path),
-            cgroup=_cgroups_path(launch.spec.tree),
             log_files=_log_files(launch),
         )
-        async with self._limit:
-            bundle = self._bundles.make(launch.id, self._config(launch), note)
-            try:
-                # To its end even when the caller is cancelled: what is half made cannot be undone.
-                with self._moves.expected():
-                    return await _uninterrupted(self._monitored(launch.id, bundle, note))
-            except conmon.RuntimeFailedError as error:
-                await self._undo_create(launch.id)
-                raise start_error(error.message) from error
-            except BaseException:
-                await self._undo_create(launch.id)
-                raise
+        made = False
 
-    async def _monitored(self, container_id: str, bundle: Path, note: Note) -> Running:
-        started = await self._conmon.create(container_id, bundle, note, leave=self._leave)
+        async def create(spec: RuntimeSpec) -> Running:
+            nonlocal made
+            running = await self._create(launch.id, note, monitor, spec)
+            made = True
+            return running
+
+        async with self._limit:
+            bundle = self._bundles.make(launch.id)
+            try:
+                with self._moves.expected():
+                    async with self._conmon.waiting(
+                        launch.id, bundle, note, leave=self._leave
+                    ) as monitor:
+                        yield create
+            except conmon.RuntimeFailedError as error:
+                raise start_error(error.message) from error
+            finally:
+                if not made:
+                    with contextlib.suppress(StackctlError):
+                        await asyncio.shield(self.delete(launch.id))
+
+    async def _create(
+        self, container_id: str, note: Note, monitor: conmon.Waiting, spec: RuntimeSpec
+    ) -> Running:
+        note = replace(note, cgroup=_cgroups_path(spec.tree))
+        self._bundles.fill(container_id, self._config(spec), note)
+        # To its end even when the caller is cancelled: what is half made cannot be undone.
+        return await _uninterrupted(self._monitored(container_id, monitor))
+
+    async def _monitored(self, container_id: str, monitor: conmon.Waiting) -> Running:
+        started = await monitor.create()
         running = Running(
             pid=started.pid,
             pid_start=pidfd.start_time(started.pid),
@@ -338,12 +354,12 @@ class ConmonRuntime:
                 raise ConflictError(f"container {container_id} is not running") from error
             raise
 
-    def _config(self, launch: Launch) -> JsonObject:
-        linux = launch.spec.tree.get("linux")
-        wanted = self.seccomp.profile(launch.spec.seccomp, _capabilities(launch.spec.tree))
+    def _config(self, spec: RuntimeSpec) -> JsonObject:
+        linux = spec.tree.get("linux")
+        wanted = self.seccomp.profile(spec.seccomp, _capabilities(spec.tree))
         if wanted is None or not isinstance(linux, dict):
-            return launch.spec.tree
-        return {**launch.spec.tree, "linux": {**linux, "seccomp": wanted}}
+            return spec.tree
+        return {**spec.tree, "linux": {**linux, "seccomp": wanted}}
 
     def _runtime(self, name: str) -> str:
         if name in ("", "runc", "io.containerd.runc.v2"):
@@ -426,10 +442,6 @@ class ConmonRuntime:
             f"the cgroups of container {container_id} are not empty",
             hint="A process in it cannot be killed, perhaps as it waits for a device.",
         )
-
-    async def _undo_create(self, container_id: str) -> None:
-        with contextlib.suppress(StackctlError):
-            await asyncio.shield(self.delete(container_id))
 
     def _unpark(self, container_id: str) -> None:
         for connection in self._parked.pop(container_id, ()):

@@ -112,20 +112,13 @@ async def test_a_create_that_fails_leaves_nothing(engine: Engine, step: str) -> 
 async def test_removing_by_force_in_the_middle_of_a_start_kills_what_has_started(engine: Engine):
     await engine.containers.create(SPEC, name="one")
     kernel = kernel_of(engine)
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    create = engine.world.runtime.create
-
-    async def slowly(launch):
-        begun.set()
-        await go_on.wait()
-        return await create(launch)
-
-    engine.world.runtime.create = slowly
+    runtime = engine.world.runtime
+    runtime.go_on.clear()  # type: ignore[attr-defined]
     start = asyncio.create_task(engine.running.start("one"))
-    await begun.wait()
+    await runtime.begun.wait()  # type: ignore[attr-defined]
     remove = asyncio.create_task(engine.containers.remove("one", force=True))
     await settle()
-    go_on.set()
+    runtime.go_on.set()  # type: ignore[attr-defined]
     await asyncio.gather(start, remove)
     assert engine.containers.all() == ()
     assert not [effect for effect in kernel.effects if effect.startswith("process")]
@@ -488,19 +481,13 @@ async def test_clients_that_leave_before_the_start_are_forgotten(engine: Engine)
 
 async def test_a_network_that_a_starting_container_joins_is_not_removed(engine: Engine) -> None:
     made = await engine.containers.create(SPEC, name="one")
-    gate = asyncio.Event()
-    create = engine.world.runtime.create
-
-    async def slow(launch):
-        await gate.wait()
-        return await create(launch)
-
-    engine.world.runtime.create = slow  # type: ignore[method-assign]
+    runtime = engine.world.runtime
+    runtime.go_on.clear()  # type: ignore[attr-defined]
     starting = asyncio.ensure_future(engine.running.start(made.id))
     await settle()
     with pytest.raises(ForbiddenError, match="active endpoints"):
         await engine.networks.remove("net")
-    gate.set()
+    runtime.go_on.set()  # type: ignore[attr-defined]
     await starting
     await engine.running.stop("one")
     await engine.networks.remove("net")
