@@ -34,6 +34,47 @@ class RuntimeFailedError(HostError):
 
 
 @frozen
+class Waiting:
+    """A conmon that has been started and does nothing yet; ``start`` and ``report`` are pipes to and from it."""
+
+    argv: list[str]
+    bundle: Path
+    parent: asyncio.subprocess.Process
+    start: int
+    report: int
+
+    async def create(self) -> Started:
+        """Have the runtime create the container of the bundle, and return when it has.
+
+        Raises RuntimeFailedError with the runtime's words; nothing of conmon runs then.
+        """
+        # It may have died already; then reading its report gives nothing and its own words are in the file.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.start, b"\0")
+        report = await _line(self.report)
+        code = await self.parent.wait()
+        try:
+            return self._judge(report, code)
+        except HostError:
+            with contextlib.suppress(OSError, ValueError):
+                await pidfd.wait_child(int((self.bundle / "conmon.pid").read_text()))
+            raise
+
+    def _judge(self, report: bytes, code: int) -> Started:
+        words = _said(self.bundle).read_bytes()
+        try:
+            told = json.loads(report, strict=False)
+            pid = int(told.get("data", told.get("pid", -1)))
+        except ValueError:
+            raise process.failed(self.argv, code, words) from None
+        if pid <= 0:
+            message = str(told.get("message") or "") or words.decode(errors="replace")
+            raise RuntimeFailedError(runtime_words(message, self.bundle / "runtime.log"))
+        monitor = int((self.bundle / "conmon.pid").read_text() or 0)
+        return Started(pid=pid, monitor_pid=monitor)
+
+
+@frozen
 class Conmon:
     """The monitor program and the places it is told."""
 
@@ -50,7 +91,7 @@ class Conmon:
         note: Note,
         *,
         leave: Callable[[int], Awaitable[None]],
-    ) -> AsyncIterator["Waiting"]:
+    ) -> AsyncIterator[Waiting]:
         """Start conmon, which waits until it is told to go on; it is ended when it never is.
 
         ``leave`` takes the monitor out of the daemon's cgroup before it starts anything.
@@ -74,7 +115,13 @@ class Conmon:
                 os.close(start_read)
             try:
                 await leave(parent.pid)
-                yield Waiting(argv, bundle, parent, start_write, sync_read)
+                yield Waiting(
+                    argv=argv,
+                    bundle=bundle,
+                    parent=parent,
+                    start=start_write,
+                    report=sync_read,
+                )
             finally:
                 # Told to go on, its first process has left the work to another, and ended.
                 if parent.returncode is None:
@@ -106,54 +153,6 @@ class Conmon:
         if len(str(self.terminals)) + _SOCKET_NAME <= _ADDRESS:
             env["TMPDIR"] = str(self.terminals)
         return env
-
-
-class Waiting:
-    """A conmon that has been started and does nothing yet."""
-
-    def __init__(
-        self,
-        argv: list[str],
-        bundle: Path,
-        parent: asyncio.subprocess.Process,
-        start: int,
-        report: int,
-    ) -> None:
-        self._argv = argv
-        self._bundle = bundle
-        self._parent = parent
-        self._start = start
-        self._report = report
-
-    async def create(self) -> Started:
-        """Have the runtime create the container of the bundle, and return when it has.
-
-        Raises RuntimeFailedError with the runtime's words; nothing of conmon runs then.
-        """
-        # It may have died already; then reading its report gives nothing and its own words are in the file.
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._start, b"\0")
-        report = await _line(self._report)
-        code = await self._parent.wait()
-        try:
-            return self._judge(report, code)
-        except HostError:
-            with contextlib.suppress(OSError, ValueError):
-                await pidfd.wait_child(int((self._bundle / "conmon.pid").read_text()))
-            raise
-
-    def _judge(self, report: bytes, code: int) -> Started:
-        words = _said(self._bundle).read_bytes()
-        try:
-            told = json.loads(report, strict=False)
-            pid = int(told.get("data", told.get("pid", -1)))
-        except ValueError:
-            raise process.failed(self._argv, code, words) from None
-        if pid <= 0:
-            message = str(told.get("message") or "") or words.decode(errors="replace")
-            raise RuntimeFailedError(runtime_words(message, self._bundle / "runtime.log"))
-        monitor = int((self._bundle / "conmon.pid").read_text() or 0)
-        return Started(pid=pid, monitor_pid=monitor)
 
 
 def _said(bundle: Path) -> Path:

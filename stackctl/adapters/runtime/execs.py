@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import secrets
 import socket
 import struct
@@ -124,13 +125,34 @@ async def start_exec(place: ExecPlace, wanted: ExecProcess) -> RunningExec:
             streams = await _start_tty(place, argv, name, log)
         else:
             streams = await _start_pipes(place, argv, log, open_stdin=wanted.open_stdin)
-        return RunningExec(int(pid_file.read_text()), streams)
+        pid = int(pid_file.read_text())
+        if is_contested(wanted):
+            _limit_files(pid, wanted)
+        return RunningExec(pid, streams)
     except StackctlError:
         _bury_strays()
         raise
     finally:
         for path in (spec, pid_file, log):
             path.unlink(missing_ok=True)
+
+
+def is_contested(wanted: ExecProcess) -> bool:
+    """Tell whether two in the runtime set the soft limit of open files, the last one winning.
+
+    runc 1.1 sets it from outside, after the move into the container's cgroups, while Go's start in the new process
+    raises it to the hard one. A slow move lets the right one win, so moves for such a process are not to be made quick.
+    """
+    return any(kind == "RLIMIT_NOFILE" and soft != hard for kind, soft, hard in wanted.rlimits)
+
+
+def _limit_files(pid: int, wanted: ExecProcess) -> None:
+    """Set the soft limit where the wrong one has won all the same."""
+    for kind, soft, hard in wanted.rlimits:
+        if kind == "RLIMIT_NOFILE":
+            with contextlib.suppress(OSError, ValueError):  # it has ended, or lowered its own
+                if resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard):
+                    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _bury_strays() -> None:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from stackctl.adapters.runtime import attach, conmon, logfile, loglines, logparts
 from stackctl.adapters.runtime.bundle import Bundles, Note
 from stackctl.adapters.runtime.cgroups import CgroupFacts, Cgroups, own_facts
-from stackctl.adapters.runtime.execs import ExecPlace, RunningExec, start_exec
+from stackctl.adapters.runtime.execs import ExecPlace, RunningExec, is_contested, start_exec
 from stackctl.adapters.runtime.failures import start_error
 from stackctl.adapters.runtime.moves import Moves
 from stackctl.adapters.runtime.seccomp import SeccompProfiles
@@ -304,7 +304,7 @@ class ConmonRuntime:
         async with self._exec_limit:
             starting = asyncio.create_task(start_exec(place, process))
             try:
-                with self._moves.expected():
+                with contextlib.nullcontext() if is_contested(process) else self._moves.expected():
                     return await asyncio.shield(starting)
             except asyncio.CancelledError:
                 starting.add_done_callback(_abandon)
