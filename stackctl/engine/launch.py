@@ -6,7 +6,6 @@ import resource
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -147,21 +146,17 @@ class Launcher:
 
     async def clean(self, record: ContainerRecord) -> None:
         """Remove what a launch made; may be repeated, and goes on where a part fails."""
-        failures: list[StackctlError] = []
-        world = self.world
-        steps: tuple[Callable[[], Awaitable[None]], ...] = (
-            partial(world.runtime.delete, record.id),
-            partial(self.sandboxes.close, record),
-            partial(self._drop_image_mounts, record),
-            partial(world.layers.unmount, record.id),
+        done = await asyncio.gather(
+            self.world.runtime.delete(record.id),
+            self.sandboxes.close(record),
+            self.world.layers.unmount(record.id),
+            return_exceptions=True,
         )
-        for step in steps:
-            try:
-                await step()
-            except StackctlError as error:
-                failures.append(error)
+        dropped = await asyncio.gather(self._drop_image_mounts(record), return_exceptions=True)
+        failures = [item for item in (*done, *dropped) if isinstance(item, BaseException)]
         if failures:
-            raise failures[0]
+            # A fault of ours comes before what the host refused.
+            raise min(failures, key=lambda failure: isinstance(failure, StackctlError))
 
     async def user_in(self, root: Path, record: ContainerRecord, user: str | None = None) -> User:
         """Return who a process of the container runs as; raises InvalidInputError for unknown names."""

@@ -166,14 +166,14 @@ class OverlayStore:
 
     def _remove_later(self, trash: Path) -> None:
         """Remove files nobody can find any more beside other work; what is left when the daemon ends, ``recover`` takes."""
-        task = asyncio.create_task(to_the_end(remove_tree, trash), name="remove a layer")
+        task = asyncio.create_task(to_the_end(remove_tree, trash), name=f"remove {trash.name}")
         self._removals.add(task)
         task.add_done_callback(self._removed)
 
     def _removed(self, task: "asyncio.Task[None]") -> None:
         self._removals.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            LOG.warning("a removed layer's files are still there: %s", error)
+            LOG.warning("files of a removed layer or container are still there: %s", error)
 
     async def layers(self) -> Sequence[str]:
         return tuple(self._known)
@@ -212,10 +212,9 @@ class OverlayStore:
         async with self._lock(key):
             if not home.exists():
                 return
-            await to_the_end(unmount, home / "merged")
             trash = self._temporary / os.urandom(8).hex()
-            home.rename(trash)
-            await to_the_end(remove_tree, trash)
+            await to_the_end(_set_aside, home, trash)
+            self._remove_later(trash)
 
     async def snapshots(self) -> Sequence[str]:
         return sorted(path.name for path in self._snapshots_root.iterdir())
@@ -452,6 +451,11 @@ class OverlayStore:
             links=self._links,
             short_names=[self._layer(chain_id).link for chain_id in ordered],
         )
+
+
+def _set_aside(home: Path, trash: Path) -> None:
+    unmount(home / "merged")
+    home.rename(trash)
 
 
 def _chain(parent: Sequence[str], diff_id: str) -> str:
