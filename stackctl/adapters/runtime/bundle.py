@@ -42,6 +42,7 @@ class Bundles:
     def make(self, container_id: str) -> Path:
         """Make a new, empty bundle; what a former attempt left is replaced."""
         path = self.path(container_id)
+        self._notes.pop(container_id, None)
         try:
             if path.exists():
                 shutil.rmtree(path)
