@@ -48,6 +48,15 @@ class Exit:
 
 
 @frozen
+class ExecShape:
+    """What is known of a further process before the rest: its terminal, its input and its limits."""
+
+    tty: bool = False
+    open_stdin: bool = False
+    rlimits: tuple[tuple[str, int, int], ...] = ()
+
+
+@frozen
 class ExecProcess:
     """A further process: resolved as the container's own process is (OCI runtime specification, process).
 
@@ -67,6 +76,10 @@ class ExecProcess:
     no_new_privileges: bool = False
     console_size: tuple[int, int] = (0, 0)
     rlimits: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def shape(self) -> ExecShape:
+        return ExecShape(tty=self.tty, open_stdin=self.open_stdin, rlimits=self.rlimits)
 
 
 @frozen
@@ -119,6 +132,19 @@ class ExecSession(Streams, Protocol):
 
     async def resize(self, height: int, width: int) -> None:
         """Set the size of its terminal, in characters."""
+
+
+class PreparedExec(Protocol):
+    """A further process that is about to be started. Until then it costs a process of the runtime that waits."""
+
+    async def start(self, wanted: ExecProcess) -> ExecSession:
+        """Start it, once; ``wanted`` has the shape that was prepared.
+
+        Raises StartError (126/127) when it cannot be, ConflictError when the container does not run.
+        """
+
+    def drop(self) -> None:
+        """It will not be started: nothing of it stays. Without effect after ``start``; may be repeated."""
 
 
 @frozen
@@ -189,8 +215,11 @@ class Runtime(Protocol):
     async def resize(self, container_id: str, height: int, width: int) -> None:
         """Set the size of the container's terminal, in characters."""
 
+    def prepare_exec(self, container_id: str, shape: ExecShape) -> PreparedExec:
+        """Begin to start a further process: what needs not wait for the start itself goes on beside other work."""
+
     async def execute(self, container_id: str, process: ExecProcess) -> ExecSession:
-        """Start a further process; raises StartError (126/127) when it cannot be, ConflictError when not running."""
+        """Prepare a further process and start it; raises as ``PreparedExec.start``."""
 
     async def update(self, container_id: str, resources: Mapping[str, object]) -> None:
         """Change cgroup limits of a running container; ``resources`` is OCI linux.resources."""

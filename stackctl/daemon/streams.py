@@ -52,6 +52,11 @@ class Connection:
         """Send; raises OSError when the client is gone."""
         await self._loop.sock_sendall(self._socket, data)
 
+    def end(self) -> None:
+        """Tell the client that nothing more comes; may be repeated."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
     async def gone(self) -> None:
         """Return when the client has closed both directions; half-closing its side is not leaving."""
         # An epoll of its own reports hang-ups alone and is itself a file that the loop can wait for.
@@ -69,8 +74,7 @@ class Connection:
 
     def close(self) -> None:
         """Close; unread input is taken first, so that the client sees an end and not a reset."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
+        self.end()
         with contextlib.suppress(OSError):
             while self._socket.recv(_CHUNK):
                 pass
@@ -161,6 +165,7 @@ async def _carry_output(
         async for stream, data in streams.output():
             if stream in wants:
                 await connection.send(data if tty else encode_frame(stream, data))
+        connection.end()
     except OSError:
         return
     except StackctlError as error:

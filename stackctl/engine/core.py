@@ -158,6 +158,7 @@ class Engine:
 
         Closing the stores is the business of whoever opened them.
         """
+        self.execs.close()
         await self.tasks.stop()
         self.events.close()
         await self.sandboxes.stop()

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from stackctl.contracts.container import ContainerRecord
-from stackctl.contracts.runtime import ExecProcess, ExecSession
+from stackctl.contracts.runtime import ExecProcess, ExecSession, ExecShape, PreparedExec
 from stackctl.engine import lifecycle
 from stackctl.engine.book import Book
 from stackctl.engine.events import Events
@@ -20,6 +20,7 @@ from stackctl.engine.world import World
 from stackctl.errors import ConflictError, InvalidInputError, NotFoundError, StartError
 
 _KEPT_AFTER_END = 1000
+_READY_FOR = 0.1  # seconds from create in which clients start what they mean to start at once
 
 
 @dataclass(slots=True)
@@ -29,6 +30,14 @@ class ProcessMaker:
     world: World
     book: Book
     launcher: Launcher
+
+    def shape(self, record: ContainerRecord, request: ExecRequest) -> ExecShape:
+        """Return what is known of the process before the rest is looked up."""
+        return ExecShape(
+            tty=request.tty,
+            open_stdin=request.attach_stdin,
+            rlimits=rlimit_values(record.spec.ulimits, self.launcher.most_rlimits()),
+        )
 
     async def make(self, record: ContainerRecord, request: ExecRequest) -> ExecProcess:
         """Return the process; raises InvalidInputError for an unknown user or a bad directory."""
@@ -67,8 +76,21 @@ class ProcessMaker:
 
 
 @dataclass(slots=True)
+class _Early:
+    """An exec that waits for its start, and of which run of the container it was made."""
+
+    process: ExecProcess
+    run: tuple[int, int]
+    prepared: PreparedExec
+    expiry: asyncio.TimerHandle
+
+
+@dataclass(slots=True)
 class Execs:
-    """The exec service. Records stay readable until their container ends or goes, as in Docker."""
+    """The exec service. Records stay readable until their container ends or goes, as in Docker.
+
+    Clients start an exec right after they created it. So its runtime is started with the create, and waits a moment.
+    """
 
     world: World
     book: Book
@@ -77,6 +99,7 @@ class Execs:
     tasks: Tasks
     _records: dict[str, ExecRecord] = field(default_factory=dict)
     _sessions: dict[str, ExecSession] = field(default_factory=dict)
+    _early: dict[str, _Early] = field(default_factory=dict)
 
     async def create(self, ref: str, request: ExecRequest) -> str:
         """Prepare an exec and return its ID; raises ConflictError unless the container runs, InvalidInputError."""
@@ -84,13 +107,36 @@ class Execs:
         lifecycle.require_running(record)
         if not request.cmd:
             raise InvalidInputError("No exec command specified")
-        await self.processes.make(record, request)
+        prepared = self.world.runtime.prepare_exec(record.id, self.processes.shape(record, request))
+        try:
+            await asyncio.sleep(0)  # its turn comes first
+            process = await self.processes.make(record, request)
+        except BaseException:
+            prepared.drop()
+            raise
         exec_id = new_id()
         self._records[exec_id] = ExecRecord(id=exec_id, container_id=record.id, request=request)
         self.book.live(record.id).execs.add(exec_id)
+        self._early[exec_id] = _Early(
+            process=process,
+            run=(record.pid, record.pid_start),
+            prepared=prepared,
+            expiry=asyncio.get_running_loop().call_later(_READY_FOR, self._drop, exec_id),
+        )
         publish_exec(self.events, "exec_create", record, exec_id, request.cmd)
         self._forget_old()
         return exec_id
+
+    def _drop(self, exec_id: str) -> None:
+        early = self._early.pop(exec_id, None)
+        if early is not None:
+            early.expiry.cancel()
+            early.prepared.drop()
+
+    def close(self) -> None:
+        """Start nothing more that was not started yet."""
+        for exec_id in tuple(self._early):
+            self._drop(exec_id)
 
     def ids(self, container_id: str) -> Sequence[str]:
         """Return the IDs of the container's execs that run."""
@@ -134,8 +180,7 @@ class Execs:
         self._records[exec_id] = replace(found, started=True, running=True)
         publish_exec(self.events, "exec_start", container, exec_id, request.cmd)
         try:
-            process = await self.processes.make(container, request)
-            session = await self.world.runtime.execute(container.id, process)
+            session = await self._execute(exec_id, container, request)
         except BaseException as error:
             code = error.exit_code if isinstance(error, StartError) else 126
             self._records[exec_id] = replace(self._records[exec_id], running=False, exit_code=code)
@@ -147,6 +192,19 @@ class Execs:
             self._wait(exec_id, container.id, tracked, drain=detach), f"exec {exec_id[:12]}"
         )
         return None if detach else tracked
+
+    async def _execute(
+        self, exec_id: str, container: ContainerRecord, request: ExecRequest
+    ) -> ExecSession:
+        early = self._early.get(exec_id)
+        run = (container.pid, container.pid_start)
+        if early is None or (early.run, early.process.tty) != (run, request.tty):
+            self._drop(exec_id)
+            process = await self.processes.make(container, request)
+            return await self.world.runtime.execute(container.id, process)
+        del self._early[exec_id]
+        early.expiry.cancel()
+        return await early.prepared.start(replace(early.process, console_size=request.console_size))
 
     async def _wait(
         self, exec_id: str, container_id: str, session: "_Tracked", *, drain: bool
@@ -235,7 +293,8 @@ class _Tracked:
         async for item in self.inner.output():
             yield item
         # Clients ask for the exit code as soon as the output ends.
-        await asyncio.wait({self._exit}, timeout=2.0)
+        if not self._exit.done():
+            await asyncio.wait({self._exit}, timeout=2.0)
 
     async def write(self, data: bytes) -> None:
         await self.inner.write(data)

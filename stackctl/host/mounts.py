@@ -39,6 +39,8 @@ _CLOEXEC = 1
 _CLONE_FS = 0x200
 _AT_FDCWD = -100
 _MOUNT_ATTR_RDONLY = 1
+_MOUNT_ATTR_NOSUID = 2
+_MOUNT_ATTR_NODEV = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _no_new_api = threading.Event()
@@ -103,6 +105,26 @@ def bind(source: Path, target: Path, *, read_only: bool = False, recursive: bool
 def tmpfs(target: Path, options: str = "", flags: int = MS_NOSUID | MS_NODEV) -> None:
     """Mount a tmpfs ("size=…,mode=…"). Raises HostError."""
     mount("tmpfs", target, "tmpfs", flags, options)
+
+
+def memory_directory() -> int | None:
+    """Return a descriptor of a new, empty directory in memory that is mounted nowhere; None where the kernel has none.
+
+    Other programs reach it below /proc/PID/fd of whoever holds it, and it goes with the last descriptor.
+    """
+    try:
+        context = _syscall(_SYS_FSOPEN, b"tmpfs", _CLOEXEC)
+    except OSError:
+        return None
+    try:
+        _set(context, b"size", b"16m")
+        _set(context, b"mode", b"0700")
+        _syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _syscall(_SYS_FSMOUNT, context, _CLOEXEC, _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV)
+    except OSError:
+        return None
+    finally:
+        os.close(context)
 
 
 def overlay(target: Path, layers: Overlay) -> None:

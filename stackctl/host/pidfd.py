@@ -98,8 +98,10 @@ async def wait_child(pid: int) -> int | None:
     if descriptor is None:
         return None
     try:
-        await readable(descriptor)
         done = _reap(descriptor)
+        if done is None:
+            await readable(descriptor)
+            done = _reap(descriptor)
     except ChildProcessError:
         return None
     finally:

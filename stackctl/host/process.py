@@ -71,6 +71,36 @@ async def spawn(
         raise _not_started(argv, error) from error
 
 
+def start(
+    argv: Sequence[str],
+    *,
+    stdin: int = DEVNULL,
+    stdout: int = DEVNULL,
+    stderr: int = DEVNULL,
+    pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """Start a program at once and return its pid, for ``pidfd.wait_child``; ``env`` adds to the clean environment.
+
+    For where a millisecond counts: ``spawn`` needs several turns of the event loop, and objects that look after the
+    program. Raises HostError when the program is not there or may not be run.
+    """
+    try:
+        popen = subprocess.Popen(
+            list(argv),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=clean_env(env),
+            cwd="/",
+            pass_fds=tuple(pass_fds),
+        )
+    except OSError as error:
+        raise _not_started(argv, error) from error
+    popen.returncode = 0  # whoever waits for the pid is not Popen, which would warn of that
+    return popen.pid
+
+
 async def run(
     argv: Sequence[str],
     *,

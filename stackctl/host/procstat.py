@@ -12,10 +12,17 @@ def start_time(pid: int) -> int:
 
 def state_and_start(pid: int) -> tuple[bytes, int]:
     """Return a process's state letter and start time; X and 0 when there is none."""
+    # Asked several times in every start: a tenth of what a file object costs.
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return b"X", 0
+    try:
+        text = os.read(descriptor, 4096)
+    except ProcessLookupError:
+        return b"X", 0
+    finally:
+        os.close(descriptor)
     # The name in field 2 may hold spaces and brackets: fields are counted from its last bracket.
     fields = text.rpartition(b")")[2].split()
     return fields[0], int(fields[19])

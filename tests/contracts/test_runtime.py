@@ -27,8 +27,9 @@ from stackctl.engine.runtime_spec import (
 )
 from stackctl.engine.security import ALL_CAPABILITIES
 from stackctl.errors import ConflictError, StartError
-from stackctl.host import pidfd
+from stackctl.host import mounts, pidfd
 from stackctl.oci.runtime import RuntimeSpec
+from tests.runtimes import execs_of
 
 pytestmark = pytest.mark.root
 
@@ -343,6 +344,86 @@ async def test_an_exec_that_is_cancelled_while_it_starts_is_ended(place: Place) 
     assert len(await place.runtime.processes(container_id)) == 1
 
 
+async def wait_for_none(container_id: str) -> None:
+    async with asyncio.timeout(20):
+        while execs_of(container_id):
+            await asyncio.sleep(0.005)
+
+
+async def test_a_prepared_exec_waits_and_then_runs_what_it_is_given(place: Place) -> None:
+    container_id, _ = await place.run("/bin/sleep", "100")
+    for tty in (False, True):
+        wanted = exec_of("/bin/echo", "ran", tty=tty, console_size=(20, 60) if tty else (0, 0))
+        prepared = place.runtime.prepare_exec(container_id, wanted.shape)
+        await asyncio.sleep(0.1)
+        assert len(execs_of(container_id)) == 1
+        assert len(await place.runtime.processes(container_id)) == 1, "it runs already"
+        session = await prepared.start(wanted)
+        assert (await collect(session))[1].split() == [b"ran"]
+        assert await session.wait() == 0
+        await session.close()
+        prepared.drop()
+    await wait_for_none(container_id)
+
+
+async def test_a_prepared_exec_that_is_dropped_leaves_nothing(place: Place) -> None:
+    container_id, _ = await place.run("/bin/sleep", "100")
+    session = await place.runtime.execute(container_id, exec_of("/bin/true"))
+    await session.wait()
+    await session.close()
+    before = len(os.listdir("/proc/self/fd"))
+    for pause in (0, 0.001, 0.01, 0.05):
+        for tty in (False, True):
+            wanted = exec_of("/bin/true", tty=tty, open_stdin=True)
+            prepared = place.runtime.prepare_exec(container_id, wanted.shape)
+            await asyncio.sleep(pause)
+            prepared.drop()
+            prepared.drop()
+    await wait_for_none(container_id)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=20)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(await place.runtime.processes(container_id)) == 1
+
+
+async def test_a_container_that_ends_before_a_prepared_exec_starts_is_told(place: Place) -> None:
+    container_id, running = await place.run("/bin/sleep", "100")
+    wanted = exec_of("/bin/true")
+    prepared = place.runtime.prepare_exec(container_id, wanted.shape)
+    await asyncio.sleep(0.1)
+    await place.runtime.kill(container_id, signal.SIGKILL)
+    await place.runtime.wait(container_id, running)
+    with pytest.raises((StartError, ConflictError)):
+        await prepared.start(wanted)
+    late = place.runtime.prepare_exec(container_id, wanted.shape)
+    with pytest.raises(ConflictError, match="is not running"):
+        await late.start(wanted)
+
+
+async def test_an_exec_whose_environment_fills_more_than_a_pipe(place: Place) -> None:
+    container_id, _ = await place.run("/bin/sleep", "100")
+    large = tuple(f"LARGE{number}={'x' * 90_000}" for number in range(8))
+    wanted = exec_of("/bin/sh", "-c", "echo ${#LARGE0} ${#LARGE7}")
+    session = await place.runtime.execute(container_id, replace(wanted, env=(*wanted.env, *large)))
+    assert (await collect(session))[1] == b"90000 90000\n"
+    assert await session.wait() == 0
+    await session.close()
+
+
+async def test_without_directories_in_memory_it_works_on_disk(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "memory_directory", lambda: None)
+    container_id, _ = await place.run("/bin/sleep", "100")
+    for tty in (False, True):
+        session = await place.runtime.execute(container_id, exec_of("/bin/echo", "x", tty=tty))
+        assert (await collect(session))[1].split() == [b"x"]
+        assert await session.wait() == 0
+        await session.close()
+    assert list((place.home / "run/x").iterdir()) == []
+
+
 async def test_attaching_and_leaving_keeps_no_descriptor(place: Place) -> None:
     container_id, _ = await place.run("/bin/sleep", "100")
     before = len(os.listdir("/proc/self/fd"))
@@ -452,6 +533,7 @@ from pathlib import Path
 from stackctl.adapters.runtime.runc import ConmonRuntime, RuntimeSettings
 from stackctl.contracts.runtime import Launch
 from stackctl.oci.runtime import RuntimeSpec
+from tests.runtimes import execs_of
 from stackctl.values import from_json, to_json
 
 async def main():

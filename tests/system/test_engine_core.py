@@ -33,8 +33,15 @@ from stackctl.engine.requests import (
     Update,
     VolumeRequest,
 )
-from stackctl.errors import ConflictError, ForbiddenError, NotModifiedError, StartError
+from stackctl.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotModifiedError,
+    StartError,
+)
 from tests.orphans import leave_orphans_to_init
+from tests.runtimes import execs_of
 from tests.system.engine_world import (
     build_engine,
     close_engine,
@@ -373,6 +380,52 @@ async def test_attach_before_the_start_loses_nothing_and_carries_input(engine: E
     assert output == b"to and fro"
     assert (await asyncio.wait_for(waiter, 60)).code == 0
     await streams.close()
+
+
+async def test_an_exec_that_is_created_and_not_started_costs_nothing_after_a_moment(
+    engine: Engine,
+) -> None:
+    container_id = await up(engine, "patient")
+    request = ExecRequest(cmd=("sh", "-c", "echo $TERM; exit 4"), attach_stdout=True)
+    made = [
+        await engine.execs.create("patient", replace(request, tty=tty))
+        for tty in (False, True)
+        for _ in range(20)
+    ]
+    async with asyncio.timeout(60):
+        while not execs_of(container_id):
+            await asyncio.sleep(0.001)
+        while execs_of(container_id):
+            await asyncio.sleep(0.01)
+    for exec_id, output in ((made[0], b"\n"), (made[-1], b"xterm\r\n")):
+        session = await engine.execs.start(exec_id)
+        assert session is not None
+        assert b"".join([data async for _, data in session.output()]) == output
+        assert await asyncio.wait_for(session.wait(), 60) == 4
+        await session.close()
+
+
+async def test_an_exec_starts_in_the_run_of_the_container_that_goes_on(engine: Engine) -> None:
+    await up(engine, "twice", "echo $$ >/run-$(cat /proc/uptime | cut -d. -f1); exec sleep 600")
+    request = ExecRequest(
+        cmd=("sh", "-c", "kill -0 1 && echo $KEY"), env=("KEY=here",), attach_stdout=True
+    )
+    exec_id = await engine.execs.create("twice", request)
+    await engine.running.restart("twice", timeout=0)
+    session = await engine.execs.start(exec_id)
+    assert session is not None
+    assert b"".join([data async for _, data in session.output()]) == b"here\n"
+    assert await asyncio.wait_for(session.wait(), 60) == 0
+    await session.close()
+
+
+async def test_an_exec_that_cannot_be_made_leaves_no_runtime(engine: Engine) -> None:
+    container_id = await up(engine, "plain")
+    with pytest.raises(InvalidInputError, match="nobody-here"):
+        await engine.execs.create("plain", ExecRequest(cmd=("true",), user="nobody-here"))
+    async with asyncio.timeout(60):
+        while execs_of(container_id):
+            await asyncio.sleep(0.005)
 
 
 async def test_pause_stops_time_and_unpause_goes_on(engine: Engine) -> None:

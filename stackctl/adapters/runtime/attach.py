@@ -52,7 +52,8 @@ class OutputBuffer:
                 self._put(chunk)
 
         self._sources[descriptor] = (stream, ready)
-        if not self._paused:
+        ready()  # much has said all it has to say by now
+        if descriptor in self._sources and not self._paused:
             self._loop.add_reader(descriptor, ready)
 
     def drop(self, descriptor: int) -> None:

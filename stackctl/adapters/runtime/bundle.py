@@ -30,6 +30,7 @@ class Bundles:
         self._root = root
         self.exits = exits
         self._notes: dict[str, Note] = {}
+        self._running: dict[str, Running] = {}
 
     def prepare(self) -> None:
         """Make the roots; may be repeated."""
@@ -42,7 +43,7 @@ class Bundles:
     def make(self, container_id: str) -> Path:
         """Make a new, empty bundle; what a former attempt left is replaced."""
         path = self.path(container_id)
-        self._notes.pop(container_id, None)
+        self._forget(container_id)
         try:
             if path.exists():
                 shutil.rmtree(path)
@@ -67,14 +68,18 @@ class Bundles:
         partial = path.with_suffix(".new")
         partial.write_text(to_json_text(running))
         partial.replace(path)
+        self._running[container_id] = running
 
     def running(self, container_id: str) -> Running | None:
         """Return the processes that ``create`` noted; None when it never got that far."""
+        known = self._running.get(container_id)
+        if known is not None:
+            return known
         try:
             text = (self.path(container_id) / "running.json").read_text()
         except FileNotFoundError:
             return None
-        return from_json(Running, json.loads(text))
+        return self._running.setdefault(container_id, from_json(Running, json.loads(text)))
 
     def note(self, container_id: str) -> Note | None:
         known = self._notes.get(container_id)
@@ -100,9 +105,13 @@ class Bundles:
 
     def remove(self, container_id: str) -> None:
         """Remove the bundle and the exit file; success when they are gone."""
-        self._notes.pop(container_id, None)
+        self._forget(container_id)
         shutil.rmtree(self.path(container_id), ignore_errors=True)
         self.exit_file(container_id).unlink(missing_ok=True)
+
+    def _forget(self, container_id: str) -> None:
+        self._notes.pop(container_id, None)
+        self._running.pop(container_id, None)
 
 
 def _unwritten(path: Path, error: OSError) -> HostError:

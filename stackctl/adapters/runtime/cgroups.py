@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 
@@ -68,6 +68,8 @@ class Cgroups:
         self._roots = list(dict.fromkeys(facts.controllers.values()))
         if facts.unified is not None:
             self._roots.append(facts.unified)
+        self._own = b""  # the content of /proc/self/cgroup to which belongs
+        self._procs = -1  # the descriptor of one cgroup.procs, kept open
 
     def directories(self, group: str) -> list[Path]:
         """Return its directories that exist, one a hierarchy."""
@@ -143,13 +145,36 @@ class Cgroups:
                     _make(root, directory, cpuset="cpuset" in names)
                 (directory / "cgroup.procs").write_text(str(pid))
 
-    def stay(self) -> None:
-        """Move this process to the cgroup it is in, which changes nothing (see ``moves``); raises OSError."""
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+    @contextlib.contextmanager
+    def staying(self) -> Iterator[Callable[[], None]]:
+        """Give a move of this process to the cgroup it is in, which changes nothing (see ``moves``); raises OSError.
+
+        Only for a short while: once somebody has moved the process, this would move it back.
+        """
+        descriptor = os.open("/proc/self/cgroup", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            now = os.read(descriptor, 65536)
+        finally:
+            os.close(descriptor)
+        if now != self._own:
+            self._open_own(now)
+
+        def move() -> None:
+            os.write(self._procs, b"0")
+
+        yield move
+
+    def _open_own(self, cgroups: bytes) -> None:
+        for line in cgroups.decode(errors="surrogateescape").splitlines():
             _, names, path = line.split(":", 2)
             root = self._root(names)
             if root is not None:
-                (root / path.lstrip("/") / "cgroup.procs").write_text("0")
+                procs = os.open(
+                    root / path.lstrip("/") / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC
+                )
+                if self._own:
+                    os.close(self._procs)
+                self._own, self._procs = cgroups, procs
                 return
         raise FileNotFoundError(errno.ENOENT, "no hierarchy of cgroups is mounted here")
 

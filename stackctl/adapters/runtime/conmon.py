@@ -69,7 +69,7 @@ class Waiting:
             raise process.failed(self.argv, code, words) from None
         if pid <= 0:
             message = str(told.get("message") or "") or words.decode(errors="replace")
-            raise RuntimeFailedError(runtime_words(message, self.bundle / "runtime.log"))
+            raise RuntimeFailedError(runtime_words(message, log_text(self.bundle)))
         monitor = int((self.bundle / "conmon.pid").read_text() or 0)
         return Started(pid=pid, monitor_pid=monitor)
 
@@ -90,15 +90,18 @@ class Conmon:
         bundle: Path,
         note: Note,
         *,
+        scratch: Path,
         leave: Callable[[int], Awaitable[None]],
     ) -> AsyncIterator[Waiting]:
         """Start conmon, which waits until it is told to go on; it is ended when it never is.
 
-        ``leave`` takes the monitor out of the daemon's cgroup before it starts anything.
+        ``leave`` takes the monitor out of the daemon's cgroup before it starts anything. What the two tell each other
+        in files goes to ``scratch``.
         """
         sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
         start_read, start_write = os.pipe2(os.O_CLOEXEC)
-        argv = self._argv(container_id, bundle, note)
+        pid_file = scratch / f"{container_id}.pid"
+        argv = self._argv(container_id, bundle, note, pid_file)
         try:
             try:
                 with _said(bundle).open("wb") as stderr:
@@ -128,12 +131,13 @@ class Conmon:
                     parent.kill()
                     await parent.wait()
         finally:
+            pid_file.unlink(missing_ok=True)
             os.close(sync_read)
             os.close(start_write)
 
-    def _argv(self, container_id: str, bundle: Path, note: Note) -> list[str]:
+    def _argv(self, container_id: str, bundle: Path, note: Note, pid_file: Path) -> list[str]:
         argv = [self.program, "--api-version", "1", "-c", container_id, "-u", container_id]
-        argv += ["-r", note.runtime, "-b", str(bundle), "-p", str(bundle / "pid")]
+        argv += ["-r", note.runtime, "-b", str(bundle), "-p", str(pid_file)]
         argv += ["-P", str(bundle / "conmon.pid"), "--exit-dir", str(self.exits)]
         argv += ["-l", f"k8s-file:{note.log_path}" if note.log_path else "none"]
         argv += ["--full-attach", "--no-sync-log", "--log-level", "error"]
@@ -157,6 +161,14 @@ class Conmon:
 
 def _said(bundle: Path) -> Path:
     return bundle / "conmon.log"
+
+
+def log_text(bundle: Path) -> str:
+    """Return what the runtime logged of a container so far."""
+    try:
+        return (bundle / "runtime.log").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 async def resize(bundle: Path, height: int, width: int) -> None:
@@ -209,14 +221,13 @@ async def _line(descriptor: int) -> bytes:
     return data
 
 
-def runtime_words(message: str, log: Path) -> str:
+def runtime_words(message: str, log: str) -> str:
     """Return what an OCI runtime complained about: its JSON log's last error, else ``message`` without decoration."""
-    with contextlib.suppress(OSError):
-        for line in reversed(log.read_text(errors="replace").splitlines()):
-            with contextlib.suppress(ValueError, AttributeError):
-                entry = json.loads(line)
-                if entry.get("level") in ("error", "fatal") and entry.get("msg"):
-                    return str(entry["msg"]).strip()
+    for line in reversed(log.splitlines()):
+        with contextlib.suppress(ValueError, AttributeError):
+            entry = json.loads(line)
+            if entry.get("level") in ("error", "fatal") and entry.get("msg"):
+                return str(entry["msg"]).strip()
     for line in reversed(message.splitlines()):
         if "level=error" in line and 'msg="' in line:
             text = line.partition('msg="')[2].rpartition('"')[0]

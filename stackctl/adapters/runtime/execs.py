@@ -2,11 +2,15 @@
 
 A detached exec costs no runtime process for as long as it runs and hands our own pipes to the program. When the
 runtime leaves, the process comes to us, its subreaper, and we learn its exit code as any parent does.
+
+The runtime reads what to run from a pipe. So it can be started before that is to happen: it gets itself ready beside
+other work, and waits, the container untouched.
 """
 
 import asyncio
 import contextlib
 import fcntl
+import io
 import json
 import os
 import resource
@@ -14,14 +18,15 @@ import secrets
 import socket
 import struct
 import termios
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from stackctl.adapters.runtime.attach import PipeStreams
 from stackctl.adapters.runtime.conmon import runtime_words
 from stackctl.adapters.runtime.failures import start_error
-from stackctl.contracts.runtime import ExecProcess
-from stackctl.errors import DeadlineError, StackctlError
+from stackctl.contracts.runtime import ExecProcess, ExecShape
+from stackctl.errors import DeadlineError, StackctlError, StartError
 from stackctl.frozen import frozen
 from stackctl.host import pidfd, process
 from stackctl.values import Json, JsonObject
@@ -29,7 +34,10 @@ from stackctl.values import Json, JsonObject
 _LINGER = 2.0
 _TERMINAL_WAIT = 10.0
 _STAGE = "runc:["  # how runc calls its process before it becomes the program
+_PIPE = 65536  # what a pipe takes at once, pipe(7)
+_SIGKILL = 9
 _burials: set["asyncio.Task[int | None]"] = set()
+_abandoned: set["asyncio.Task[None]"] = set()
 
 
 @frozen
@@ -111,33 +119,62 @@ def process_tree(wanted: ExecProcess) -> JsonObject:
     return tree
 
 
-async def start_exec(place: ExecPlace, wanted: ExecProcess) -> RunningExec:
-    """Start a further process; raises StartError with 126 or 127 when it cannot be."""
-    name = secrets.token_hex(4)
-    spec = place.directory / f"{name}.json"
-    pid_file = place.directory / f"{name}.pid"
-    log = place.directory / f"{name}.log"
-    spec.write_text(json.dumps(process_tree(wanted)))
-    argv = [*place.runtime, "--log", str(log), "--log-format", "json", "exec", "--detach"]
-    argv += ["--process", str(spec), "--pid-file", str(pid_file)]
-    try:
-        if wanted.tty:
-            streams = await _start_tty(place, argv, name, log)
-        else:
-            streams = await _start_pipes(place, argv, log, open_stdin=wanted.open_stdin)
-        pid = int(pid_file.read_text())
-        if is_contested(wanted):
-            _limit_files(pid, wanted)
-        return RunningExec(pid, streams)
-    except StackctlError:
-        _bury_strays()
-        raise
-    finally:
-        for path in (spec, pid_file, log):
-            path.unlink(missing_ok=True)
+class PreparedExec:
+    """An exec whose runtime is being started, or waits to be told the process."""
+
+    def __init__(
+        self, given: "asyncio.Future[ExecProcess]", starting: "asyncio.Task[RunningExec]"
+    ) -> None:
+        self._given = given
+        self._starting = starting
+        starting.add_done_callback(_look_at)
+
+    async def start(self, wanted: ExecProcess) -> RunningExec:
+        self._given.set_result(wanted)
+        try:
+            return await asyncio.shield(self._starting)
+        except asyncio.CancelledError:
+            self._starting.add_done_callback(_abandon)
+            raise
+
+    def drop(self) -> None:
+        if not self._given.done():
+            self._starting.cancel()
 
 
-def is_contested(wanted: ExecProcess) -> bool:
+async def start_exec(
+    place: ExecPlace,
+    shape: ExecShape,
+    given: Awaitable[ExecProcess],
+    *,
+    moving: AbstractContextManager[None],
+) -> RunningExec:
+    """Start the runtime, and the further process once it is ``given``; ``moving`` is entered while the runtime runs.
+
+    Raises StartError with 126 or 127 when it cannot be. Cancelled before it is given, it leaves nothing.
+    """
+    pid_file = place.directory / f"{secrets.token_hex(4)}.pid"
+    with _memory_file("log") as log:
+        argv = [*place.runtime, "--log", f"/proc/self/fd/{log}", "--log-format", "json", "exec"]
+        argv += ["--detach", "--pid-file", str(pid_file)]
+        work = _Work(place=place, argv=argv, given=given, moving=moving, log=log)
+        try:
+            if shape.tty:
+                streams = await _start_tty(work, pid_file.with_suffix(".tty"))
+            else:
+                streams = await _start_pipes(work, open_stdin=shape.open_stdin)
+            pid = int(pid_file.read_bytes())
+        except StackctlError:
+            _bury_strays()
+            raise
+        finally:
+            pid_file.unlink(missing_ok=True)
+    if is_contested(shape):
+        _limit_files(pid, shape)
+    return RunningExec(pid, streams)
+
+
+def is_contested(wanted: ExecShape) -> bool:
     """Tell whether two in the runtime set the soft limit of open files, the last one winning.
 
     runc 1.1 sets it from outside, after the move into the container's cgroups, while Go's start in the new process
@@ -146,7 +183,7 @@ def is_contested(wanted: ExecProcess) -> bool:
     return any(kind == "RLIMIT_NOFILE" and soft != hard for kind, soft, hard in wanted.rlimits)
 
 
-def _limit_files(pid: int, wanted: ExecProcess) -> None:
+def _limit_files(pid: int, wanted: ExecShape) -> None:
     """Set the soft limit where the wrong one has won all the same."""
     for kind, soft, hard in wanted.rlimits:
         if kind == "RLIMIT_NOFILE":
@@ -166,9 +203,65 @@ def _bury_strays() -> None:
         task.add_done_callback(_burials.discard)
 
 
-async def _start_pipes(
-    place: ExecPlace, argv: list[str], log: Path, *, open_stdin: bool
-) -> PipeStreams:
+@frozen
+class _Work:
+    """A run of the runtime: all but what is to be executed, where its words go, and who will give the process."""
+
+    place: ExecPlace
+    argv: Sequence[str]
+    given: Awaitable[ExecProcess]
+    moving: AbstractContextManager[None]
+    log: int
+
+    async def run(
+        self,
+        *options: str,
+        stdin: int = process.DEVNULL,
+        stdout: int = process.DEVNULL,
+        stderr: int = process.DEVNULL,
+    ) -> bool:
+        """Run it to its end, and tell whether it succeeded; it is killed when the process is not given."""
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        with os.fdopen(write_end, "wb", buffering=0) as telling:
+            try:
+                words = [*self.argv, *options, "--process", f"/proc/self/fd/{read_end}"]
+                pid = process.start(
+                    [*words, self.place.container_id],
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    pass_fds=(read_end, self.log),
+                    env={"GOMAXPROCS": "2"},
+                )
+            finally:
+                os.close(read_end)
+            with self.moving:
+                try:
+                    tree = json.dumps(process_tree(await self.given)).encode()
+                except asyncio.CancelledError:
+                    pidfd.send_signal(pid, 0, _SIGKILL)
+                    await pidfd.wait_child(pid)
+                    raise
+                if len(tree) <= _PIPE:
+                    _write(telling, tree)
+                else:
+                    await asyncio.to_thread(_write, telling, tree)
+                telling.close()
+                return await pidfd.wait_child(pid) == 0
+
+    def failed(self, said: str) -> StartError:
+        return start_error(runtime_words(said, _text(self.log)), verb="exec")
+
+
+def _write(pipe: io.FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    # A runtime that has failed reads no more, and says why when it is waited for.
+    with contextlib.suppress(BrokenPipeError):
+        while view:
+            view = view[pipe.write(view) :]
+
+
+async def _start_pipes(work: _Work, *, open_stdin: bool) -> PipeStreams:
     ours: list[int] = []
     theirs: list[int] = []
     stdin = process.DEVNULL
@@ -183,20 +276,12 @@ async def _start_pipes(
     started = False
     try:
         try:
-            runtime = await process.spawn(
-                [*argv, place.container_id],
-                stdin=stdin,
-                stdout=theirs[-2],
-                stderr=theirs[-1],
-                env={"GOMAXPROCS": "2"},
-            )
+            done = await work.run(stdin=stdin, stdout=theirs[-2], stderr=theirs[-1])
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
-        code = await runtime.wait()
-        if code != 0:
-            said = _drain(ours[-1])
-            raise start_error(runtime_words(said, log), verb="exec")
+        if not done:
+            raise work.failed(_drain(ours[-1]))
         streams = PipeStreams(stdin=ours[0] if open_stdin else -1, stdout=ours[-2], stderr=ours[-1])
         started = True
         return streams
@@ -206,27 +291,19 @@ async def _start_pipes(
                 os.close(descriptor)
 
 
-async def _start_tty(place: ExecPlace, argv: list[str], name: str, log: Path) -> PipeStreams:
-    address = place.directory / f"{name}.tty"
+async def _start_tty(work: _Work, address: Path) -> PipeStreams:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    directory = os.open(place.directory, os.O_PATH | os.O_CLOEXEC)
+    directory = os.open(address.parent, os.O_PATH | os.O_CLOEXEC)
     # A socket's address has 107 bytes; the run root may have more.
     short = f"/proc/{os.getpid()}/fd/{directory}/{address.name}"
     try:
         listener.bind(short)
         listener.listen(1)
-        with log.with_suffix(".err").open("wb") as stderr:
-            runtime = await process.spawn(
-                [*argv, "--tty", "--console-socket", short, place.container_id],
-                stderr=stderr.fileno(),
-                env={"GOMAXPROCS": "2"},
-            )
+        with _memory_file("stderr") as stderr:
             receiving = asyncio.create_task(_receive_terminal(listener))
             try:
-                code = await runtime.wait()
-                if code != 0:
-                    said = Path(stderr.name).read_text(errors="replace")
-                    raise start_error(runtime_words(said, log), verb="exec")
+                if not await work.run("--tty", "--console-socket", short, stderr=stderr):
+                    raise work.failed(_text(stderr))
                 async with asyncio.timeout(_TERMINAL_WAIT):
                     terminal = await receiving
             except TimeoutError as error:
@@ -238,7 +315,6 @@ async def _start_tty(place: ExecPlace, argv: list[str], name: str, log: Path) ->
         listener.close()
         os.close(directory)
         address.unlink(missing_ok=True)
-        log.with_suffix(".err").unlink(missing_ok=True)
 
 
 async def _receive_terminal(listener: socket.socket) -> int:
@@ -257,6 +333,21 @@ async def _receive_terminal(listener: socket.socket) -> int:
     return terminal
 
 
+@contextlib.contextmanager
+def _memory_file(name: str) -> Iterator[int]:
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _text(descriptor: int) -> str:
+    """Return what was written to a memory file."""
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, size, 0).decode(errors="replace")
+
+
 def _drain(descriptor: int) -> str:
     os.set_blocking(descriptor, False)
     data = b""
@@ -264,3 +355,25 @@ def _drain(descriptor: int) -> str:
         while chunk := os.read(descriptor, 65536):
             data += chunk
     return data.decode(errors="replace")
+
+
+def _look_at(starting: "asyncio.Task[RunningExec]") -> None:
+    """Take note of a failure that nobody may wait for."""
+    if not starting.cancelled():
+        starting.exception()
+
+
+def _abandon(starting: "asyncio.Task[RunningExec]") -> None:
+    """End an exec that began when nobody waited for it any more."""
+    if starting.cancelled() or starting.exception() is not None:
+        return
+    session = starting.result()
+
+    async def end() -> None:
+        await session.kill(_SIGKILL)
+        await session.wait()
+        await session.close()
+
+    task = asyncio.create_task(end())
+    _abandoned.add(task)
+    task.add_done_callback(_abandoned.discard)

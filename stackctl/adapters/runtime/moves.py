@@ -10,41 +10,50 @@ process can be moved, it takes the wait out of the way.
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 _PAUSE = 0.004  # seconds, well below the time after which the kernel closes the lock again
 
 
 class Moves:
-    """Keeps the kernel ready for moves while any is expected; ``write`` is the move that changes nothing."""
+    """Keeps the kernel ready for moves while any is expected.
 
-    def __init__(self, write: Callable[[], None]) -> None:
-        self._write = write
-        self._guard = threading.Lock()
+    ``staying`` is entered for as long, and gives the move that changes nothing. One thread does it all; it is started
+    by the first block and sleeps between them.
+    """
+
+    def __init__(self, staying: Callable[[], AbstractContextManager[Callable[[], None]]]) -> None:
+        self._staying = staying
+        self._changed = threading.Condition()
         self._expected = 0
-        self._none = threading.Event()
+        self._thread: threading.Thread | None = None
 
     @contextlib.contextmanager
     def expected(self) -> Iterator[None]:
-        """Processes will be moved within this block, by whomever; costs one thread, shared by all blocks."""
-        with self._guard:
+        """Processes will be moved within this block, by whomever."""
+        with self._changed:
             self._expected += 1
-            if self._expected == 1:
-                self._none = threading.Event()
-                threading.Thread(
-                    target=self._keep_ready, args=(self._none,), name="moves", daemon=True
-                ).start()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep_ready, name="moves", daemon=True)
+                self._thread.start()
+            elif self._expected == 1:
+                self._changed.notify()
         try:
             yield
         finally:
-            with self._guard:
+            # The thread sees it by itself, when nothing waits for the time it takes.
+            with self._changed:
                 self._expected -= 1
-                if not self._expected:
-                    self._none.set()
 
-    def _keep_ready(self, none: threading.Event) -> None:
-        while not none.is_set():
+    def _keep_ready(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._expected)
             try:
-                self._write()
+                with self._staying() as move:
+                    while self._expected:
+                        move()
+                        with self._changed:
+                            self._changed.wait(_PAUSE)
             except OSError:
-                return  # a hierarchy that may not be written: moves wait then, as they would without this
-            none.wait(_PAUSE)
+                return  # a hierarchy that may not be written: moves wait, as they would without this

@@ -16,7 +16,13 @@ from typing import TypeVar
 from stackctl.adapters.runtime import attach, conmon, logfile, loglines, logparts
 from stackctl.adapters.runtime.bundle import Bundles, Note
 from stackctl.adapters.runtime.cgroups import CgroupFacts, Cgroups, own_facts
-from stackctl.adapters.runtime.execs import ExecPlace, RunningExec, is_contested, start_exec
+from stackctl.adapters.runtime.execs import (
+    ExecPlace,
+    PreparedExec,
+    RunningExec,
+    is_contested,
+    start_exec,
+)
 from stackctl.adapters.runtime.failures import start_error
 from stackctl.adapters.runtime.moves import Moves
 from stackctl.adapters.runtime.seccomp import SeccompProfiles
@@ -26,6 +32,7 @@ from stackctl.contracts.runtime import (
     Ended,
     ExecProcess,
     ExecSession,
+    ExecShape,
     Exit,
     Launch,
     LogPart,
@@ -35,7 +42,7 @@ from stackctl.contracts.runtime import (
 )
 from stackctl.errors import ConflictError, HostError, InvalidInputError, StackctlError
 from stackctl.frozen import frozen
-from stackctl.host import pidfd, process
+from stackctl.host import mounts, pidfd, process
 from stackctl.oci.runtime import RuntimeSpec
 from stackctl.values import Json, JsonObject
 
@@ -68,12 +75,13 @@ class ConmonRuntime:
         self._settings = settings
         run = settings.run_root
         self._root = run / "runtime"
-        self._execs = run / "x"
-        # What a killed daemon left of an exec it was starting: one daemon at a time has these directories.
-        shutil.rmtree(self._execs, ignore_errors=True)
+        # What a killed daemon left of an exec it was starting: one daemon at a time has this directory.
+        self._scratch = run / "x"
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._memory: int | None = None
         self._bundles = Bundles(run / "bundles", run / "exits")
         self._cgroups = Cgroups(settings.cgroups or own_facts(), settings.cgroup_parent)
-        self._moves = Moves(self._cgroups.stay)
+        self._moves = Moves(self._cgroups.staying)
         self._conmon = conmon.Conmon(
             program=_program(settings.conmon),
             runtime_root=self._root,
@@ -91,7 +99,11 @@ class ConmonRuntime:
         if self._prepared:
             return
         self._bundles.prepare()
-        for path in (self._root, self._execs, self._conmon.terminals):
+        # The runtime has its pid files written to the disk before it goes on, where they are on one.
+        self._memory = mounts.memory_directory()
+        if self._memory is not None:
+            self._scratch = Path(f"/proc/{os.getpid()}/fd/{self._memory}")
+        for path in (self._root, self._scratch, self._conmon.terminals):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         pidfd.become_subreaper()
         self._prepared = True
@@ -106,6 +118,10 @@ class ConmonRuntime:
 
     def close(self) -> None:
         """Engine stop: leave containers running, remove the cgroup parent when nothing but the daemon is in it."""
+        if self._memory is not None:
+            os.close(self._memory)
+            self._memory = None
+            self._prepared = False
         deadline = time.monotonic() + _LAST_MONITOR
         while not self._cgroups.give_back(os.getpid()) and not self._bundles.all():
             if time.monotonic() > deadline:
@@ -136,7 +152,7 @@ class ConmonRuntime:
             try:
                 with self._moves.expected():
                     async with self._conmon.waiting(
-                        launch.id, bundle, note, leave=self._leave
+                        launch.id, bundle, note, scratch=self._scratch, leave=self._leave
                     ) as monitor:
                         yield create
             except conmon.RuntimeFailedError as error:
@@ -173,11 +189,11 @@ class ConmonRuntime:
     async def start(self, container_id: str) -> None:
         if self._is_runc(container_id) and await self._let_go(container_id):
             return
-        log = self._bundles.path(container_id) / "runtime.log"
         async with self._limit:
             argv = [*self._runc(container_id), "start", container_id]
             done = await process.run(argv, check=False, env=_ENVIRONMENT)
         if done.code != 0:
+            log = conmon.log_text(self._bundles.path(container_id))
             words = conmon.runtime_words(done.stderr.decode(errors="replace"), log)
             raise start_error(words, verb="start")
 
@@ -294,21 +310,25 @@ class ConmonRuntime:
         if self._note(container_id).tty:
             await conmon.resize(self._bundles.path(container_id), height, width)
 
-    async def execute(self, container_id: str, process: ExecProcess) -> ExecSession:
+    def prepare_exec(self, container_id: str, shape: ExecShape) -> PreparedExec:
         self.prepare()
-        running = self._running(container_id)
-        if not await self.is_alive(container_id, running):
+        given: asyncio.Future[ExecProcess] = asyncio.get_running_loop().create_future()
+        starting = asyncio.create_task(self._exec(container_id, shape, given))
+        return PreparedExec(given, starting)
+
+    async def execute(self, container_id: str, process: ExecProcess) -> ExecSession:
+        return await self.prepare_exec(container_id, process.shape).start(process)
+
+    async def _exec(
+        self, container_id: str, shape: ExecShape, given: "asyncio.Future[ExecProcess]"
+    ) -> RunningExec:
+        if not await self.is_alive(container_id, self._running(container_id)):
             raise ConflictError(f"container {container_id} is not running")
         runtime = self._runc(container_id)
-        place = ExecPlace(container_id=container_id, runtime=runtime, directory=self._execs)
+        place = ExecPlace(container_id=container_id, runtime=runtime, directory=self._scratch)
         async with self._exec_limit:
-            starting = asyncio.create_task(start_exec(place, process))
-            try:
-                with contextlib.nullcontext() if is_contested(process) else self._moves.expected():
-                    return await asyncio.shield(starting)
-            except asyncio.CancelledError:
-                starting.add_done_callback(_abandon)
-                raise
+            moving = contextlib.nullcontext() if is_contested(shape) else self._moves.expected()
+            return await start_exec(place, shape, given, moving=moving)
 
     async def update(self, container_id: str, resources: Mapping[str, object]) -> None:
         self._running(container_id)
@@ -450,7 +470,6 @@ class ConmonRuntime:
 
 _SIGKILL = signal.SIGKILL
 _T = TypeVar("_T")
-_abandoned: set[asyncio.Task[None]] = set()
 
 
 async def _uninterrupted(work: Coroutine[None, None, _T]) -> _T:
@@ -463,22 +482,6 @@ async def _uninterrupted(work: Coroutine[None, None, _T]) -> _T:
         if not task.cancelled():
             task.exception()
         raise
-
-
-def _abandon(starting: asyncio.Task[RunningExec]) -> None:
-    """End an exec that began when nobody waited for it any more."""
-    if starting.cancelled() or starting.exception() is not None:
-        return
-    session = starting.result()
-
-    async def end() -> None:
-        await session.kill(_SIGKILL)
-        await session.wait()
-        await session.close()
-
-    task = asyncio.create_task(end())
-    _abandoned.add(task)
-    task.add_done_callback(_abandoned.discard)
 
 
 def _log_files(launch: Launch) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stackctl.errors import InvalidInputError
+from stackctl.host.seccomp import syscall_numbers
 from stackctl.values import Json, JsonObject
 
 PROFILES = (
@@ -60,8 +61,8 @@ class SeccompProfiles:
                 return None
             if len(self._cache) > 256:
                 self._cache.clear()
-            self._cache[key] = translate(
-                text, capabilities, machine=self._machine, kernel=self._kernel
+            self._cache[key] = by_number(
+                translate(text, capabilities, machine=self._machine, kernel=self._kernel)
             )
         return self._cache[key]
 
@@ -97,6 +98,35 @@ def translate(text: str, capabilities: frozenset[str], *, machine: str, kernel: 
     if isinstance(profile.get("defaultErrnoRet"), int):
         result["defaultErrnoRet"] = profile["defaultErrnoRet"]
     return result
+
+
+def by_number(profile: JsonObject) -> JsonObject:
+    """Return the same profile, the names of each rule from the highest number on the last architecture downwards.
+
+    libseccomp keeps its rules in a list by number and looks for each place from the lowest on, in every start of a
+    container and every exec. What it makes of them is the same in any order.
+    """
+    architectures, rules = profile["architectures"], profile["syscalls"]
+    if not isinstance(architectures, list) or not isinstance(rules, list) or not architectures:
+        return profile
+    last = str(architectures[-1]).removeprefix("SCMP_ARCH_").lower()
+    names = [name for rule in rules for name in _names(rule)]
+    numbers = syscall_numbers(names, last)
+
+    def key(name: str) -> int:
+        return -numbers.get(name, -1)
+
+    ordered: list[Json] = [
+        {**rule, "names": [*sorted(_names(rule), key=key)]}
+        for rule in rules
+        if isinstance(rule, dict)
+    ]
+    return {**profile, "syscalls": ordered}
+
+
+def _names(rule: Json) -> list[str]:
+    names = rule.get("names") if isinstance(rule, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def _applies(

@@ -89,3 +89,48 @@ async def test_a_process_is_known_by_its_start_time() -> None:
     assert await child.wait() == -signal.SIGKILL
     assert not pidfd.send_signal(child.pid, started, signal.SIGKILL)
     await pidfd.wait_gone(child.pid, started)
+
+
+async def test_a_program_started_at_once_gets_its_descriptors_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECRET", "1")
+    output, writing = os.pipe2(os.O_CLOEXEC)
+    passed, other = os.pipe2(os.O_CLOEXEC)
+    leak = os.open("/", os.O_RDONLY)
+    os.set_inheritable(leak, True)
+    script = (
+        f"env; readlink /proc/self/fd/0; cat /proc/self/fd/{passed}; ls /proc/$$/fd; kill -PIPE $$"
+    )
+    pid = process.start(
+        ["/bin/sh", "-c", script], stdout=writing, pass_fds=(passed,), env={"MORE": "2"}
+    )
+    os.close(writing)
+    os.close(leak)
+    os.write(other, b"told\n")
+    os.close(other)
+    assert await pidfd.wait_child(pid) == 128 + signal.SIGPIPE, "signals are ignored as by Python"
+    with os.fdopen(output, "rb") as stream:
+        words = stream.read().decode().split()
+    os.close(passed)
+    assert not any(word.startswith("SECRET") for word in words)
+    assert {"MORE=2", "/dev/null", "told"} <= set(words)
+    assert set(words[words.index("told") + 1 :]) - {"10"} == {"0", "1", "2", str(passed)}
+
+
+def test_a_program_that_cannot_be_started_at_once_is_told(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="cannot start /bin/nope-x") as caught:
+        process.start(["/bin/nope-x"])
+    assert "Install nope-x" in caught.value.hint
+    plain = tmp_path / "plain"
+    plain.touch(mode=0o644)
+    with pytest.raises(HostError, match="plain: Permission denied"):
+        process.start([str(plain)])
+
+
+async def test_a_child_that_has_ended_is_reaped_without_waiting() -> None:
+    pid = process.start(["/bin/sh", "-c", "exit 5"])
+    while pidfd.start_time(pid):
+        await asyncio.sleep(0.001)
+    assert await pidfd.wait_child(pid) == 5
+    assert await pidfd.wait_child(pid) is None

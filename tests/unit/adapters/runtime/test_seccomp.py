@@ -1,11 +1,15 @@
 """Unit tests of the seccomp translation."""
 
+import ctypes
 import json
+import platform
+import tempfile
 
 import pytest
 
-from stackctl.adapters.runtime.seccomp import SeccompProfiles, translate
+from stackctl.adapters.runtime.seccomp import SeccompProfiles, by_number, translate
 from stackctl.errors import InvalidInputError
+from stackctl.host.seccomp import syscall_numbers
 
 PROFILE = {
     "defaultAction": "SCMP_ACT_ERRNO",
@@ -71,3 +75,88 @@ def test_a_distribution_without_a_profile_is_told(tmp_path) -> None:
     profiles = SeccompProfiles((tmp_path / "none",), machine="x86_64", kernel="6.1")
     assert profiles.default_path() is None
     assert profiles.profile("default", frozenset()) is None
+
+
+def filter_of(profile: dict) -> bytes:
+    """Return what libseccomp makes of a profile, by the calls that the runtime does."""
+    lib = ctypes.CDLL("libseccomp.so.2")
+    lib.seccomp_init.restype = ctypes.c_void_p
+    for name in ("seccomp_arch_add", "seccomp_export_bpf", "seccomp_release"):
+        getattr(lib, name).argtypes = [ctypes.c_void_p, ctypes.c_uint32][
+            : 1 if name == "seccomp_release" else 2
+        ]
+    lib.seccomp_rule_add_array.argtypes = [
+        ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p,
+    ]  # fmt: skip
+    allow, refuse = 0x7FFF0000, 0x00050000
+    context = lib.seccomp_init(refuse | profile["defaultErrnoRet"])
+    for name in profile["architectures"]:
+        plain = name.removeprefix("SCMP_ARCH_").lower().encode()
+        lib.seccomp_arch_add(context, lib.seccomp_arch_resolve_name(plain) & 0xFFFFFFFF)
+    added = 0
+    for rule in profile["syscalls"]:
+        action = allow if rule["action"] == "SCMP_ACT_ALLOW" else refuse | rule["errnoRet"]
+        for name in rule["names"]:
+            number = lib.seccomp_syscall_resolve_name(name.encode())
+            if number == -1:
+                continue
+            args = rule.get("args") or ()
+            conditions = (Condition * len(args))(
+                *(
+                    Condition(
+                        item["index"], OPERATIONS.index(item["op"]), item["value"], item["valueTwo"]
+                    )
+                    for item in args
+                )
+            )
+            count = len(args)
+            assert lib.seccomp_rule_add_array(context, action, number, count, conditions) == 0, name
+            added += 1
+    assert added > 300
+    with tempfile.TemporaryFile() as file:
+        assert lib.seccomp_export_bpf(context, file.fileno()) == 0
+        lib.seccomp_release(context)
+        file.seek(0)
+        return file.read()
+
+
+OPERATIONS = (
+    "", "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT",
+    "SCMP_CMP_MASKED_EQ",
+)  # fmt: skip
+
+
+class Condition(ctypes.Structure):
+    _fields_ = (
+        ("arg", ctypes.c_uint),
+        ("op", ctypes.c_int),
+        ("a", ctypes.c_uint64),
+        ("b", ctypes.c_uint64),
+    )
+
+
+def test_the_order_of_the_names_is_libseccomps_and_changes_nothing_else() -> None:
+    path = SeccompProfiles().default_path()
+    assert path is not None
+    plain = translate(
+        path.read_text(), frozenset(), machine=platform.machine(), kernel=platform.release()
+    )
+    ordered = by_number(plain)
+    assert ordered != plain
+    for before, after in zip(plain["syscalls"], ordered["syscalls"], strict=True):
+        assert sorted(before["names"]) == sorted(after["names"])
+        assert {**before, "names": 0} == {**after, "names": 0}
+    twin = plain["architectures"][-1].removeprefix("SCMP_ARCH_").lower()
+    longest = max(ordered["syscalls"], key=lambda rule: len(rule["names"]))["names"]
+    numbers = syscall_numbers(longest, twin)
+    known = [numbers[name] for name in longest if numbers[name] >= 0]
+    assert known == sorted(known, reverse=True)
+    assert filter_of(ordered) == filter_of(plain)
+
+
+def test_names_of_an_unknown_architecture_keep_their_order() -> None:
+    assert syscall_numbers(["read"], "vax") == {}
+    rule = {"names": ["b", "a"], "action": "SCMP_ACT_ALLOW"}
+    profile = {"architectures": ["SCMP_ARCH_VAX"], "syscalls": [rule]}
+    assert by_number(profile) == profile
+    assert by_number({**profile, "architectures": []}) == {**profile, "architectures": []}
