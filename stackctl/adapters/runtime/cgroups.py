@@ -68,8 +68,6 @@ class Cgroups:
         self._roots = list(dict.fromkeys(facts.controllers.values()))
         if facts.unified is not None:
             self._roots.append(facts.unified)
-        self._own = b""  # the content of /proc/self/cgroup to which belongs
-        self._procs = -1  # the descriptor of one cgroup.procs, kept open
 
     def directories(self, group: str) -> list[Path]:
         """Return its directories that exist, one a hierarchy."""
@@ -151,31 +149,22 @@ class Cgroups:
 
         Only for a short while: once somebody has moved the process, this would move it back.
         """
-        descriptor = os.open("/proc/self/cgroup", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            now = os.read(descriptor, 65536)
-        finally:
-            os.close(descriptor)
-        if now != self._own:
-            self._open_own(now)
+        procs = os.open(self._own_procs(), os.O_WRONLY | os.O_CLOEXEC)
 
         def move() -> None:
-            os.write(self._procs, b"0")
+            os.write(procs, b"0")
 
-        yield move
+        try:
+            yield move
+        finally:
+            os.close(procs)
 
-    def _open_own(self, cgroups: bytes) -> None:
-        for line in cgroups.decode(errors="surrogateescape").splitlines():
+    def _own_procs(self) -> Path:
+        for line in _read(Path("/proc/self/cgroup")).splitlines():
             _, names, path = line.split(":", 2)
             root = self._root(names)
             if root is not None:
-                procs = os.open(
-                    root / path.lstrip("/") / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC
-                )
-                if self._own:
-                    os.close(self._procs)
-                self._own, self._procs = cgroups, procs
-                return
+                return root / path.lstrip("/") / "cgroup.procs"
         raise FileNotFoundError(errno.ENOENT, "no hierarchy of cgroups is mounted here")
 
     def give_back(self, pid: int) -> bool:

@@ -42,7 +42,7 @@ _abandoned: set["asyncio.Task[None]"] = set()
 
 @frozen
 class ExecPlace:
-    """Which container, by which runtime, and where the exec's own files go ."""
+    """Which container, by which runtime, and where the exec's own files go."""
 
     container_id: str
     runtime: Sequence[str]

@@ -19,7 +19,7 @@ class Moves:
     """Keeps the kernel ready for moves while any is expected.
 
     ``staying`` is entered for as long, and gives the move that changes nothing. One thread does it all; it is started
-    by the first block and sleeps between them.
+    by the first block, sleeps between them and ends with ``close``.
     """
 
     def __init__(self, staying: Callable[[], AbstractContextManager[Callable[[], None]]]) -> None:
@@ -45,10 +45,14 @@ class Moves:
             with self._changed:
                 self._expected -= 1
 
+    def close(self) -> None:
+        """End the thread; a later block starts another."""
+        with self._changed:
+            self._thread = None
+            self._changed.notify()
+
     def _keep_ready(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._expected)
+        while self._is_wanted():
             try:
                 with self._staying() as move:
                     while self._expected:
@@ -57,3 +61,10 @@ class Moves:
                             self._changed.wait(_PAUSE)
             except OSError:
                 return  # a hierarchy that may not be written: moves wait, as they would without this
+
+    def _is_wanted(self) -> bool:
+        """Wait for a block to begin; False once the thread shall end."""
+        this = threading.current_thread()
+        with self._changed:
+            self._changed.wait_for(lambda: self._expected or self._thread is not this)
+            return self._thread is this

@@ -75,8 +75,8 @@ class ConmonRuntime:
         self._settings = settings
         run = settings.run_root
         self._root = run / "runtime"
-        # What a killed daemon left of an exec it was starting: one daemon at a time has this directory.
         self._scratch = run / "x"
+        # What a killed daemon left of an exec it was starting: one daemon at a time has this directory.
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._memory: int | None = None
         self._bundles = Bundles(run / "bundles", run / "exits")
@@ -101,8 +101,11 @@ class ConmonRuntime:
         self._bundles.prepare()
         # The runtime has its pid files written to the disk before it goes on, where they are on one.
         self._memory = mounts.memory_directory()
-        if self._memory is not None:
-            self._scratch = Path(f"/proc/{os.getpid()}/fd/{self._memory}")
+        self._scratch = (
+            self._settings.run_root / "x"
+            if self._memory is None
+            else Path(f"/proc/{os.getpid()}/fd/{self._memory}")
+        )
         for path in (self._root, self._scratch, self._conmon.terminals):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         pidfd.become_subreaper()
@@ -118,10 +121,10 @@ class ConmonRuntime:
 
     def close(self) -> None:
         """Engine stop: leave containers running, remove the cgroup parent when nothing but the daemon is in it."""
+        self._moves.close()
         if self._memory is not None:
             os.close(self._memory)
-            self._memory = None
-            self._prepared = False
+        self._memory, self._prepared = None, False
         deadline = time.monotonic() + _LAST_MONITOR
         while not self._cgroups.give_back(os.getpid()) and not self._bundles.all():
             if time.monotonic() > deadline:

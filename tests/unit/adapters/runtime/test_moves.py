@@ -76,6 +76,16 @@ def test_one_thread_serves_all_blocks_and_sleeps_between_them() -> None:
         assert staying.left.wait(10)
     assert threads() == before + 1
     assert staying.entered == 4
+    moves.close()
+    until = time.monotonic() + 10
+    while threads() > before and time.monotonic() < until:
+        time.sleep(0.002)
+    assert threads() == before
+    staying.restart()
+    with moves.expected():
+        assert staying.enough.wait(10), "it cannot be used after a close"
+    moves.close()
+    moves.close()
 
 
 def test_blocks_that_follow_one_another_at_once_are_all_served() -> None:
@@ -122,15 +132,17 @@ def test_staying_writes_into_the_own_cgroup_of_the_first_mounted_hierarchy(tmp_p
     name = names.split(",")[0]
     facts = CgroupFacts(controllers={name: tmp_path}) if name else CgroupFacts(unified=tmp_path)
     cgroups = Cgroups(facts, "/p")
-    for count in (1, 2):
-        with cgroups.staying() as move:
-            move()
-        assert procs.read_text() == "0" * count, "it is opened anew, or not written"
+    before = len(os.listdir("/proc/self/fd"))
+    with cgroups.staying() as move:
+        move()
+        move()
+    assert procs.read_text() == "00"
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.root
 def test_a_process_that_was_moved_stays_where_it_is_now(tmp_path: Path) -> None:
-    """A real hierarchy: what is kept open is of the cgroup of the time, and is not written once it is another's."""
+    """A real hierarchy: what is written is the cgroup of the time."""
     facts = own_facts()
     _, names, path = Path("/proc/self/cgroup").read_text().splitlines()[0].split(":", 2)
     root = facts.controllers.get(names.split(",")[0], facts.unified) if names else facts.unified
