@@ -201,7 +201,7 @@ class Runtime(Protocol):
         """Send a signal to the first process; raises ConflictError when it does not run."""
 
     async def pause(self, container_id: str) -> None:
-        """Freeze every process of it."""
+        """Freeze every process of it; raises ConflictError when it does not run."""
 
     async def resume(self, container_id: str) -> None:
         """Thaw it; success when it is not frozen."""
@@ -222,7 +222,7 @@ class Runtime(Protocol):
         """Prepare a further process and start it; raises as ``PreparedExec.start``."""
 
     async def update(self, container_id: str, resources: Mapping[str, object]) -> None:
-        """Change cgroup limits of a running container; ``resources`` is OCI linux.resources."""
+        """Change cgroup limits; ``resources`` is OCI linux.resources. Raises ConflictError when it does not run."""
 
     async def usage(self, container_id: str) -> Usage:
         """Return resource use now."""

@@ -395,11 +395,8 @@ class Containers:
         if paused:
             try:
                 await self.running.pause(record.id)
-            except StackctlError:
-                # It ended meanwhile: then there is nothing to pause.
-                if self.book.container(record.id).status in lifecycle.LIVE:
-                    raise
-                paused = False
+            except ConflictError:
+                paused = False  # it ended meanwhile: then there is nothing to pause
         try:
             # What the engine mounts leaves its places behind, which are no change of anybody's.
             found = await self.world.layers.changes(record.id)

@@ -497,6 +497,17 @@ async def test_a_paused_container_stands_still_and_can_be_killed(place: Place) -
     assert (await place.runtime.wait(container_id, running)).code == 137
 
 
+async def test_what_is_asked_of_a_container_that_has_just_ended_is_refused(place: Place) -> None:
+    container_id, running = await place.run("/bin/sleep", "100")
+    os.kill(running.pid, signal.SIGKILL)
+    while pidfd.start_time(running.pid):
+        await asyncio.sleep(0.001)
+    with pytest.raises(ConflictError, match="is not running"):
+        await place.runtime.pause(container_id)
+    with pytest.raises(ConflictError, match="is not running"):
+        await place.runtime.update(container_id, {"pids": {"limit": 50}})
+
+
 async def test_a_container_whose_monitor_is_killed_is_ended(place: Place) -> None:
     container_id, running = await place.run("/bin/sleep", "100")
     os.kill(running.monitor_pid, signal.SIGKILL)

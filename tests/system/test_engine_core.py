@@ -441,6 +441,16 @@ async def test_pause_stops_time_and_unpause_goes_on(engine: Engine) -> None:
     assert (await execute(engine, "frozen", "true"))[0] == 0
 
 
+async def test_a_container_that_is_just_ending_can_be_committed(engine: Engine) -> None:
+    for number in range(12):
+        spec = ContainerSpec(image="busybox", cmd=("true",))
+        made = await engine.containers.create(spec)
+        await engine.running.start(made.id)
+        await asyncio.sleep(number * 0.002)
+        image_id = await engine.containers.commit(made.id)
+        assert engine.images.resolve(image_id).id == image_id
+
+
 async def test_limits_can_be_updated_while_it_runs(engine: Engine) -> None:
     await up(engine, "limited", memory=64 << 20)
     await engine.containers.update("limited", Update(memory=128 << 20, memory_swap=-1))

@@ -279,8 +279,7 @@ class ConmonRuntime:
             self._cgroups.thaw(self._group(container_id))
 
     async def pause(self, container_id: str) -> None:
-        self._running(container_id)
-        await process.run([*self._runc(container_id), "pause", container_id], env=_ENVIRONMENT)
+        await self._manage(container_id, "pause")
 
     async def resume(self, container_id: str) -> None:
         self._running(container_id)
@@ -334,9 +333,19 @@ class ConmonRuntime:
             return await start_exec(place, shape, given, moving=moving)
 
     async def update(self, container_id: str, resources: Mapping[str, object]) -> None:
-        self._running(container_id)
-        argv = [*self._runc(container_id), "update", "--resources", "-", container_id]
-        await process.run(argv, stdin=json.dumps(resources).encode(), env=_ENVIRONMENT)
+        stdin = json.dumps(resources).encode()
+        await self._manage(container_id, "update", "--resources", "-", stdin=stdin)
+
+    async def _manage(self, container_id: str, *words: str, stdin: bytes = b"") -> None:
+        """Have the runtime do something with a container; raises ConflictError when that has ended by now."""
+        running = self._running(container_id)
+        argv = [*self._runc(container_id), *words, container_id]
+        try:
+            await process.run(argv, stdin=stdin, env=_ENVIRONMENT)
+        except HostError as error:
+            if await self.is_alive(container_id, running):
+                raise
+            raise ConflictError(f"container {container_id} is not running") from error
 
     async def usage(self, container_id: str) -> Usage:
         return self._cgroups.usage(self._group(container_id))
