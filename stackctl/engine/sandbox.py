@@ -200,7 +200,7 @@ class Sandboxes:
         return Sandbox(record=record, netns=netns, files=self._write_files(record, networks))
 
     def opened(self, container_id: str) -> None:
-        """The container runs, or will not: its record says from now on which networks it holds."""
+        """The container runs, or will not: its record, if it has one, says from now on which networks it holds."""
         self._opening.pop(container_id, None)
 
     def is_joining(self, network_id: str) -> bool:
@@ -242,8 +242,13 @@ class Sandboxes:
 
     async def close(self, record: ContainerRecord) -> None:
         """Undo ``open``, whatever of it happened; failures are logged, so that the rest is undone too."""
-        if not has_own_network(record):
-            return
+        try:
+            if has_own_network(record):
+                await self._undo(record)
+        finally:
+            self.opened(record.id)
+
+    async def _undo(self, record: ContainerRecord) -> None:
         network_door, keeper = self.world.network, self.world.keeper
         if record.ports or record.spec.port_bindings or record.spec.publish_all_ports:
             await self._quietly("unpublish ports", lambda: network_door.unpublish(record.id))

@@ -23,6 +23,7 @@ from stackctl.builder.request import BuildOutput, BuildRequest
 from stackctl.builder.run import Joined
 from stackctl.contracts.state import ImageRecord
 from stackctl.engine.core import Engine
+from stackctl.engine.requests import NetworkRequest
 from stackctl.engine.world import HostFacts, World
 from stackctl.errors import InvalidInputError, NotFoundError
 from stackctl.paths import engine_paths
@@ -557,6 +558,13 @@ async def test_a_step_is_on_the_engines_bridge_and_gives_everything_back(tmp_pat
         assert engine.containers.all() == ()
         assert list(await engine.world.network.sandboxes()) == []
         assert engine.files.known() == []
+        await engine.networks.create(NetworkRequest(name="mine"))
+        for step, fails in (("ip addr | grep eth0", False), ("false", True)):
+            files = {**files, "Dockerfile": f"{BUSYBOX}RUN {step}\n"}
+            request = BuildRequest(context=_chunks(pack(files)), network_mode="mine")
+            outputs = [item async for item in build(request, engine)]
+            assert any(item.error for item in outputs) is fails
+        await engine.networks.remove("mine")
     finally:
         await engine.stop()
         await shelf.layers.close()
