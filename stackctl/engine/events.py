@@ -122,6 +122,11 @@ class Events:
         self._subscriptions.add(subscription)
         return subscription
 
+    @property
+    def listening(self) -> int:
+        """How many listen."""
+        return len(self._subscriptions)
+
     def forget(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
 

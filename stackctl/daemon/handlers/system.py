@@ -1,6 +1,7 @@
 """/_ping, /version, /info, /events, /auth, /plugins and our own /_stackctl/v1."""
 
 import asyncio
+import contextlib
 import os
 import platform
 import re
@@ -211,14 +212,14 @@ async def events(call: Call) -> web.StreamResponse:
     if query.until and query.until < query.since:
         since, until = call.text("since"), call.text("until")
         raise InvalidInputError(f"`since` time ({since}) cannot be after `until` time ({until})")
-    source = call.engine.events.subscribe(query)
-    response = await call.stream(JSON_TYPE)
+    with contextlib.closing(call.engine.events.subscribe(query)) as source:
+        response = await call.stream(JSON_TYPE)
 
-    async def lines() -> AsyncIterator[bytes]:
-        async for event in source:
-            yield encode_object(event_bodies.event_body(event))
+        async def lines() -> AsyncIterator[bytes]:
+            async for event in source:
+                yield encode_object(event_bodies.event_body(event))
 
-    await until_gone(call, lines(), response.write)
+        await until_gone(call, lines(), response.write)
     await response.write_eof()
     return response
 

@@ -16,6 +16,7 @@ from stackctl.daemon.call import Serving
 from stackctl.daemon.handlers import swarm, system
 from stackctl.daemon.settings import Settings
 from stackctl.daemon.streams import finish, hijack, join, until_gone
+from stackctl.engine.events import Events
 from stackctl.errors import ConflictError, NotModifiedError, StartError
 from stackctl.paths import engine_paths
 
@@ -43,8 +44,9 @@ class Echo:
 
 
 @contextlib.asynccontextmanager
-async def served(tmp_path, *routes):
-    engine = SimpleNamespace(world=SimpleNamespace(clock=SimpleNamespace(now=time.time)))
+async def served(tmp_path, *routes, events=None):
+    world = SimpleNamespace(clock=SimpleNamespace(now=time.time))
+    engine = SimpleNamespace(world=world, events=events)
     settings = Settings(paths=engine_paths({"STACKCTL_SOCKET": str(tmp_path / "s")}, uid=0))
     serving = Serving(engine=engine, settings=settings, stopping=asyncio.Event(), started_at=0.0)
     router = Router((*routes, *system.ROUTES, *swarm.ROUTES))
@@ -218,6 +220,22 @@ async def test_a_client_that_leaves_is_noticed_while_nothing_is_said(tmp_path):
             while not echo.closed:
                 await asyncio.sleep(0.01)
     assert echo.closed
+
+
+async def test_a_listener_that_leaves_is_forgotten(tmp_path):
+    bus = Events(SimpleNamespace(now=time.time))
+    async with served(tmp_path, events=bus) as path:
+        for number in range(3):
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(b"GET /v1.51/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            bus.publish("container", f"told-{number}", "id")
+            assert f"told-{number}".encode() in await reader.readuntil(b"\n\r\n")
+            assert bus.listening == 1
+            writer.close()
+            async with asyncio.timeout(20):
+                while bus.listening:
+                    await asyncio.sleep(0.002)
 
 
 def test_the_router_tells_names_with_slashes_from_actions():
