@@ -28,8 +28,10 @@ ROOT = Path(__file__).parent.parent.parent
 class Daemon:
     """stackctld as a child process, and the docker command line talking to it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, program: str = "") -> None:
+        """``program`` is the text of one that runs the daemon, instead of the daemon's own module."""
         self.home = home
+        self._words = ("-P", "-c", program) if program else ("-m", "stackctl.daemon.main")
         self.environ = {
             "PATH": os.environ["PATH"],
             "HOME": str(home),
@@ -56,7 +58,7 @@ class Daemon:
     def start(self) -> None:
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stackctl.daemon.main"],
+                [sys.executable, *self._words],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -167,8 +169,15 @@ class Daemon:
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
+    with running_daemon() as daemon:
+        yield daemon
+
+
+@contextlib.contextmanager
+def running_daemon(program: str = "") -> Iterator[Daemon]:
+    """A daemon with the image busybox; in the end it leaves nothing behind, and no traceback in its log."""
     home = Path(tempfile.mkdtemp(prefix="sk", dir="/tmp"))
-    running = Daemon(home)
+    running = Daemon(home, program)
     try:
         running.start()
         running.run("import", "-", "busybox:latest", stdin=busybox_rootfs())
