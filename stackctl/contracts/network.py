@@ -60,7 +60,10 @@ class NetworkDriver(Protocol):
         """Make a network namespace, loopback up, and return its path."""
 
     async def remove_sandbox(self, container_id: str) -> None:
-        """Remove the namespace and the links in it."""
+        """Remove the namespace, and the links in it at once or in a moment."""
+
+    async def finish(self) -> None:
+        """Return when the links of all removed namespaces are gone."""
 
     async def sandboxes(self) -> Sequence[str]:
         """Return the container IDs that have one."""

@@ -140,6 +140,7 @@ class Sandboxes:
 
     async def stop(self) -> None:
         """Leave nothing behind when nothing runs: the keeper, and what networks share once none is left."""
+        await self._quietly("remove links", self.world.network.finish)
         if any(record.status in lifecycle.LIVE for record in self.book.containers()):
             return
         await self._quietly("stop the keeper", self.world.keeper.stop)

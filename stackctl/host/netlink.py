@@ -130,9 +130,11 @@ def hairpin(name: str) -> Message:
     return Message(_SETLINK, 0, body, f"setting hairpin mode on {name}")
 
 
-def link_delete(name: str) -> Message:
-    body = _ifinfo() + _attribute(_IFLA_IFNAME, _name(name))
-    return Message(_DELLINK, 0, body, f"removing link {name}", (errno.ENODEV, errno.ENOENT))
+def link_delete(name: str = "", *, index: int = 0) -> Message:
+    """Remove an interface by its name or index; success when it is gone."""
+    body = _ifinfo(index=index) + (_attribute(_IFLA_IFNAME, _name(name)) if name else b"")
+    what = f"removing link {name or index}"
+    return Message(_DELLINK, 0, body, what, (errno.ENODEV, errno.ENOENT))
 
 
 def address(text: str, prefix: int, index: int) -> Message:

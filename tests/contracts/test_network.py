@@ -777,6 +777,68 @@ def keeper_pid(paths: EnginePaths) -> int:
         return json.loads(sock.recv(1000))["result"]["pid"]
 
 
+async def last_word(lab: Lab, network: NetworkRecord) -> tuple[str, int]:
+    """Remove two namespaces with a connection between them, one after the other; return the second one's link.
+
+    What the second one says last is never confirmed. So its socket lives on, and with it its namespace.
+    """
+    for name, number in (("one", 2), ("two", 3)):
+        await lab.driver.create_sandbox(name)
+        await lab.driver.connect(name, network, lab.endpoint(network, number), default_route=True)
+    listener = namespaces.in_netns(
+        lab.path("one"), lambda: socket.create_server((lab.endpoint(network, 2).ipv4_address, 80))
+    )
+    talker = namespaces.in_netns(
+        lab.path("two"), lambda: socket.create_connection(listener.getsockname(), 10)
+    )
+    links = [
+        f"{lab.paths.veth_prefix}{lab.endpoint(network, number).endpoint_id}"[:15]
+        for number in (2, 3)
+    ]
+    index = netlink.index_of(links[1])
+    assert index
+    accepted, _ = listener.accept()
+    accepted.close()
+    assert talker.recv(1) == b""
+    listener.close()
+    await lab.driver.remove_sandbox("one")
+    await lab.driver.finish()
+    assert not netlink.index_of(links[0])
+    talker.close()
+    await lab.driver.remove_sandbox("two")
+    return links[1], index
+
+
+async def test_a_connection_that_never_ended_keeps_no_link(lab: Lab) -> None:
+    network = lab.network(0)
+    await lab.driver.create_network(network)
+    link, _ = await last_word(lab, network)
+    async with asyncio.timeout(20):
+        while netlink.index_of(link):
+            await asyncio.sleep(0.02)
+
+
+async def test_ending_at_once_keeps_no_link_either(lab: Lab) -> None:
+    network = lab.network(0)
+    await lab.driver.create_network(network)
+    link, _ = await last_word(lab, network)
+    await lab.driver.finish()
+    assert not netlink.index_of(link)
+
+
+async def test_the_link_of_a_new_namespace_is_not_swept_with_the_former_one(lab: Lab) -> None:
+    network = lab.network(0)
+    await lab.driver.create_network(network)
+    link, former = await last_word(lab, network)
+    await lab.driver.create_sandbox("two")
+    await lab.driver.connect("two", network, lab.endpoint(network, 3), default_route=True)
+    now = netlink.index_of(link)
+    assert now not in (0, former)
+    await asyncio.sleep(1.0)
+    await lab.driver.finish()
+    assert netlink.index_of(link) == now
+
+
 async def test_everything_removed_leaves_nothing(tmp_path: Path) -> None:
     async with laboratory(tmp_path / "run") as lab:
         network = lab.network(0)

@@ -1,6 +1,7 @@
 """The Runtime contract, kept by runc under conmon: real containers on a busybox root."""
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -344,6 +345,15 @@ async def test_an_exec_that_is_cancelled_while_it_starts_is_ended(place: Place) 
     assert len(await place.runtime.processes(container_id)) == 1
 
 
+def descriptors() -> int:
+    """Count this process's descriptors, but for that which hurries moves between cgroups and is closed by itself."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found += not os.readlink(f"/proc/self/fd/{name}").endswith("/cgroup.procs")
+    return found
+
+
 async def wait_for_none(container_id: str) -> None:
     async with asyncio.timeout(20):
         while execs_of(container_id):
@@ -371,7 +381,7 @@ async def test_a_prepared_exec_that_is_dropped_leaves_nothing(place: Place) -> N
     session = await place.runtime.execute(container_id, exec_of("/bin/true"))
     await session.wait()
     await session.close()
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for pause in (0, 0.001, 0.01, 0.05):
         for tty in (False, True):
             wanted = exec_of("/bin/true", tty=tty, open_stdin=True)
@@ -383,7 +393,7 @@ async def test_a_prepared_exec_that_is_dropped_leaves_nothing(place: Place) -> N
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         await asyncio.wait(others, timeout=20)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     assert len(await place.runtime.processes(container_id)) == 1
 
 
@@ -426,11 +436,11 @@ async def test_without_directories_in_memory_it_works_on_disk(
 
 async def test_attaching_and_leaving_keeps_no_descriptor(place: Place) -> None:
     container_id, _ = await place.run("/bin/sleep", "100")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(200):
         streams = await place.runtime.attach(container_id)
         await streams.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 async def test_a_writer_that_waits_for_room_is_released_by_close(place: Place) -> None:

@@ -254,6 +254,9 @@ class FakeNetwork:
             if item.startswith(f"link {container_id} "):
                 self.kernel.undo(item)
 
+    async def finish(self) -> None:
+        pass
+
     async def sandboxes(self) -> list[str]:
         found = [item for item in self.kernel.effects if item.startswith("sandbox ")]
         return [item.removeprefix("sandbox ") for item in found]

@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import socket
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from stackctl.paths import EnginePaths
 
 _MTU = "com.docker.network.driver.mtu"
 _NAME_LIMIT = 15
-_LINKS_GONE = 5.0
+_LINKS_GONE = 0.5  # seconds in which the kernel takes the links of a removed namespace along
 _WITHOUT_BRIDGE = ("host", "null")
 _EVERYWHERE = {4: "0.0.0.0", 6: "::"}
 _log = logging.getLogger(__name__)
@@ -42,6 +42,9 @@ class BridgeNetworks:
         self._firewall = Firewall(paths.nft_table, paths.bridge_prefix)
         self._networks: dict[str, NetworkRecord] = {}
         self._published: dict[str, list[Publication]] = {}
+        self._links: dict[str, set[str]] = {}  # by container
+        self._parting: set[int] = set()  # indexes of links whose namespaces were removed
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await asyncio.to_thread(self._start)
@@ -54,7 +57,7 @@ class BridgeNetworks:
         self._firewall.accept_beside_others()
 
     async def stop(self) -> None:
-        await asyncio.to_thread(self._wait_for_links)
+        await self.finish()
         await asyncio.to_thread(self._firewall.remove)
         await asyncio.to_thread(namespaces.release_directory, str(self._paths.netns))
         self._networks.clear()
@@ -91,7 +94,32 @@ class BridgeNetworks:
         return path
 
     async def remove_sandbox(self, container_id: str) -> None:
+        links = self._links.pop(container_id, set())
+        self._parting.update(filter(None, map(netlink.index_of, links)))
         await asyncio.to_thread(namespaces.remove_netns, str(self.sandbox_path(container_id)))
+        if self._parting and (self._sweeping is None or self._sweeping.done()):
+            self._sweeping = asyncio.create_task(self._sweep(), name="sweep links")
+
+    async def finish(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        if self._parting:
+            await asyncio.to_thread(self._wait_for_links)
+            await self._delete_parting(frozenset(self._parting))
+
+    async def _sweep(self) -> None:
+        """Remove the links that the kernel does not take along with their namespaces.
+
+        It does in a moment, in its own time; but a TCP connection whose other end went first keeps a namespace that
+        nobody has any more for up to two minutes, and the link with it.
+        """
+        while parting := frozenset(self._parting):
+            await asyncio.sleep(_LINKS_GONE)
+            await self._delete_parting(parting)
+
+    async def _delete_parting(self, parting: frozenset[int]) -> None:
+        await asyncio.to_thread(_delete_links, parting)
+        self._parting -= parting
 
     async def sandboxes(self) -> Sequence[str]:
         try:
@@ -107,11 +135,14 @@ class BridgeNetworks:
     ) -> str:
         _require_bridge(network)
 
+        link = self._link(endpoint)
+        self._links.setdefault(container_id, set()).add(link)
+
         def join() -> str:
             return sandbox.join(
                 str(self.sandbox_path(container_id)),
                 endpoint,
-                link=self._link(endpoint),
+                link=link,
                 label=self._paths.nft_table,
                 bridge=network.bridge,
                 mtu=_mtu(network),
@@ -124,8 +155,10 @@ class BridgeNetworks:
     async def disconnect(
         self, container_id: str, network: NetworkRecord, endpoint: Endpoint
     ) -> None:
-        del container_id, network  # the link is the endpoint's own
-        await asyncio.to_thread(_delete_link, self._link(endpoint))
+        del network  # the link is the endpoint's own
+        link = self._link(endpoint)
+        self._links.get(container_id, set()).discard(link)
+        await asyncio.to_thread(_delete_link, link)
 
     async def set_default_route(self, container_id: str, endpoint: Endpoint) -> None:
         path = str(self.sandbox_path(container_id))
@@ -228,6 +261,10 @@ class BridgeNetworks:
         self._published = {
             state.container_id: self._publications(state) for state in containers if state.ports
         }
+        self._links = {
+            state.container_id: {self._link(endpoint) for endpoint in state.endpoints}
+            for state in containers
+        }
         everything = [entry for held in self._published.values() for entry in held]
         await asyncio.to_thread(self._firewall.replace, bridged, everything)
         await asyncio.to_thread(self._firewall.accept_beside_others)
@@ -304,9 +341,10 @@ class BridgeNetworks:
             return [link for link in host.links() if link.alias == self._paths.nft_table]
 
     def _wait_for_links(self) -> None:
-        """Wait a while for the kernel, which takes links of removed namespaces apart in its own time."""
         end = time.monotonic() + _LINKS_GONE
-        while any(link.kind == "veth" for link in self._own_links()) and time.monotonic() < end:
+        while self._parting.intersection(link.index for link in self._own_links()):
+            if time.monotonic() > end:
+                return
             time.sleep(0.01)
 
     def _host_subnets(self) -> list[str]:
@@ -350,6 +388,11 @@ def _forward_ipv6() -> None:
             with contextlib.suppress(HostError):
                 netlink.write_sysctl(key, "2")
     netlink.write_sysctl("net/ipv6/conf/all/forwarding", "1")
+
+
+def _delete_links(indexes: Iterable[int]) -> None:
+    with netlink.Netlink() as host:
+        host.run([netlink.link_delete(index=index) for index in indexes])
 
 
 def _delete_link(name: str) -> None:
