@@ -273,6 +273,14 @@ def index_of(name: str) -> int:
         return 0
 
 
+def is_index(index: int) -> bool:
+    """Tell whether an interface in this thread's namespace has the index."""
+    try:
+        return bool(socket.if_indextoname(index))
+    except OSError:
+        return False
+
+
 def write_sysctl(key: str, value: str) -> None:
     """Write /proc/sys/KEY (slashes or dots; slashes where a name has dots) in this thread's network namespace.
 

@@ -103,9 +103,9 @@ class BridgeNetworks:
     async def finish(self) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
-        if self._parting:
-            await asyncio.to_thread(self._wait_for_links)
-            await self._delete_parting(frozenset(self._parting))
+        if parting := frozenset(self._parting):
+            await asyncio.to_thread(_wait_for_links, parting)
+            await self._delete_parting(parting)
 
     async def _sweep(self) -> None:
         """Remove the links that the kernel does not take along with their namespaces.
@@ -118,7 +118,9 @@ class BridgeNetworks:
             await self._delete_parting(parting)
 
     async def _delete_parting(self, parting: frozenset[int]) -> None:
-        await asyncio.to_thread(_delete_links, parting)
+        left = [index for index in parting if netlink.is_index(index)]
+        if left:
+            await asyncio.to_thread(_delete_links, left)
         self._parting -= parting
 
     async def sandboxes(self) -> Sequence[str]:
@@ -340,13 +342,6 @@ class BridgeNetworks:
         with netlink.Netlink() as host:
             return [link for link in host.links() if link.alias == self._paths.nft_table]
 
-    def _wait_for_links(self) -> None:
-        end = time.monotonic() + _LINKS_GONE
-        while self._parting.intersection(link.index for link in self._own_links()):
-            if time.monotonic() > end:
-                return
-            time.sleep(0.01)
-
     def _host_subnets(self) -> list[str]:
         with netlink.Netlink() as host:
             own = {link.index for link in host.links() if link.alias == self._paths.nft_table}
@@ -388,6 +383,12 @@ def _forward_ipv6() -> None:
             with contextlib.suppress(HostError):
                 netlink.write_sysctl(key, "2")
     netlink.write_sysctl("net/ipv6/conf/all/forwarding", "1")
+
+
+def _wait_for_links(indexes: Iterable[int]) -> None:
+    end = time.monotonic() + _LINKS_GONE
+    while any(map(netlink.is_index, indexes)) and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def _delete_links(indexes: Iterable[int]) -> None:
