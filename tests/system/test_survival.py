@@ -64,6 +64,18 @@ def fetch(port: int) -> bytes:
         return answer.read()
 
 
+def fetch_once_it_listens(port: int) -> bytes:
+    """A container that has started may need a moment until its server listens."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return fetch(port)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 def test_kill_9_of_the_daemon_leaves_everything_running_and_the_next_command_adopts_it(
     engine, tmp_path
 ):
@@ -169,7 +181,7 @@ def test_two_engines_publish_and_tear_down_at_once_without_meeting(engine):
                 )
                 for _ in range(3):
                     real.stackctl("up", "-d", cwd=folder)
-                    assert b"root" in fetch(port)
+                    assert b"root" in fetch_once_it_listens(port)
                     real.stackctl("down", cwd=folder)
             except BaseException as error:  # noqa: BLE001 - reported by the test below
                 failures.append(error)
