@@ -28,7 +28,7 @@ def hello(engine):
 
 
 def test_up_serves_the_page_and_the_job_fetches_it_by_name(engine, hello):
-    engine.stackctl("up", "-d", cwd=hello)
+    engine.stackctl("up", "-d", "--wait", cwd=hello)
     with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/", timeout=10) as answer:
         assert answer.read() == b"Hello from a stack.\n"
     done = engine.stackctl("run", "--rm", "-T", "greeter", cwd=hello)
