@@ -39,8 +39,10 @@ class ProcessMaker:
             rlimits=rlimit_values(record.spec.ulimits, self.launcher.most_rlimits()),
         )
 
-    async def make(self, record: ContainerRecord, request: ExecRequest) -> ExecProcess:
-        """Return the process; raises InvalidInputError for an unknown user or a bad directory."""
+    async def make(
+        self, record: ContainerRecord, request: ExecRequest, shape: ExecShape
+    ) -> ExecProcess:
+        """Return the process of that shape; raises InvalidInputError for an unknown user or a bad directory."""
         live = self.book.live(record.id)
         if request.user or live.user is None:
             root = await self.world.layers.mount(record.id)
@@ -65,13 +67,13 @@ class ProcessMaker:
             uid=user.uid,
             gid=user.gid,
             additional_gids=user.groups,
-            tty=request.tty,
-            open_stdin=request.attach_stdin,
+            tty=shape.tty,
+            open_stdin=shape.open_stdin,
             privileged=request.privileged,
             capabilities=capabilities,
             no_new_privileges=options.no_new_privileges,
             console_size=request.console_size,
-            rlimits=rlimit_values(spec.ulimits, self.launcher.most_rlimits()),
+            rlimits=shape.rlimits,
         )
 
 
@@ -107,10 +109,11 @@ class Execs:
         lifecycle.require_running(record)
         if not request.cmd:
             raise InvalidInputError("No exec command specified")
-        prepared = self.world.runtime.prepare_exec(record.id, self.processes.shape(record, request))
+        shape = self.processes.shape(record, request)
+        prepared = self.world.runtime.prepare_exec(record.id, shape)
         try:
-            await asyncio.sleep(0)  # its turn comes first
-            process = await self.processes.make(record, request)
+            await asyncio.sleep(0)  # the runtime is started before the rest is looked up
+            process = await self.processes.make(record, request, shape)
         except BaseException:
             prepared.drop()
             raise
@@ -196,15 +199,17 @@ class Execs:
     async def _execute(
         self, exec_id: str, container: ContainerRecord, request: ExecRequest
     ) -> ExecSession:
-        early = self._early.get(exec_id)
-        run = (container.pid, container.pid_start)
-        if early is None or (early.run, early.process.tty) != (run, request.tty):
-            self._drop(exec_id)
-            process = await self.processes.make(container, request)
-            return await self.world.runtime.execute(container.id, process)
-        del self._early[exec_id]
-        early.expiry.cancel()
-        return await early.prepared.start(replace(early.process, console_size=request.console_size))
+        early = self._early.pop(exec_id, None)
+        if early is not None:
+            early.expiry.cancel()
+            run = (container.pid, container.pid_start)
+            if (early.run, early.process.tty) == (run, request.tty):
+                process = replace(early.process, console_size=request.console_size)
+                return await early.prepared.start(process)
+            early.prepared.drop()
+        shape = self.processes.shape(container, request)
+        process = await self.processes.make(container, request, shape)
+        return await self.world.runtime.execute(container.id, process)
 
     async def _wait(
         self, exec_id: str, container_id: str, session: "_Tracked", *, drain: bool

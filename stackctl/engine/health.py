@@ -149,7 +149,9 @@ class HealthMonitor:
         exec_id, cmd = new_id(), command_of(check, record.spec.shell)
         session: ExecSession | None = None
         try:
-            process = await self.processes.make(record, ExecRequest(cmd=cmd))
+            request = ExecRequest(cmd=cmd)
+            shape = self.processes.shape(record, request)
+            process = await self.processes.make(record, request, shape)
             publish_exec(self.events, "exec_create", record, exec_id, cmd, probe=True)
             publish_exec(self.events, "exec_start", record, exec_id, cmd, probe=True)
             session = await self.world.runtime.execute(record.id, process)

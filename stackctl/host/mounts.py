@@ -5,11 +5,12 @@ bound the number of layers. Where the kernel is older, mount(2) is called with n
 links, in a thread with a working directory of its own.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stackctl.errors import HostError
@@ -112,19 +113,10 @@ def memory_directory() -> int | None:
 
     Other programs reach it below /proc/PID/fd of whoever holds it, and it goes with the last descriptor.
     """
-    try:
-        context = _syscall(_SYS_FSOPEN, b"tmpfs", _CLOEXEC)
-    except OSError:
-        return None
-    try:
-        _set(context, b"size", b"16m")
-        _set(context, b"mode", b"0700")
-        _syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        return _syscall(_SYS_FSMOUNT, context, _CLOEXEC, _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV)
-    except OSError:
-        return None
-    finally:
-        os.close(context)
+    with contextlib.suppress(OSError):
+        settings = ((b"size", b"16m"), (b"mode", b"0700"))
+        return _mounted(b"tmpfs", settings, _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV)
+    return None
 
 
 def overlay(target: Path, layers: Overlay) -> None:
@@ -204,23 +196,15 @@ def _unescape(text: str) -> str:
 
 
 def _overlay_by_context(target: Path, layers: Overlay) -> None:
-    context = _syscall(_SYS_FSOPEN, b"overlay", _CLOEXEC)
-    try:
-        _set(context, b"source", b"overlay")
-        for lower in layers.lowers:
-            _set(context, b"lowerdir+", os.fsencode(lower))
-        if layers.upper is not None and layers.work is not None:
-            _set(context, b"upperdir", os.fsencode(layers.upper))
-            _set(context, b"workdir", os.fsencode(layers.work))
-        for key, value in _switches():
-            _set(context, key.encode(), value.encode())
-        if layers.volatile:
-            _syscall(_SYS_FSCONFIG, context, _FSCONFIG_SET_FLAG, b"volatile", None, 0)
-        _syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        attributes = _MOUNT_ATTR_RDONLY if layers.upper is None else 0
-        mounted = _syscall(_SYS_FSMOUNT, context, _CLOEXEC, attributes)
-    finally:
-        os.close(context)
+    settings: list[tuple[bytes, bytes | None]] = [(b"source", b"overlay")]
+    settings += [(b"lowerdir+", os.fsencode(lower)) for lower in layers.lowers]
+    if layers.upper is not None and layers.work is not None:
+        settings.append((b"upperdir", os.fsencode(layers.upper)))
+        settings.append((b"workdir", os.fsencode(layers.work)))
+    settings += [(key.encode(), value.encode()) for key, value in _switches()]
+    if layers.volatile:
+        settings.append((b"volatile", None))
+    mounted = _mounted(b"overlay", settings, _MOUNT_ATTR_RDONLY if layers.upper is None else 0)
     try:
         _syscall(
             _SYS_MOVE_MOUNT, mounted, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH
@@ -266,8 +250,17 @@ def _switches() -> list[tuple[str, str]]:
     return [(key, value) for key, value in wanted if (known / key).exists()]
 
 
-def _set(context: int, key: bytes, value: bytes) -> None:
-    _syscall(_SYS_FSCONFIG, context, _FSCONFIG_SET_STRING, key, value, 0)
+def _mounted(kind: bytes, settings: Iterable[tuple[bytes, bytes | None]], attributes: int) -> int:
+    """Return a descriptor of a file system that is mounted nowhere yet; a setting without a value is a flag."""
+    context = _syscall(_SYS_FSOPEN, kind, _CLOEXEC)
+    try:
+        for key, value in settings:
+            action = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
+            _syscall(_SYS_FSCONFIG, context, action, key, value, 0)
+        _syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _syscall(_SYS_FSMOUNT, context, _CLOEXEC, attributes)
+    finally:
+        os.close(context)
 
 
 def _syscall(number: int, *arguments: int | bytes | None) -> int:

@@ -79,6 +79,7 @@ def start(
     stderr: int = DEVNULL,
     pass_fds: Sequence[int] = (),
     env: Mapping[str, str] | None = None,
+    cwd: str | Path = "/",
 ) -> int:
     """Start a program at once and return its pid, for ``pidfd.wait_child``; ``env`` adds to the clean environment.
 
@@ -92,7 +93,7 @@ def start(
             stdout=stdout,
             stderr=stderr,
             env=clean_env(env),
-            cwd="/",
+            cwd=cwd,
             pass_fds=tuple(pass_fds),
         )
     except OSError as error:
@@ -237,18 +238,8 @@ def spawn_joined(
 
     ``env`` adds to the clean environment, ``stderr`` is a descriptor. Raises HostError when it cannot be started.
     """
-    try:
-        popen = subprocess.Popen(
-            list(argv),
-            stdin=joined.fileno(),
-            stdout=joined.fileno(),
-            stderr=stderr,
-            env=clean_env(env),
-            start_new_session=False,
-        )
-    except OSError as error:
-        raise _not_started(argv, error) from error
-    Detached(popen, argv).release()
+    both = joined.fileno()
+    start(argv, stdin=both, stdout=both, stderr=stderr, env=env, cwd=".")
 
 
 def failed(argv: Sequence[str], code: int, stderr: bytes) -> HostError:

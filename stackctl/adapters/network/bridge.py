@@ -103,9 +103,11 @@ class BridgeNetworks:
     async def finish(self) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
-        if parting := frozenset(self._parting):
-            await asyncio.to_thread(_wait_for_links, parting)
-            await self._delete_parting(parting)
+        parting = frozenset(self._parting)
+        end = time.monotonic() + _LINKS_GONE
+        while any(map(netlink.is_index, parting)) and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        await self._delete_parting(parting)
 
     async def _sweep(self) -> None:
         """Remove the links that the kernel does not take along with their namespaces.
@@ -383,12 +385,6 @@ def _forward_ipv6() -> None:
             with contextlib.suppress(HostError):
                 netlink.write_sysctl(key, "2")
     netlink.write_sysctl("net/ipv6/conf/all/forwarding", "1")
-
-
-def _wait_for_links(indexes: Iterable[int]) -> None:
-    end = time.monotonic() + _LINKS_GONE
-    while any(map(netlink.is_index, indexes)) and time.monotonic() < end:
-        time.sleep(0.01)
 
 
 def _delete_links(indexes: Iterable[int]) -> None:

@@ -130,12 +130,8 @@ class Cgroups:
         hierarchy that is mounted read-only) stays as it is.
         """
         monitors = group or f"/{self._parent}/{_MONITORS}"
-        for line in _read(Path(f"/proc/{pid}/cgroup")).splitlines():
-            _, names, path = line.split(":", 2)
+        for root, names, path in self._memberships(pid):
             if path in ("/", monitors):
-                continue
-            root = self._root(names)
-            if root is None:
                 continue
             with contextlib.suppress(OSError):
                 directory = root / monitors.lstrip("/")
@@ -160,12 +156,17 @@ class Cgroups:
             os.close(procs)
 
     def _own_procs(self) -> Path:
-        for line in _read(Path("/proc/self/cgroup")).splitlines():
+        for root, _, path in self._memberships("self"):
+            return root / path.lstrip("/") / "cgroup.procs"
+        raise FileNotFoundError(errno.ENOENT, "no hierarchy of cgroups is mounted here")
+
+    def _memberships(self, pid: int | str) -> Iterator[tuple[Path, str, str]]:
+        """Yield root, controllers and path of each cgroup that a process is in, of the hierarchies mounted here."""
+        for line in _read(Path(f"/proc/{pid}/cgroup")).splitlines():
             _, names, path = line.split(":", 2)
             root = self._root(names)
             if root is not None:
-                return root / path.lstrip("/") / "cgroup.procs"
-        raise FileNotFoundError(errno.ENOENT, "no hierarchy of cgroups is mounted here")
+                yield root, names, path
 
     def give_back(self, pid: int) -> bool:
         """Undo ``leave`` and remove the parent; False while another process is among the monitors."""

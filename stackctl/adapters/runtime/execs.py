@@ -15,10 +15,11 @@ import json
 import os
 import resource
 import secrets
+import signal
 import socket
 import struct
 import termios
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -35,9 +36,8 @@ _LINGER = 2.0
 _TERMINAL_WAIT = 10.0
 _STAGE = "runc:["  # how runc calls its process before it becomes the program
 _PIPE = 65536  # what a pipe takes at once, pipe(7)
-_SIGKILL = 9
-_burials: set["asyncio.Task[int | None]"] = set()
-_abandoned: set["asyncio.Task[None]"] = set()
+_SIGKILL = signal.SIGKILL
+_background: set["asyncio.Task[object]"] = set()
 
 
 @frozen
@@ -198,9 +198,7 @@ def _bury_strays() -> None:
     Nobody else waits for it, and while it is not reaped the kernel does not let the container's first process go.
     """
     for pid in pidfd.children_called(_STAGE):
-        task = asyncio.create_task(pidfd.wait_child(pid), name=f"stray {pid}")
-        _burials.add(task)
-        task.add_done_callback(_burials.discard)
+        _in_background(pidfd.wait_child(pid), f"stray {pid}")
 
 
 @frozen
@@ -374,6 +372,10 @@ def _abandon(starting: "asyncio.Task[RunningExec]") -> None:
         await session.wait()
         await session.close()
 
-    task = asyncio.create_task(end())
-    _abandoned.add(task)
-    task.add_done_callback(_abandoned.discard)
+    _in_background(end(), f"abandoned exec {session.pid}")
+
+
+def _in_background(work: Coroutine[object, object, object], name: str) -> None:
+    task = asyncio.create_task(work, name=name)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
